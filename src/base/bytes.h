@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Byte order. Wire and disk are read and written only through these; disk formats are little endian,
- * NBD and SCSI are big endian. Pointers need no alignment. */
+/* Byte order. Wire and disk are read and written only through these; disk formats are little
+ * endian, NBD and SCSI are big endian. Pointers need no alignment. */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 

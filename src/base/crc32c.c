@@ -3,8 +3,8 @@
 
 #include <isa-l/crc.h>
 
-/* ISA-L's function takes and returns the register, not the checksum: no inversion at either end. Its
- * length is an int and its argument lacks a const that it deserves. */
+/* ISA-L's function takes and returns the register, not the checksum: no inversion at either end.
+ * Its length is an int and its argument lacks a const that it deserves. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len) {
     const uint8_t *p = data;
     uint32_t reg = ~crc;

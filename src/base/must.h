@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base: what every other folder may use and what itself uses nothing: errors, byte order, checksums,
- * hashes, pseudo-random numbers, units, variable-length integers. No operating system, no state.
+ * base: what every other folder may use and what itself uses nothing: errors, byte order,
+ * checksums, hashes, pseudo-random numbers, units, variable-length integers. No operating system,
+ * no state.
  *
  * must(): the assertion of this project. It states a fact that only a bug can break; it is always
  * compiled in. What a peer, a disk or a file can contain never reaches it.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Units and their conversions. A *block* is 4096 bytes, the unit of tables and checksums; a *sector*
- * is 512 bytes, the unit of records and places; a *chunk* is 64 blocks, the unit of filters and of
- * block-table pages. */
+/* Units and their conversions. A *block* is 4096 bytes, the unit of tables and checksums; a
+ * *sector* is 512 bytes, the unit of records and places; a *chunk* is 64 blocks, the unit of
+ * filters and of block-table pages. */
 #ifndef BASE_UNITS_H
 #define BASE_UNITS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Variable-length unsigned integers, 7 bits a byte, least significant group first, the top bit set on
- * all bytes but the last (LEB128). At most 10 bytes. */
+/* Variable-length unsigned integers, 7 bits a byte, least significant group first, the top bit set
+ * on all bytes but the last (LEB128). At most 10 bytes. */
 #ifndef BASE_VARINT_H
 #define BASE_VARINT_H
 

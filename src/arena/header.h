@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The arena's header: frozen. Every version of the program, and the keeper, reads these two pages
+ * without knowing anything else about the arena.
+ *
+ *   page 0  identity: written at cold start, then constant, covered by identity_crc
+ *   page 1  live words: each written by one store; not in the undo log
+ */
+#ifndef ARENA_HEADER_H
+#define ARENA_HEADER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define ARENA_MAGIC UINT64_C(0x616e657261647250) /* "Prdarena", little endian */
+#define ARENA_PREFIX_VERSION 1u
+#define ARENA_PAGE_BYTES 4096u
+#define ARENA_PARTS_MAX 32u
+
+/* A part of the arena: a table of slots, or a region without structure. */
+enum arena_part_kind { ARENA_PART_NONE = 0, ARENA_PART_TABLE = 1, ARENA_PART_REGION = 2 };
+
+struct arena_part {
+    uint32_t kind;
+    uint32_t number; /* tables and regions have separate numbers */
+    uint32_t version;
+    uint32_t slot_bytes; /* tables */
+    uint64_t offset;     /* from the arena's start */
+    uint64_t size_bytes;
+    uint32_t capacity; /* tables: slots */
+    uint32_t reserved;
+};
+
+struct arena_identity {
+    uint64_t magic;
+    uint32_t prefix_version;
+    uint32_t identity_crc; /* CRC-32C of this structure with this field 0 */
+    uint64_t size_bytes;
+    uint64_t base_address;
+    uint8_t boot_id[16];
+    uint8_t arena_id[16];
+    uint64_t layout_hash;
+    uint64_t undo_offset;
+    uint64_t undo_bytes;
+    uint32_t part_count;
+    uint32_t reserved;
+    struct arena_part parts[ARENA_PARTS_MAX];
+};
+_Static_assert(sizeof(struct arena_part) == 40, "frozen");
+_Static_assert(sizeof(struct arena_identity) == 96 + 40 * ARENA_PARTS_MAX, "frozen");
+
+/* Who may write what: engine = the one engine that serves; successor = an engine being prepared;
+ * keeper = the keeper of the newest generation. */
+struct arena_live {
+    _Atomic uint64_t undo_used;  /* engine: bytes of undo log in use; 0 = the turn is committed */
+    _Atomic uint64_t turn;       /* engine: number of the turn being made */
+    _Atomic uint64_t generation; /* successor, at attach: engines that have served this arena */
+    _Atomic uint32_t phase;      /* enum arena_phase */
+    _Atomic uint32_t gate;       /* futex: engine opens it for the successor, see enum arena_gate */
+    _Atomic uint64_t input;      /* engine: handle of the input in hand */
+    _Atomic uint32_t input_deaths; /* successor: deaths in the same input and turn */
+    _Atomic uint32_t deaths;       /* successor: deaths in a row without a committed turn between */
+    _Atomic uint64_t death_turn;   /* successor: the turn in which the last one died */
+    _Atomic uint64_t gate_open_ns; /* engine: monotonic time when it stopped serving */
+    _Atomic uint64_t death_seen_ns; /* keeper: monotonic time when it saw the engine's death */
+    _Atomic uint64_t serving_ns;    /* engine: monotonic time when it began to serve */
+    _Atomic uint32_t engine_pid;    /* engine, in its own pid namespace */
+    _Atomic uint32_t keeper_pid;
+    _Atomic uint32_t
+        high_water[ARENA_PARTS_MAX]; /* engine: slots of table i ever in use; only rises */
+};
+
+enum arena_phase {
+    ARENA_EMPTY = 0,     /* cold start has not finished */
+    ARENA_SERVING = 1,   /* an engine serves, or died serving */
+    ARENA_ATTACHING = 2, /* a successor has begun to attach */
+    ARENA_STOPPED = 3,   /* stopped in order: everything is in the log */
+};
+
+enum arena_gate {
+    ARENA_GATE_SHUT = 0, /* the engine serves */
+    ARENA_GATE_OPEN = 1, /* the engine has let go: the successor may attach */
+};
+
+#define ARENA_IDENTITY_OFFSET 0u
+#define ARENA_LIVE_OFFSET ARENA_PAGE_BYTES
+#define ARENA_HEADER_BYTES (2 * ARENA_PAGE_BYTES)
+
+#endif

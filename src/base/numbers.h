@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Numbers that stand in preserved memory: tables, regions and routines (mission P3, P5). A number
+ * means the same thing in every build for ever; what is retired leaves a gap.
+ *
+ * A routine index names code that preserved data wants called. Every build brings its own array
+ * from index to function; a preserved structure never holds an address.
+ */
+#ifndef BASE_NUMBERS_H
+#define BASE_NUMBERS_H
+
+enum table_number {
+    TABLE_CONN = 1,       /* server: one transport connection */
+    TABLE_LISTENER = 2,   /* server */
+    TABLE_NBD = 3,        /* proto/nbd: state of one NBD connection */
+    TABLE_REQUEST = 4,    /* plat/md_packet.h: one block request */
+    TABLE_IO = 5,         /* arena/io.h: one disk operation */
+    TABLE_ENGINE = 6,     /* engine: the one root slot */
+    TABLE_VOLUME = 7,     /* engine: volumes and open images */
+    TABLE_TIMELINE = 8,   /* engine */
+    TABLE_SEGMENT = 9,    /* engine: log segments */
+    TABLE_FRAME = 10,     /* engine: log frames not yet on disk; frozen layout */
+    TABLE_OPERATION = 11, /* ctl: control operations under way */
+    TABLE_SERVER = 12,    /* server: the one root slot */
+    TABLE_LANE = 13,      /* arena/control_plane.h: queues of messages */
+};
+
+enum region_number {
+    REGION_BUFFERS = 0,     /* arena/buffer.h */
+    REGION_MEMTABLES = 1,   /* engine/index: records of unsealed segments */
+    REGION_BLOCK_TABLE = 2, /* engine/index: where each block is now; a cache */
+    REGION_TRACE = 3,       /* recent trace points */
+};
+
+enum routine_number {
+    ROUTINE_NONE = 0,
+    ROUTINE_FRAME_WRITTEN = 1, /* engine/log: a frame's write has ended */
+    ROUTINE_BLOCK_READ = 2,    /* engine: a data read has ended */
+    ROUTINE_LEAF_READ = 3,     /* engine/index: a leaf of a run has been read */
+    ROUTINE_DISCARD = 4,       /* the owner is gone: only the buffers are given back */
+    ROUTINE_EPOCH_WRITTEN = 5, /* engine/log: the store header is durable */
+    ROUTINE_COUNT
+};
+
+#endif
