@@ -86,7 +86,7 @@ HANDLE(conn)
     A(uint8_t, head, REQUEST_HEAD_BYTES)                                                           \
     A(struct extent, data, REQUEST_EXTENTS)                                                        \
     F(uint32_t, received_bytes) /* payload, as of the last turn */                                 \
-    A(uint8_t, reserved, 28)
+    A(uint8_t, reserved, 24)
 SLOT_STRUCT(request, REQUEST_FIELDS)
 
 /* What REQUEST_BLOCK_STATUS puts into data, from data_start 0; the count is reply_data_bytes / 16.
