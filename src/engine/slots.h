@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine: the time store. Every write becomes a version in the log; a block's present and past are
+ * found through the index; a timeline says which versions a volume sees. Uses base, plat and arena;
+ * never sees the network, a protocol or the operating system.
+ *
+ *   log/        frames, segments, the store's header, recovery: truth on disk
+ *   index/      which version of a block lies where: memtables, runs, block table
+ *   timeline/   who sees which versions: ancestors, moments
+ *   catalogue/  volumes, timelines, marks, images by name (SQLite in its own thread)
+ *   engine.c    the life of a request
+ *
+ * This header: the engine's preserved structures that more than one of these folders reads.
+ */
+#ifndef ENGINE_SLOTS_H
+#define ENGINE_SLOTS_H
+
+#include "arena/arena.h"
+#include "base/layout.h"
+#include "base/numbers.h"
+#include "plat/md_packet.h"
+
+HANDLE(timeline)
+
+#define VOLUME_NAME_BYTES 64
+
+enum volume_state {
+    VOLUME_CREATING = 1, /* its catalogue row is not durable yet: not served */
+    VOLUME_ONLINE = 2,
+    VOLUME_LOST = 3,    /* answered writes may be missing: not served until accept-loss */
+    VOLUME_LEAVING = 4, /* being deleted or closed: no new requests */
+};
+
+enum volume_flag {
+    VOLUME_READ_ONLY = 1 << 0,
+    VOLUME_IMAGE = 1 << 1,          /* an open time image; else a volume */
+    VOLUME_DURABLE_WRITES = 1 << 2, /* durability=write: answered means durable */
+};
+
+/* A disk that front ends serve: a volume, or an open image. */
+#define VOLUME_FIELDS(F, A)                                                                        \
+    A(uint8_t, name, VOLUME_NAME_BYTES) /* NUL-terminated */                                       \
+    F(uint64_t, id)                     /* catalogue */                                            \
+    F(uint64_t, size_bytes)                                                                        \
+    F(struct timeline_h, timeline)                                                                 \
+    F(uint32_t, block_size) /* smallest unit of requests: 512 or 4096 */                           \
+    F(uint32_t, flags)                                                                             \
+    F(uint32_t, users)           /* connections that serve it */                                   \
+    F(uint64_t, created_ns)      /* wall */                                                        \
+    F(uint64_t, source_id)       /* image: the volume it shows */                                  \
+    F(uint64_t, moment_sequence) /* image: what it shows */                                        \
+    F(uint64_t, moment_ns)                                                                         \
+    F(uint64_t, lease_until_ns) /* image: store time; 0 = until closed */                          \
+    A(uint8_t, reserved, 64)
+SLOT_STRUCT(volume, VOLUME_FIELDS)
+SLOT_TABLE(volume, TABLE_VOLUME)
+
+enum timeline_state { TIMELINE_CREATING = 1, TIMELINE_LIVE = 2 };
+
+/* The sequence of writes that a volume shows. It sees its own records, and those of its parent up
+ * to fork_sequence, and so on. */
+#define TIMELINE_FIELDS(F, A)                                                                      \
+    F(uint32_t, id)     /* catalogue; stands in records; never reused */                           \
+    F(uint32_t, family) /* id of the first timeline of the family */                               \
+    F(uint32_t, parent) /* id, 0: none */                                                          \
+    F(uint32_t, flags)                                                                             \
+    F(uint64_t, fork_sequence)  /* parent's records up to and including this are seen */           \
+    F(uint64_t, first_sequence) /* no record of its own is older */                                \
+    F(uint64_t, last_sequence)  /* its newest record, 0: none */                                   \
+    A(uint8_t, reserved, 32)
+SLOT_STRUCT(timeline, TIMELINE_FIELDS)
+SLOT_TABLE(timeline, TABLE_TIMELINE)
+
+enum segment_state {
+    SEGMENT_OPEN = 1,    /* takes frames */
+    SEGMENT_SEALING = 2, /* full; its run is being made */
+    SEGMENT_SEALED = 3,  /* run written and durable */
+    SEGMENT_FREE = 4,    /* the slot may be used for a new segment */
+    SEGMENT_RESERVED = 5 /* a prepared slot, reserved for answered writes */
+};
+
+/* A slot file of the log and the segment in it. */
+#define SEGMENT_FIELDS(F, A)                                                                       \
+    F(uint32_t, file)   /* slot file number: log/slot-NNNNNNNN */                                  \
+    F(uint32_t, number) /* segment number, never reused; 0: none yet */                            \
+    F(uint64_t, epoch)                                                                             \
+    F(uint64_t, first_sequence)                                                                    \
+    F(uint64_t, last_sequence)                                                                     \
+    F(uint64_t, first_time_ns) /* store time */                                                    \
+    F(uint64_t, last_time_ns)                                                                      \
+    F(uint32_t, data_end)   /* bytes used by frames */                                             \
+    F(uint32_t, run_offset) /* where the footer's run begins */                                    \
+    F(uint32_t, run_bytes)                                                                         \
+    F(uint32_t, versions)                                                                          \
+    F(uint32_t, memtable) /* index of its memtable + 1, 0: none */                                 \
+    F(uint32_t, flags)                                                                             \
+    A(uint8_t, reserved, 32)
+HANDLE(segment)
+SLOT_STRUCT(segment, SEGMENT_FIELDS)
+SLOT_TABLE(segment, TABLE_SEGMENT)
+
+#endif
