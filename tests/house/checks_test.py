@@ -27,7 +27,9 @@ def h(*lines):
 
 
 GOOD = {
-    'README.md': 'See [the notes](docs/notes.md).\n',
+    'README.md': 'See [the notes](docs/notes.md).\n\n<!-- run -->\n```sh\n'
+                 'test -f src/base/num.c\nsleep 600 &\n```\n\n```sh\nfalse\n```\n',
+    'build/notes': 'Nobody looks here. ',
     'docs/notes.md': 'Notes.\n',
     'src/base/num.h': h('#include <stdint.h>', 'uint32_t num_next(uint32_t num);'),
     'src/base/num.c': c('#include "base/num.h"', '#include <isa-l/crc.h>'),
@@ -111,10 +113,11 @@ FAULTS = [
     ('text', 'no licence line', {'src/base/a.c': 'int a;\n'}, 'no SPDX line'),
     ('text', 'no licence line in a script', {'scripts/a': '#!/bin/sh\ntrue\n'}, 'no SPDX line'),
     ('text', 'blanks at the end', {'docs/a.md': 'Words. \n'}, 'blanks'),
+    ('text', 'fault in a deeper folder', {'src/net/run/a.c': 'int a;\n'}, 'src/net/run/a.c:1'),
     ('text', 'no last newline', {'docs/a.md': 'Words.'}, 'no newline'),
 
     ('docs', 'command that fails',
-     {'README.md': 'Type:\n\n<!-- run -->\n```sh\ntrue\nfalse | cat\ntrue\n```\n'}, 'README.md'),
+     {'docs/a.md': 'Type:\n\n<!-- run -->\n```sh\ntrue\nfalse | cat\ntrue\n```\n'}, 'docs/a.md'),
 ]
 
 
@@ -129,7 +132,6 @@ def plant(scratch, files):
 def build(scratch):
     """Compiles the tree, and lists the objects as a Meson build does."""
     folder = os.path.join(scratch, 'build')
-    os.makedirs(folder)
     commands = []
     for where, _, names in os.walk(os.path.join(scratch, 'src')):
         for name in names:
