@@ -80,9 +80,10 @@ void arena_shadow_check(struct arena *a) {
             size_t byte = 0;
             while (table->slots[at + byte] == a->shadow->copy[t][at + byte])
                 byte++;
-            fprintf(stderr, "<0>perdure: table %u slot %u changed at byte %zu without edit\n", t, i,
-                    byte);
-            must(!"a slot was changed without edit");
+            char fault[96];
+            snprintf(fault, sizeof fault, "table %u slot %u changed at byte %zu without edit", t, i,
+                     byte);
+            must_fail(fault, __FILE__, __LINE__);
         }
     }
 }
