@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The arena as a memfd of shared memory. Huge pages by MADV_COLLAPSE, which works whatever
+ * shmem_enabled says; left out of core dumps, which would take seconds and hold clients' data. */
+#include "plat/linux/linux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
+static int memory_create(uint64_t bytes) {
+    int fd = memfd_create("perdure-arena", MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return ERR_NOMEM;
+    if (fallocate(fd, 0, 0, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0) {
+        close(fd);
+        return ERR_NOMEM;
+    }
+    return fd;
+}
+
+static int64_t memory_size(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0 ? ERR_INVAL : st.st_size;
+}
+
+static int memory_map(int fd, uint64_t bytes, void **base) {
+    void *want = (void *)(uintptr_t)MEMORY_ADDRESS;
+    void *got = mmap(want, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+    if (got == MAP_FAILED)
+        return errno == EEXIST ? ERR_BUSY : ERR_NOMEM;
+    if (got != want) { /* kernels before 4.17 take the address as a hint */
+        munmap(got, bytes);
+        return ERR_BUSY;
+    }
+    madvise(got, bytes, MADV_DONTDUMP);
+    *base = got;
+    return 0;
+}
+
+void linux_memory_collapse(void *base, uint64_t bytes) {
+    madvise(base, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_COLLAPSE);
+}
+
+static void memory_unmap(void *base, uint64_t bytes) {
+    munmap(base, bytes);
+}
+
+static int memory_huge_percent(void *base, uint64_t bytes) {
+    char line[256];
+    unsigned long start, end, kib, huge = 0;
+    int inside = 0;
+    FILE *f = fopen("/proc/self/smaps", "re");
+    if (!f)
+        return 0;
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            inside = start >= (unsigned long)(uintptr_t)base &&
+                     end <= (unsigned long)((uintptr_t)base + bytes);
+        else if (inside && sscanf(line, "ShmemPmdMapped: %lu kB", &kib) == 1)
+            huge += kib;
+    }
+    fclose(f);
+    return (int)(huge * 1024 * 100 / bytes);
+}
+
+static void memory_boot_id(uint8_t id[16]) {
+    char text[64] = "";
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    memset(id, 0, 16);
+    if (!f)
+        return;
+    if (fgets(text, sizeof text, f)) {
+        int n = 0;
+        for (const char *p = text; *p && n < 32; p++) {
+            int digit = *p >= '0' && *p <= '9'   ? *p - '0'
+                        : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10
+                                                 : -1;
+            if (digit >= 0) {
+                id[n / 2] = (uint8_t)(id[n / 2] << 4 | digit);
+                n++;
+            }
+        }
+    }
+    fclose(f);
+}
+
+const struct memory_ops linux_memory = {
+    .create = memory_create,
+    .size = memory_size,
+    .map = memory_map,
+    .unmap = memory_unmap,
+    .huge_percent = memory_huge_percent,
+    .boot_id = memory_boot_id,
+};

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Streams: listening and connected byte streams (kernel TCP, Unix sockets; later the own TCP/IP), by
+ * descriptor, all non-blocking, and the wait for them.
+ *
+ * Positions (STREAM_CAP_POSITIONS, per stream): the machine knows how many bytes of a stream this side has
+ * taken and given, whatever became of the process that did. Read only when no process touches the stream.
+ * Counted from the first byte of the stream, both directions, without FIN.
+ *
+ * Preserved descriptors are inherited by the successor under the same number; so is the wait with its
+ * registrations. A descriptor not preserved closes itself when the successor starts.
+ */
+#ifndef PLAT_STREAM_H
+#define PLAT_STREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "plat/io_router.h"
+
+#define STREAM_ADDRESS_BYTES 112
+
+enum stream_cap {
+    STREAM_CAP_POSITIONS = 1 << 0, /* at least some kinds of stream know theirs */
+};
+
+enum stream_flag {
+    STREAM_PRESERVED = 1 << 0,
+};
+
+enum stream_event_flag {
+    STREAM_READABLE = 1 << 0, /* or ended, or failed: a receive tells */
+    STREAM_WRITABLE = 1 << 1,
+};
+
+struct stream_event {
+    uint64_t tag;
+    uint32_t events;
+};
+
+struct stream_positions {
+    uint64_t received; /* bytes that this side has taken */
+    uint64_t sent;     /* bytes that this side has given */
+};
+
+struct stream_ops {
+    uint32_t caps;
+    /* "127.0.0.1:10809", "[::1]:0", "unix:/path". The bound address is written to `bound`. ERR_EXISTS:
+     * address in use; ERR_INVAL; ERR_PERM. */
+    int (*listen)(void *ctx, const char *address, uint32_t flags, char bound[STREAM_ADDRESS_BYTES]);
+    /* ERR_AGAIN: nobody waits; ERR_NOMEM: out of descriptors. */
+    int (*accept)(void *ctx, int listener, uint32_t flags, char peer[STREAM_ADDRESS_BYTES]);
+    /* Bytes; 0: the peer has ended its side; ERR_AGAIN; ERR_CLOSED. */
+    int64_t (*receive)(void *ctx, int fd, const struct io_vec *vecs, uint32_t vec_count);
+    int64_t (*send)(void *ctx, int fd, const struct io_vec *vecs, uint32_t vec_count);
+    int (*positions)(void *ctx, int fd, struct stream_positions *p); /* ERR_UNSUPPORTED */
+    uint64_t (*identity)(void *ctx, int fd); /* of the socket, never reused; 0: not a socket */
+    void (*end)(void *ctx, int fd);          /* both directions, whoever else holds it */
+    void (*end_sending)(void *ctx, int fd);
+    void (*close)(void *ctx, int fd);
+    /* Registers a descriptor, or changes what is waited for; events 0 keeps it registered for nothing. */
+    int (*watch)(void *ctx, int fd, uint64_t tag, uint32_t events);
+    int (*rewatch)(void *ctx, int fd, uint64_t tag, uint32_t events);
+    void (*unwatch)(void *ctx, int fd);
+    /* Events, 0 after timeout_ns (UINT64_MAX: none). */
+    int (*wait)(void *ctx, struct stream_event *events, int max, uint64_t timeout_ns);
+};
+
+struct streams {
+    const struct stream_ops *ops;
+    void *ctx;
+};
+
+#endif
