@@ -18,7 +18,7 @@
 
 #include "plat/io_router.h"
 
-#define STREAM_ADDRESS_BYTES 112
+#define STREAM_ADDRESS_BYTES 120
 
 enum stream_cap {
     STREAM_CAP_POSITIONS = 1 << 0, /* at least some kinds of stream know theirs */
