@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arena's header: frozen. Every version of the program, and the keeper, reads these two pages
- * without knowing anything else about the arena.
+ * The arena's header: frozen. Every version of the program reads these two pages without knowing anything
+ * else about the arena.
  *
  *   page 0  identity: written at cold start, then constant, covered by identity_crc
  *   page 1  live words: each written by one store; not in the undo log
@@ -49,23 +49,17 @@ struct arena_identity {
 _Static_assert(sizeof(struct arena_part) == 40, "frozen");
 _Static_assert(sizeof(struct arena_identity) == 96 + 40 * ARENA_PARTS_MAX, "frozen");
 
-/* Who may write what: engine = the one engine that serves; successor = an engine being prepared;
- * keeper = the keeper of the newest generation. */
+/* Who may write what: engine = the one engine that serves; successor = the engine that attaches. */
 struct arena_live {
     _Atomic uint64_t undo_used;  /* engine: bytes of undo log in use; 0 = the turn is committed */
     _Atomic uint64_t turn;       /* engine: number of the turn being made */
     _Atomic uint64_t generation; /* successor, at attach: engines that have served this arena */
     _Atomic uint32_t phase;      /* enum arena_phase */
-    _Atomic uint32_t gate;       /* futex: engine opens it for the successor, see enum arena_gate */
-    _Atomic uint64_t input;      /* engine: handle of the input in hand */
+    uint32_t reserved;
+    _Atomic uint64_t input;        /* engine: handle of the input in hand */
     _Atomic uint32_t input_deaths; /* successor: deaths in the same input and turn */
     _Atomic uint32_t deaths;       /* successor: deaths in a row without a committed turn between */
     _Atomic uint64_t death_turn;   /* successor: the turn in which the last one died */
-    _Atomic uint64_t gate_open_ns; /* engine: monotonic time when it stopped serving */
-    _Atomic uint64_t death_seen_ns; /* keeper: monotonic time when it saw the engine's death */
-    _Atomic uint64_t serving_ns;    /* engine: monotonic time when it began to serve */
-    _Atomic uint32_t engine_pid;    /* engine, in its own pid namespace */
-    _Atomic uint32_t keeper_pid;
     _Atomic uint32_t
         high_water[ARENA_PARTS_MAX]; /* engine: slots of table i ever in use; only rises */
 };
@@ -75,11 +69,6 @@ enum arena_phase {
     ARENA_SERVING = 1,   /* an engine serves, or died serving */
     ARENA_ATTACHING = 2, /* a successor has begun to attach */
     ARENA_STOPPED = 3,   /* stopped in order: everything is in the log */
-};
-
-enum arena_gate {
-    ARENA_GATE_SHUT = 0, /* the engine serves */
-    ARENA_GATE_OPEN = 1, /* the engine has let go: the successor may attach */
 };
 
 #define ARENA_IDENTITY_OFFSET 0u

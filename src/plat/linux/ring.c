@@ -160,9 +160,9 @@ static int ring_open(void *ctx, const char *path, uint32_t flags) {
     int cached = openat(r->dir, path, mode, 0600);
     if (cached < 0)
         return err_of_errno(errno);
-    int direct = openat(r->dir, path, mode | O_DIRECT);
+    int direct = openat(r->dir, path, (mode & ~O_CREAT) | O_DIRECT);
     if (direct < 0 && errno == EINVAL) /* a file system without it: tmpfs before 6.6 */
-        direct = openat(r->dir, path, mode);
+        direct = openat(r->dir, path, mode & ~O_CREAT);
     if (direct < 0) {
         int err = err_of_errno(errno);
         close(cached);

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/boot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/must.h"
+#include "server/keeper.h"
+
+/* CLONE_FILES: parent and child share one table of descriptors. */
+static int twin(void) {
+    return (int)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+static int pidfd_of(int pid) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd >= 0)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
+
+static struct custody *map_custody(int fd) {
+    void *p = mmap(NULL, CUSTODY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* The process that was started. Signals go to the engine that serves; when nobody is left, it tells how it
+ * ended. As subreaper it inherits the keepers whose parents have left. */
+static int anchor_run(struct custody *c, const sigset_t *set) {
+    int status;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (;;) {
+        int pid;
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+            ;
+        if (pid < 0 && errno == ECHILD)
+            break;
+        siginfo_t info;
+        int sig = sigwaitinfo(set, &info);
+        if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP) {
+            int engine = atomic_load(&c->engine_pid);
+            if (engine > 0)
+                kill(engine, sig == SIGINT ? SIGTERM : sig);
+        }
+    }
+    return atomic_load(&c->state) == CUSTODY_STOPPED ? 0 : 1;
+}
+
+/* Keeper and engine of this generation. The keeper is the parent, so that it learns how the engine ended. */
+static int split(struct boot *b, int planned, int (*engine)(struct boot *b)) {
+    struct custody *c = b->custody;
+    sigset_t none;
+    b->binary_fd = open("/proc/self/exe", O_RDONLY);
+    b->keeper_bell = eventfd(0, EFD_NONBLOCK);
+    b->engine_bell = eventfd(0, EFD_NONBLOCK);
+    must(b->binary_fd >= 0 && b->keeper_bell >= 0 && b->engine_bell >= 0);
+    b->generation = atomic_fetch_add(&c->generations, 1) + 1;
+    int keeper = pidfd_of(getpid());
+    int pid = twin();
+    must(pid >= 0);
+    if (pid > 0) {
+        struct keeper k = {.custody = c,
+                           .generation = b->generation,
+                           .planned = planned,
+                           .engine_pid = pid,
+                           .engine_pidfd = pidfd_of(pid),
+                           .engine_is_child = 1,
+                           .bell = b->keeper_bell,
+                           .argv = b->argv,
+                           .custody_fd = b->custody_fd,
+                           .binary_fd = b->binary_fd};
+        keeper_run(&k);
+    }
+    b->keeper_pidfd = keeper;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (b->mode == BOOT_COLD)
+        atomic_store(&c->engine_pid, getpid());
+    prctl(PR_SET_NAME, "perdure-engine");
+    return engine(b);
+}
+
+int boot(int argc, char **argv, int (*engine)(struct boot *b)) {
+    struct boot b = {.argc = argc, .argv = argv, .former_engine_bell = -1};
+    char mode[16] = "";
+    int fd = -1;
+    if (argc > 1 && sscanf(argv[1], "--takeover=%15[a-z],%d", mode, &fd) == 2) {
+        b.mode = strcmp(mode, "planned") == 0 ? BOOT_PLANNED : BOOT_CRASH;
+        b.custody_fd = fd;
+        b.custody = map_custody(fd);
+        if (!b.custody || b.custody->magic != CUSTODY_MAGIC ||
+            b.custody->version != CUSTODY_VERSION) {
+            fprintf(stderr, "<3>%s: --takeover is for the keeper alone\n", argv[0]);
+            return 2;
+        }
+        argv[1] = argv[0];
+        b.argv = argv + 1;
+        b.argc = argc - 1;
+        b.former_engine_bell = atomic_load(&b.custody->engine_bell);
+        if (b.mode == BOOT_CRASH && atomic_load(&b.custody->arena_fd) < 0)
+            b.mode = BOOT_COLD;
+        return split(&b, b.mode == BOOT_PLANNED, engine);
+    }
+    b.custody_fd = memfd_create("perdure-custody", 0);
+    if (b.custody_fd < 0 || ftruncate(b.custody_fd, CUSTODY_BYTES) < 0 ||
+        !(b.custody = map_custody(b.custody_fd))) {
+        fprintf(stderr, "<3>%s: no memory for the custody page\n", argv[0]);
+        return 1;
+    }
+    struct custody *c = b.custody;
+    c->magic = CUSTODY_MAGIC;
+    c->version = CUSTODY_VERSION;
+    atomic_store(&c->arena_fd, -1);
+    atomic_store(&c->keeper_bell, -1);
+    atomic_store(&c->engine_bell, -1);
+    atomic_store(&c->binary_fd, -1);
+    atomic_store(&c->previous_binary_fd, -1);
+    atomic_store(&c->next_binary_fd, -1);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int pid = fork();
+    if (pid < 0) {
+        fprintf(stderr, "<3>%s: no process can be started\n", argv[0]);
+        return 1;
+    }
+    if (pid > 0) {
+        close(b.custody_fd);
+        return anchor_run(c, &set);
+    }
+    return split(&b, 0, engine);
+}
+
+void boot_wait_at_gate(struct boot *b) {
+    struct custody *c = b->custody;
+    if (b->mode != BOOT_PLANNED)
+        return;
+    uint64_t one = 1;
+    atomic_store(&c->prepare, CUSTODY_PREPARE_READY);
+    if (write(b->former_engine_bell, &one, sizeof one) < 0) {
+        /* Full: it has been rung. */
+    }
+    uint32_t gate;
+    while ((gate = atomic_load(&c->gate)) == CUSTODY_GATE_SHUT)
+        syscall(SYS_futex, &c->gate, FUTEX_WAIT, CUSTODY_GATE_SHUT, NULL, NULL, 0);
+    if (gate == CUSTODY_GATE_CRASH)
+        b->mode = BOOT_CRASH;
+}
+
+_Noreturn void boot_refuse(struct boot *b, const char *reason) {
+    snprintf(b->custody->reason, sizeof b->custody->reason, "%s", reason);
+    _exit(1);
+}
+
+static void close_if_open(int fd) {
+    if (fd >= 0)
+        close(fd);
+}
+
+void boot_serving(struct boot *b, uint64_t now_ns, uint64_t probation_ns) {
+    struct custody *c = b->custody;
+    int former_program = atomic_load(&c->binary_fd);
+    atomic_store(&c->engine_pid, getpid());
+    atomic_store(&c->keeper_pid, getppid());
+    if (b->mode == BOOT_PLANNED) {
+        /* On probation; the way back is held open. */
+        close_if_open(atomic_exchange(&c->previous_binary_fd, former_program));
+        atomic_store(&c->probation_until_ns, now_ns + probation_ns);
+    } else {
+        close_if_open(former_program);
+        if (atomic_load(&c->death_ns) < atomic_load(&c->probation_until_ns) &&
+            atomic_load(&c->death_signal) != SIGKILL) {
+            /* We are the way back. */
+            close_if_open(atomic_exchange(&c->previous_binary_fd, -1));
+            atomic_store(&c->probation_until_ns, 0);
+        }
+    }
+    close_if_open(atomic_exchange(&c->next_binary_fd, -1));
+    close_if_open(atomic_exchange(&c->keeper_bell, b->keeper_bell));
+    close_if_open(atomic_exchange(&c->engine_bell, b->engine_bell));
+    atomic_store(&c->binary_fd, b->binary_fd);
+    atomic_store(&c->prepare, CUSTODY_PREPARE_NONE);
+    atomic_store(&c->gate, CUSTODY_GATE_SHUT);
+    atomic_store(&c->failures, 0);
+    atomic_store(&c->serving_ns, now_ns);
+    atomic_store(&c->state, CUSTODY_SERVING);
+    atomic_store(&c->serving, b->generation);
+}
+
+void boot_want_successor(struct boot *b, int binary_fd) {
+    uint64_t one = 1;
+    atomic_store(&b->custody->next_binary_fd, binary_fd);
+    b->custody->reason[0] = 0;
+    atomic_store(&b->custody->prepare, CUSTODY_PREPARE_WANTED);
+    if (write(b->keeper_bell, &one, sizeof one) < 0) {
+        /* Full: it has been rung. */
+    }
+}
+
+enum custody_prepare boot_prepared(struct boot *b) {
+    uint64_t count;
+    if (read(b->engine_bell, &count, sizeof count) < 0) {
+        /* Not rung: the word tells all the same. */
+    }
+    return (enum custody_prepare)atomic_load(&b->custody->prepare);
+}
+
+_Noreturn void boot_let_go(struct boot *b, uint64_t now_ns) {
+    struct custody *c = b->custody;
+    atomic_store(&c->let_go_ns, now_ns);
+    atomic_store(&c->gate, CUSTODY_GATE_PLANNED);
+    syscall(SYS_futex, &c->gate, FUTEX_WAKE, 64, NULL, NULL, 0);
+    _exit(0);
+}
+
+_Noreturn void boot_stop(struct boot *b, enum custody_state state, int status) {
+    atomic_store(&b->custody->state, state);
+    exit(status);
+}
+
+int boot_new_keeper(struct boot *b) {
+    struct custody *c = b->custody;
+    int self = getpid();
+    int self_fd = pidfd_of(self);
+    int pid = twin();
+    if (pid == 0) {
+        struct keeper k = {.custody = c,
+                           .generation = b->generation,
+                           .engine_pid = self,
+                           .engine_pidfd = self_fd,
+                           .bell = b->keeper_bell,
+                           .argv = b->argv,
+                           .custody_fd = b->custody_fd,
+                           .binary_fd = atomic_load(&c->binary_fd)};
+        keeper_run(&k);
+    }
+    if (b->keeper_pidfd >= 0)
+        close(b->keeper_pidfd);
+    b->keeper_pidfd = pid > 0 ? pidfd_of(pid) : -1;
+    if (pid > 0)
+        atomic_store(&c->keeper_pid, pid);
+    return pid > 0 ? 0 : -1;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection's bytes: received into places that are known beforehand, parsed by its protocol, answered
+ * from the queue of replies. The invariants stand in conn_slots.h.
+ */
+#include <string.h>
+
+#include "base/err.h"
+#include "server/reactor.h"
+
+#define RX_PAGES 16u
+#define RX_LOW_BYTES 4096u
+#define SEND_VECS 64u
+
+void conn_list_add(struct conn_list *l, uint8_t *mark, struct conn_h c) {
+    if (*mark)
+        return;
+    *mark = 1;
+    l->at[l->count++] = c;
+}
+
+static struct conn_mark *mark_of(struct reactor *r, struct conn_h c) {
+    return &r->marks[handle_index(c.v)];
+}
+
+/* Bytes [start, start+len) of an extent list as vectors; returns their number. */
+static uint32_t vecs_of(const struct reactor *r, const struct extent *e, uint32_t extents,
+                        uint64_t start, uint64_t len, struct io_vec *out, uint32_t max) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < extents && len > 0 && n < max; i++) {
+        uint64_t bytes = (uint64_t)e[i].pages * BUFFER_PAGE_BYTES;
+        if (start >= bytes) {
+            start -= bytes;
+            continue;
+        }
+        uint64_t take = min_u64(bytes - start, len);
+        out[n++] = (struct io_vec){buffer_data(&r->buffers, e[i].first) + start, take};
+        len -= take;
+        start = 0;
+    }
+    return n;
+}
+
+/* Makes sure that received bytes have a place. Returns 1 if that changed the slot: then a commit is due
+ * before the receive; ERR_AGAIN if there is no buffer. */
+int conn_need_buffer(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_view(&r->a, h);
+    if (c->rx_buffer.pages > 0)
+        return 0;
+    struct extent e;
+    uint32_t pages = r->buffers.free_pages > r->buffers.pages / 4 ? RX_PAGES : 1;
+    while (buffer_take(&r->buffers, pages, &e, 1) < 0) {
+        if (pages == 1)
+            return ERR_AGAIN;
+        pages /= 2;
+    }
+    struct conn *w = conn_edit(&r->a, h);
+    w->rx_buffer = e;
+    must(w->rx_parsed == w->rx_received || w->payload.v || w->skip_end > w->rx_received);
+    w->rx_origin = max_u64(w->rx_parsed, w->rx_received);
+    return 1;
+}
+
+void conn_receive(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_view(&r->a, h);
+    struct io_vec vecs[REQUEST_EXTENTS + 1];
+    uint32_t n = 0;
+    uint64_t at = c->rx_received;
+    if (c->payload.v && at < c->payload_end) {
+        const struct request *q = request_view(&r->a, c->payload);
+        n = vecs_of(r, q->data, q->data_extents, q->data_start + (at - c->payload_start),
+                    c->payload_end - at, vecs, REQUEST_EXTENTS);
+        at = c->payload_end;
+    }
+    if (rx_buffer_end(c) > at)
+        vecs[n++] =
+            (struct io_vec){buffer_data(&r->buffers, c->rx_buffer.first) + (at - c->rx_origin),
+                            rx_buffer_end(c) - at};
+    if (n == 0)
+        return;
+    int64_t got = r->streams.ops->receive(r->streams.ctx, c->fd, vecs, n);
+    if (got == ERR_AGAIN)
+        return;
+    struct conn *w = conn_edit(&r->a, h);
+    if (got < 0) {
+        reactor_abort(r, h);
+        return;
+    }
+    if (got == 0)
+        w->flags |= CONN_PEER_ENDED;
+    w->rx_received += (uint64_t)got;
+    r->stats.received_bytes += (uint64_t)got;
+    conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
+}
+
+/* What is left of a message moves to the beginning of a fresh buffer when the end of this one is near; the
+ * old bytes stay as they are until the turn is committed. */
+static void make_room(struct reactor *r, struct conn_h h, size_t need) {
+    const struct conn *c = conn_view(&r->a, h);
+    if (c->rx_buffer.pages == 0 || c->payload.v)
+        return;
+    uint64_t tail = c->rx_received - c->rx_parsed;
+    if (tail == 0) {
+        if (c->rx_origin != c->rx_received) {
+            struct conn *w = conn_edit(&r->a, h);
+            w->rx_origin = w->rx_received;
+            /* Idle connections hold no buffer when buffers are scarce. */
+            if (r->buffers.free_pages < r->buffers.pages / 2) {
+                buffer_release(&r->buffers, w->rx_buffer);
+                w->rx_buffer = (struct extent){0, 0};
+            }
+        }
+        return;
+    }
+    if (need < tail + 1)
+        need = tail + 1;
+    if (rx_buffer_end(c) - c->rx_received >= RX_LOW_BYTES &&
+        c->rx_parsed + need <= rx_buffer_end(c))
+        return;
+    if (c->rx_parsed == c->rx_origin && rx_buffer_end(c) > c->rx_received &&
+        c->rx_parsed + need <= rx_buffer_end(c))
+        return;
+    struct extent e;
+    if (buffer_take(&r->buffers, RX_PAGES, &e, 1) < 0) {
+        conn_list_add(&r->blocked, &mark_of(r, h)->blocked, h);
+        return;
+    }
+    must(tail < (uint64_t)RX_PAGES * BUFFER_PAGE_BYTES);
+    memcpy(buffer_data(&r->buffers, e.first),
+           buffer_data(&r->buffers, c->rx_buffer.first) + (c->rx_parsed - c->rx_origin), tail);
+    struct conn *w = conn_edit(&r->a, h);
+    buffer_release(&r->buffers, w->rx_buffer);
+    w->rx_buffer = e;
+    w->rx_origin = w->rx_parsed;
+}
+
+/* The next bytes are the payload of a request: what is here is copied, the rest is received in place. */
+static void begin_payload(struct reactor *r, struct conn_h h, struct request_h q) {
+    struct conn *w = conn_edit(&r->a, h);
+    const struct request *v = request_view(&r->a, q);
+    uint64_t have = min_u64(w->rx_received - w->rx_parsed, v->length_bytes);
+    const unsigned char *from =
+        buffer_data(&r->buffers, w->rx_buffer.first) + (w->rx_parsed - w->rx_origin);
+    struct io_vec vecs[REQUEST_EXTENTS];
+    uint32_t n = vecs_of(r, v->data, v->data_extents, v->data_start, have, vecs, REQUEST_EXTENTS);
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(vecs[i].base, from, vecs[i].bytes);
+        from += vecs[i].bytes;
+    }
+    if (have == v->length_bytes) {
+        w->rx_parsed += have;
+        r->protocols[w->protocol]->payload_done(r->protocols[w->protocol]->ctx, h, q);
+        return;
+    }
+    w->payload = q;
+    w->payload_start = w->rx_parsed;
+    w->payload_end = w->rx_parsed + v->length_bytes;
+    w->rx_parsed = w->rx_origin = w->payload_end;
+}
+
+void conn_parse(struct reactor *r, struct conn_h h) {
+    size_t need = 0;
+    for (;;) {
+        const struct conn *c = conn_try(&r->a, h);
+        if (!c || c->slot.state != CONN_OPEN ||
+            c->flags & (CONN_WAITING | CONN_CLOSE_WHEN_ANSWERED))
+            return;
+        const struct protocol *p = r->protocols[c->protocol];
+        if (arena_undo_left(&r->a) < ARENA_HANDLER_UNDO_BYTES)
+            reactor_commit(r);
+        if (c->payload.v) {
+            if (c->rx_received < c->payload_end)
+                break;
+            struct request_h q = c->payload;
+            conn_edit(&r->a, h)->payload.v = 0;
+            p->payload_done(p->ctx, h, q);
+            continue;
+        }
+        if (c->skip_end > c->rx_parsed) {
+            struct conn *w = conn_edit(&r->a, h);
+            w->rx_parsed = min_u64(w->skip_end, w->rx_received);
+            if (w->rx_parsed < w->skip_end)
+                break;
+            continue;
+        }
+        uint64_t bytes = c->rx_received - c->rx_parsed;
+        if (bytes == 0)
+            break;
+        struct conn_step s = p->input(
+            p->ctx, h, buffer_data(&r->buffers, c->rx_buffer.first) + (c->rx_parsed - c->rx_origin),
+            bytes);
+        if (!conn_try(&r->a, h) || conn_view(&r->a, h)->slot.state != CONN_OPEN)
+            return;
+        must(s.consumed <= bytes);
+        struct conn *w = conn_edit(&r->a, h);
+        w->rx_parsed += s.consumed;
+        need = s.need;
+        if (s.want == CONN_PAYLOAD) {
+            begin_payload(r, h, s.request);
+        } else if (s.want == CONN_SKIP) {
+            w->skip_end = w->rx_parsed + s.skip;
+        } else if (s.want == CONN_BLOCKED) {
+            conn_list_add(&r->blocked, &mark_of(r, h)->blocked, h);
+            break;
+        } else if (s.want == CONN_WAIT) {
+            w->flags |= CONN_WAITING;
+            break;
+        } else if (s.want == CONN_FINISH) {
+            reactor_finish(r, h);
+            return;
+        } else if (s.want == CONN_ABORT) {
+            reactor_abort(r, h);
+            return;
+        } else {
+            break;
+        }
+    }
+    const struct conn *c = conn_view(&r->a, h);
+    if (c->flags & CONN_PEER_ENDED && !mark_of(r, h)->blocked) {
+        const struct protocol *p = r->protocols[c->protocol];
+        if (p->peer_ended)
+            p->peer_ended(p->ctx, h);
+        else
+            reactor_finish(r, h);
+        return;
+    }
+    make_room(r, h, need);
+}
+
+/* Whether bytes can be received: there is a place for them and somebody who wants them. */
+static int wants_input(const struct reactor *r, const struct conn *c, const struct conn_mark *m) {
+    if (c->flags & (CONN_PEER_ENDED | CONN_CLOSE_WHEN_ANSWERED | CONN_WAITING) || m->blocked)
+        return 0;
+    return c->rx_buffer.pages == 0 || c->rx_received < rx_buffer_end(c);
+}
+
+static void set_watch(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_view(&r->a, h);
+    const struct conn_mark *m = mark_of(r, h);
+    uint32_t events =
+        (wants_input(r, c, m) ? STREAM_READABLE : 0) | (m->wants_writable ? STREAM_WRITABLE : 0);
+    if (events == c->watched)
+        return;
+    conn_edit(&r->a, h)->watched = events;
+    r->streams.ops->rewatch(r->streams.ctx, c->fd, (uint64_t)TAG_CONN << 32 | h.v, events);
+}
+
+static void pop_reply(struct reactor *r, struct conn_h h) {
+    struct conn *w = conn_edit(&r->a, h);
+    struct request_h q = w->tx_head;
+    const struct request *v = request_view(&r->a, q);
+    w->tx_head_start += v->head_bytes + v->reply_data_bytes;
+    w->tx_head = v->next;
+    if (!w->tx_head.v)
+        w->tx_tail.v = 0;
+    reactor_drop_request(r, q);
+}
+
+/* Sends what the kernel takes. Output phase; the edits belong to the next turn. */
+void conn_send(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_try(&r->a, h);
+    if (!c || c->slot.state != CONN_OPEN)
+        return;
+    struct conn_mark *m = mark_of(r, h);
+    m->wants_writable = 0;
+    while (c->tx_head.v) {
+        struct io_vec vecs[SEND_VECS];
+        uint32_t n = 0;
+        uint64_t total = 0, start = c->tx_head_start;
+        for (struct request_h q = c->tx_head; q.v && n + REQUEST_EXTENTS + 1 <= SEND_VECS;) {
+            const struct request *v = request_view(&r->a, q);
+            uint64_t skip = c->tx_sent > start ? c->tx_sent - start : 0;
+            uint64_t length = v->head_bytes + v->reply_data_bytes;
+            if (skip < v->head_bytes) {
+                vecs[n++] =
+                    (struct io_vec){(void *)(uintptr_t)(v->head + skip), v->head_bytes - skip};
+                skip = 0;
+            } else {
+                skip -= v->head_bytes;
+            }
+            n += vecs_of(r, v->data, v->data_extents, v->data_start + skip,
+                         v->reply_data_bytes - skip, vecs + n, SEND_VECS - n);
+            start += length;
+            q = v->next;
+        }
+        for (uint32_t i = 0; i < n; i++)
+            total += vecs[i].bytes;
+        if (total == 0) {
+            /* Replies that were sent whole by a process that died before it could say so. */
+            pop_reply(r, h);
+            continue;
+        }
+        int64_t sent = r->streams.ops->send(r->streams.ctx, c->fd, vecs, n);
+        if (sent == ERR_AGAIN) {
+            m->wants_writable = 1;
+            break;
+        }
+        if (sent < 0) {
+            reactor_abort(r, h);
+            return;
+        }
+        struct conn *w = conn_edit(&r->a, h);
+        w->tx_sent += (uint64_t)sent;
+        r->stats.sent_bytes += (uint64_t)sent;
+        while (w->tx_head.v) {
+            const struct request *v = request_view(&r->a, w->tx_head);
+            if (w->tx_head_start + v->head_bytes + v->reply_data_bytes > w->tx_sent)
+                break;
+            pop_reply(r, h);
+        }
+    }
+    if (!c->tx_head.v && c->flags & CONN_CLOSE_WHEN_ANSWERED && c->requests == 0) {
+        reactor_abort(r, h);
+        return;
+    }
+    set_watch(r, h);
+}
+
+void conn_event(struct reactor *r, struct conn_h h, uint32_t events) {
+    const struct conn *c = conn_try(&r->a, h);
+    if (!c || c->slot.state != CONN_OPEN)
+        return;
+    struct conn_mark *m = mark_of(r, h);
+    if (events & STREAM_WRITABLE) {
+        conn_list_add(&r->send, &m->send, h);
+    }
+    if (events & STREAM_READABLE) {
+        if (wants_input(r, c, m))
+            conn_list_add(&r->ready, &m->ready, h);
+        else
+            conn_list_add(&r->send, &m->send, h); /* sets the watch, or finds the failure */
+    }
+}
+
+/* Output phase: nobody holds back the end of the stream, whoever else has the descriptor. */
+void conn_close(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_view(&r->a, h);
+    must(c->slot.state == CONN_CLOSING);
+    r->streams.ops->unwatch(r->streams.ctx, c->fd);
+    r->streams.ops->end(r->streams.ctx, c->fd);
+    r->streams.ops->close(r->streams.ctx, c->fd);
+    memset(mark_of(r, h), 0, sizeof(struct conn_mark));
+    conn_free(&r->a, h);
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/core.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+#define RING_ENTRIES 256
+#define DEATHS_MAX 5u
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static uint64_t read_clock(clockid_t id) {
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+static uint64_t monotonic_ns(void *ctx) {
+    return read_clock(CLOCK_MONOTONIC);
+}
+static uint64_t wall_ns(void *ctx) {
+    return read_clock(CLOCK_REALTIME);
+}
+static const struct clock_ops clock_ops = {monotonic_ns, wall_ns};
+
+int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir) {
+    int err;
+    c->boot = b;
+    c->plan = *plan;
+    c->store_dir = store_dir;
+    linux_memory.boot_id(c->plan.boot_id);
+    c->ring = linux_ring_open(store_dir, RING_ENTRIES, &err);
+    if (!c->ring)
+        return err;
+    if (b->mode == BOOT_COLD)
+        return 0;
+    int fd = atomic_load(&b->custody->arena_fd);
+    int64_t bytes = linux_memory.size(fd);
+    c->bytes = bytes > 0 ? (uint64_t)bytes : 0;
+    if (linux_memory.map(fd, c->bytes, &c->base) < 0)
+        c->verdict = ARENA_BAD_ADDRESS;
+    else
+        c->verdict = arena_qualify(c->base, c->bytes, &c->plan);
+    if (b->mode == BOOT_PLANNED && c->verdict != ARENA_QUALIFIES)
+        boot_refuse(b, arena_verdict_text(c->verdict));
+    if (c->verdict == ARENA_QUALIFIES) {
+        const struct arena_identity *id = c->base;
+        for (uint32_t i = 0; i < id->part_count; i++) /* what every turn touches */
+            if (id->parts[i].kind == ARENA_PART_TABLE)
+                madvise((char *)c->base + id->parts[i].offset / 4096 * 4096,
+                        id->parts[i].size_bytes, MADV_POPULATE_WRITE);
+    }
+    return 0;
+}
+
+static int make_arena(struct core *c) {
+    int err;
+    c->bytes = arena_plan_bytes(&c->plan);
+    if (getrandom(c->plan.arena_id, sizeof c->plan.arena_id, 0) < 0)
+        return ERR_IO;
+    int fd = linux_memory.create(c->bytes);
+    if (fd < 0)
+        return fd;
+    if ((err = linux_memory.map(fd, c->bytes, &c->base)) < 0)
+        return err;
+    linux_memory_collapse(c->base, c->bytes);
+    if ((err = arena_create(&c->r.a, c->base, c->bytes, &c->plan)) < 0)
+        return err;
+    struct server_h h = server_new(&c->r.a, 1);
+    struct server *s = server_edit(&c->r.a, h);
+    s->started_wall_ns = wall_ns(NULL);
+    s->wait_fd = -1;
+    arena_commit(&c->r.a);
+    atomic_store(&c->r.a.live->phase, ARENA_SERVING);
+    atomic_store(&c->boot->custody->arena_fd, fd);
+    return 0;
+}
+
+/* Deaths in a row by its own fault, each before a turn was finished, tell of an arena that kills. */
+static enum arena_verdict count_death(struct core *c) {
+    struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
+    if (atomic_load(&c->boot->custody->death_signal) == SIGKILL)
+        return ARENA_QUALIFIES;
+    return atomic_fetch_add(&live->deaths, 1) + 1 >= DEATHS_MAX ? ARENA_BAD_DEATHS
+                                                                : ARENA_QUALIFIES;
+}
+
+int core_take(struct core *c) {
+    struct boot *b = c->boot;
+    boot_wait_at_gate(b);
+    c->after_crash = b->mode == BOOT_CRASH;
+    if (b->mode != BOOT_COLD && c->verdict == ARENA_QUALIFIES) {
+        if (c->after_crash)
+            c->verdict = count_death(c);
+        if (c->verdict == ARENA_QUALIFIES)
+            c->verdict = arena_roll_back(c->base);
+    }
+    if (b->mode == BOOT_COLD || c->verdict != ARENA_QUALIFIES) {
+        if (c->base) {
+            arena_roll_back(c->base);
+            if (c->salvage)
+                c->salvage(c->salvage_ctx, c->base, c->bytes);
+            linux_memory.unmap(c->base, c->bytes);
+            close(atomic_load(&b->custody->arena_fd));
+        }
+        return make_arena(c);
+    }
+    c->warm = 1;
+    atomic_store(&((struct arena_live *)(void *)((char *)c->base + ARENA_LIVE_OFFSET))->phase,
+                 ARENA_ATTACHING);
+    return arena_attach(&c->r.a, c->base, c->bytes, &c->plan);
+}
+
+/* --- rings --- */
+
+static uint8_t *ring_entry(struct server *s, int i) {
+    return s->rings + i * SERVER_RING_BYTES;
+}
+
+static void adopt_rings(struct core *c, struct server *s) {
+    for (int i = 0; i < SERVER_RINGS; i++) {
+        uint8_t *e = ring_entry(s, i);
+        struct linux_ring_identity id;
+        uint32_t taken;
+        if (!get_le32(e + 4))
+            continue;
+        memcpy(&id, e + 8, sizeof id);
+        if (linux_ring_adopt(c->ring, &id, &taken) == 0) {
+            io_adopted(&c->r.io, get_le32(e), taken);
+            c->adopted_rings++;
+        } else {
+            io_lost(&c->r.io, get_le32(e));
+            put_le32(e + 4, 0);
+        }
+    }
+}
+
+static void add_ring(struct core *c, struct server *s) {
+    struct linux_ring_identity id;
+    linux_ring_identity(c->ring, &id);
+    _Static_assert(sizeof id + 8 <= SERVER_RING_BYTES, "frozen");
+    for (int i = 0; i < SERVER_RINGS; i++) {
+        uint8_t *e = ring_entry(s, i);
+        if (get_le32(e + 4))
+            continue;
+        put_le32(e, c->boot->generation);
+        put_le32(e + 4, 1);
+        memcpy(e + 8, &id, sizeof id);
+        return;
+    }
+    must(!"more rings in flight than places");
+}
+
+void core_drop_rings(struct core *c) {
+    if (c->adopted_rings == 0 || c->r.io.taken)
+        return;
+    const struct server *s = server_view(&c->r.a, c->r.server);
+    for (int i = 0; i < SERVER_RINGS; i++) {
+        const uint8_t *e = s->rings + i * SERVER_RING_BYTES;
+        uint32_t queue = get_le32(e);
+        struct linux_ring_identity id;
+        if (!get_le32(e + 4) || queue == c->boot->generation)
+            continue;
+        int busy = 0;
+        for (struct io_h h = io_next(&c->r.a, (struct io_h){0}); h.v && !busy;
+             h = io_next(&c->r.a, h))
+            busy = io_view(&c->r.a, h)->queue == queue;
+        if (busy)
+            continue;
+        memcpy(&id, e + 8, sizeof id);
+        put_le32(ring_entry(server_edit(&c->r.a, c->r.server), i) + 4, 0);
+        reactor_commit(&c->r);
+        c->r.streams.ops->unwatch(c->r.streams.ctx, id.fd);
+        linux_ring_drop_adopted(c->ring, id.fd);
+        c->adopted_rings--;
+    }
+}
+
+/* --- descriptors --- */
+
+static int is_claimed(struct core *c, int fd) {
+    const struct custody *k = c->boot->custody;
+    if (fd <= 2 || fd == c->boot->custody_fd || fd == atomic_load(&k->arena_fd) ||
+        fd == atomic_load(&k->binary_fd) || fd == atomic_load(&k->previous_binary_fd) ||
+        fd == atomic_load(&k->next_binary_fd) || fd == atomic_load(&k->keeper_bell) ||
+        fd == atomic_load(&k->engine_bell) || fd == c->boot->keeper_bell ||
+        fd == c->boot->engine_bell || fd == c->boot->binary_fd || fd == c->store_dir ||
+        fd == linux_streams_descriptor(c->streams) || fd == linux_ring_descriptor(c->ring))
+        return 1;
+    const struct server *s = server_view(&c->r.a, c->r.server);
+    for (int i = 0; i < SERVER_RINGS; i++) {
+        const uint8_t *e = s->rings + i * SERVER_RING_BYTES;
+        struct linux_ring_identity id;
+        memcpy(&id, e + 8, sizeof id);
+        if (get_le32(e + 4) && id.fd == fd)
+            return 1;
+    }
+    return 0;
+}
+
+static int compare_ints(const void *a, const void *b) {
+    int x = *(const int *)a, y = *(const int *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The protocol of the listener whose address the socket has; 0: none of ours. */
+static uint32_t accepted_by(struct core *c, int fd) {
+    for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
+         h = listener_next(&c->r.a, h)) {
+        const struct listener *l = listener_view(&c->r.a, h);
+        if (linux_stream_same_end(l->fd, fd))
+            return l->protocol;
+    }
+    return 0;
+}
+
+/* A socket that the dead engine accepted and could not record any more is taken over; whatever else was
+ * inherited and belongs to nobody is closed. */
+static void sweep_descriptors(struct core *c) {
+    struct reactor *r = &c->r;
+    uint32_t n = 0;
+    int *known = calloc(conn_used(&r->a) + listener_used(&r->a) + 1, sizeof *known);
+    DIR *dir = opendir("/proc/self/fd");
+    if (!known || !dir) {
+        free(known);
+        return;
+    }
+    for (struct conn_h h = conn_next(&r->a, (struct conn_h){0}); h.v; h = conn_next(&r->a, h))
+        known[n++] = conn_view(&r->a, h)->fd;
+    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
+         h = listener_next(&r->a, h))
+        known[n++] = listener_view(&r->a, h)->fd;
+    qsort(known, n, sizeof *known, compare_ints);
+    const struct dirent *d;
+    while ((d = readdir(dir))) {
+        int fd = atoi(d->d_name);
+        if (d->d_name[0] == '.' || fd == dirfd(dir) || is_claimed(c, fd) ||
+            bsearch(&fd, known, n, sizeof *known, compare_ints))
+            continue;
+        int flags = fcntl(fd, F_GETFD);
+        if (flags < 0 || flags & FD_CLOEXEC) /* the keeper's, or opened by ourselves */
+            continue;
+        struct stream_positions at;
+        uint32_t protocol = accepted_by(c, fd);
+        if (protocol && r->streams.ops->positions(r->streams.ctx, fd, &at) == 0 &&
+            at.received == 0 && at.sent == 0)
+            reactor_adopt(r, fd, protocol, "");
+        else
+            close(fd);
+    }
+    closedir(dir);
+    free(known);
+}
+
+int core_attach(struct core *c) {
+    struct boot *b = c->boot;
+    struct reactor *r = &c->r;
+    int err;
+    struct server_h sh = server_next(&r->a, (struct server_h){0});
+    if ((err = buffer_pool_open(&r->buffers, &r->a, REGION_BUFFERS)) < 0)
+        return err;
+    struct server *s = server_edit(&r->a, sh);
+    c->streams = linux_streams_open(s->wait_fd);
+    if (!c->streams)
+        return ERR_NOMEM;
+    s->wait_fd = linux_streams_descriptor(c->streams);
+    s->generation = b->generation;
+    if ((err = reactor_open(r, b, (struct streams){&linux_stream_ops, c->streams},
+                            (struct clock){&clock_ops, NULL})) < 0)
+        return err;
+    uint32_t queue = b->generation;
+    struct io_routine routines[ROUTINE_COUNT];
+    memcpy(routines, r->io.routines, sizeof routines);
+    int (*device)(void *, uint32_t) = r->io.device;
+    void *device_ctx = r->io.device_ctx;
+    if ((err = io_open(&r->io, &r->a, &r->buffers, (struct io_router){&linux_ring_ops, c->ring},
+                       queue)) < 0)
+        return err;
+    memcpy(r->io.routines, routines, sizeof routines);
+    r->io.device = device;
+    r->io.device_ctx = device_ctx;
+    if (c->warm && ((err = io_attach(&r->io)) < 0 ||
+                    (err = reactor_attach(r, c->after_crash, &c->closed)) < 0))
+        return err;
+    adopt_rings(c, server_edit(&r->a, sh));
+    add_ring(c, server_edit(&r->a, sh));
+    reactor_commit(r);
+    return 0;
+}
+
+static void watch(struct core *c, int fd, uint32_t kind) {
+    if (fd >= 0)
+        c->r.streams.ops->watch(c->r.streams.ctx, fd, (uint64_t)kind << 32, STREAM_READABLE);
+}
+
+void core_serve(struct core *c) {
+    struct boot *b = c->boot;
+    struct reactor *r = &c->r;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    c->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (c->warm) {
+        struct server *s = server_edit(&r->a, r->server);
+        uint64_t since =
+            atomic_load(c->after_crash ? &b->custody->death_ns : &b->custody->let_go_ns);
+        s->last_pause_ns = monotonic_ns(NULL) - since;
+        s->longest_pause_ns = max_u64(s->longest_pause_ns, s->last_pause_ns);
+        if (c->after_crash)
+            s->crashes++;
+        else
+            s->reloads++;
+        if (b->former_engine_bell >= 0)
+            r->streams.ops->unwatch(r->streams.ctx, b->former_engine_bell);
+        r->accepting = 0; /* as the former engine may have left it */
+        reactor_accept_more(r, 1);
+    }
+    watch(c, c->signal_fd, TAG_SIGNAL);
+    watch(c, b->engine_bell, TAG_ENGINE_BELL);
+    watch(c, b->keeper_pidfd, TAG_KEEPER);
+    watch(c, linux_ring_descriptor(c->ring), TAG_RING);
+    reactor_commit(r);
+    boot_serving(b, monotonic_ns(NULL), c->probation_ns);
+    atomic_store(&r->a.live->phase, ARENA_SERVING);
+    if (c->warm)
+        sweep_descriptors(c);
+}
+
+int core_reload(struct core *c, const char *binary, const char **why) {
+    int fd = -1;
+    enum custody_prepare state = (enum custody_prepare)atomic_load(&c->boot->custody->prepare);
+    if (state != CUSTODY_PREPARE_NONE && state != CUSTODY_PREPARE_FAILED) {
+        *why = "a reload is under way";
+        return ERR_BUSY;
+    }
+    if (binary) {
+        fd = open(binary, O_RDONLY);
+        if (fd < 0 || access(binary, X_OK) < 0) {
+            *why = strerror(errno);
+            if (fd >= 0)
+                close(fd);
+            return ERR_NOTFOUND;
+        }
+    }
+    reactor_accept_more(&c->r, 0);
+    boot_want_successor(c->boot, fd);
+    return 0;
+}
+
+const char *core_bell(struct core *c) {
+    enum custody_prepare state = boot_prepared(c->boot);
+    if (state == CUSTODY_PREPARE_READY) {
+        if (!arena_turn_is_clean(&c->r.a))
+            reactor_commit(&c->r);
+        boot_let_go(c->boot, monotonic_ns(NULL));
+    }
+    if (state != CUSTODY_PREPARE_FAILED)
+        return NULL;
+    atomic_store(&c->boot->custody->prepare, CUSTODY_PREPARE_NONE);
+    int fd = atomic_exchange(&c->boot->custody->next_binary_fd, -1);
+    if (fd >= 0)
+        close(fd);
+    reactor_accept_more(&c->r, 1);
+    return c->boot->custody->reason[0] ? c->boot->custody->reason : "the successor died";
+}

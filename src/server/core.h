@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From boot to a reactor that serves: the arena is made, or qualified and attached; rings, sockets and
+ * listeners are taken over. What a program adds (its tables, its protocols, what it attaches itself) comes
+ * between the calls:
+ *
+ *   core_prepare   before the gate: everything that can be done beside the engine that serves
+ *   core_take      waits at the gate; the arena is ours afterwards, or a new one if it did not qualify
+ *   core_attach    connections and disk operations of the former engine
+ *   core_serve     registrations are ours; the former keeper leaves
+ */
+#ifndef SERVER_CORE_H
+#define SERVER_CORE_H
+
+#include "arena/arena.h"
+#include "plat/linux/linux.h"
+#include "server/reactor.h"
+
+struct core {
+    struct reactor r;
+    struct boot *boot;
+    struct arena_plan plan;
+    struct linux_ring *ring;
+    struct linux_streams *streams;
+    int store_dir;
+    int signal_fd;
+    void *base;
+    uint64_t bytes;
+    int warm; /* the arena was attached; else it is new */
+    int after_crash;
+    enum arena_verdict verdict; /* why it was not */
+    uint32_t closed;            /* connections that could not be kept */
+    int adopted_rings;
+    uint64_t probation_ns;
+    /* Called on the rolled-back memory of an arena that does not qualify, before it is given up: what is in
+     * its frame ring is to be saved. NULL: nothing to save. */
+    void (*salvage)(void *ctx, void *base, uint64_t bytes);
+    void *salvage_ctx;
+};
+
+/* Returns 0 or an error; a planned successor that cannot go on does not return. */
+int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir);
+int core_take(struct core *c);
+int core_attach(struct core *c);
+void core_serve(struct core *c);
+
+/* Lets go of an adopted ring that has nothing in flight. Call once a turn. */
+void core_drop_rings(struct core *c);
+
+/* A new program, or the same: see boot.h. ERR_BUSY: one is being prepared. */
+int core_reload(struct core *c, const char *binary, const char **why);
+
+/* The engine bell has rung: lets go, or tells that the successor failed (returns the reason, else NULL if
+ * nothing has changed). */
+const char *core_bell(struct core *c);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server: what makes a process of all this. Main, keeper, reactor, connections, configuration, wiring. May
+ * use everything below it and the operating system.
+ *
+ * Custody: who holds the descriptors while the engine is replaced (design/arena.md).
+ *
+ *   anchor    the process that was started; waits, forwards signals, holds nothing, is never replaced
+ *   keeper    parent of the engine; shares its descriptor table (CLONE_FILES), so it holds whatever the
+ *             engine opens, the moment it opens it; waits for its death; starts the successor
+ *   engine    everything else; may die at any instruction
+ *
+ * A successor is the keeper's child: it inherits a copy of the table under the same numbers, execs the new
+ * code, and becomes keeper and engine of its own by one more clone. The former keeper leaves when the new
+ * engine serves.
+ *
+ *   planned   engine rings; keeper starts successor; it qualifies the arena, waits at the gate; the engine
+ *             finishes its turn, opens the gate, exits; the successor attaches
+ *   crash     keeper sees the engine's death; starts the successor, which attaches
+ *
+ * This page is shared by all of them, frozen like the arena's header, and all that the keeper reads.
+ */
+#ifndef SERVER_CUSTODY_H
+#define SERVER_CUSTODY_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define CUSTODY_MAGIC UINT64_C(0x7964757473756350) /* "Pcustudy" */
+#define CUSTODY_VERSION 1u
+#define CUSTODY_BYTES 4096u
+
+enum custody_state {
+    CUSTODY_STARTING = 0,
+    CUSTODY_SERVING = 1,
+    CUSTODY_STOPPED = 2, /* the engine stopped in order: nobody succeeds it */
+    CUSTODY_FAILED = 3,  /* the engine could not start: nobody succeeds it */
+};
+
+enum custody_gate {
+    CUSTODY_GATE_SHUT = 0,
+    CUSTODY_GATE_PLANNED = 1, /* the engine has let go */
+    CUSTODY_GATE_CRASH = 2,   /* the engine died meanwhile */
+};
+
+enum custody_prepare {
+    CUSTODY_PREPARE_NONE = 0,
+    CUSTODY_PREPARE_WANTED = 1,  /* engine -> keeper */
+    CUSTODY_PREPARE_STARTED = 2, /* keeper: the successor runs */
+    CUSTODY_PREPARE_READY = 3,   /* successor: waits at the gate */
+    CUSTODY_PREPARE_FAILED = 4,  /* keeper: it died or did not qualify; see reason */
+};
+
+struct custody {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t reserved;
+    _Atomic uint32_t state;
+    _Atomic uint32_t gate;        /* futex */
+    _Atomic uint32_t prepare;     /* rung on engine_bell when READY or FAILED */
+    _Atomic uint32_t generations; /* successors ever begun */
+    _Atomic uint32_t serving;     /* generation of the engine that serves or last served */
+    _Atomic uint32_t failures;    /* successors in a row that never served */
+    _Atomic int32_t engine_pid;
+    _Atomic int32_t keeper_pid;
+    _Atomic int32_t arena_fd;
+    _Atomic int32_t keeper_bell;        /* eventfd of the keeper of `serving` */
+    _Atomic int32_t engine_bell;        /* eventfd of the engine of `serving` */
+    _Atomic int32_t binary_fd;          /* program of the engine of `serving` */
+    _Atomic int32_t previous_binary_fd; /* of the one before, -1: none */
+    _Atomic int32_t next_binary_fd;     /* for the successor wanted, -1: the same */
+    _Atomic uint32_t next_seal;
+    _Atomic uint32_t death_signal;       /* of the last engine that died unasked: signal, or 0 */
+    _Atomic uint32_t death_status;       /* its exit status */
+    _Atomic uint32_t deaths;             /* unasked, since start */
+    _Atomic uint64_t probation_until_ns; /* until then a death brings the previous program back */
+    _Atomic uint64_t let_go_ns;          /* monotonic: the engine opened the gate */
+    _Atomic uint64_t death_ns;           /* monotonic: the keeper saw the death */
+    _Atomic uint64_t serving_ns;         /* monotonic: the engine began to serve */
+    char reason[512];                    /* why the last successor failed, or began cold */
+};
+_Static_assert(sizeof(struct custody) <= CUSTODY_BYTES, "one page");
+
+#endif

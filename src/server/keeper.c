@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/keeper.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ARGS_MAX 256
+/* While a successor is being started the keeper looks this often whether it serves. */
+#define LOOK_MS 5
+/* Successors in a row that never served; beyond, a pause between the attempts, then the end. */
+#define FAILURES_QUICK 3u
+#define FAILURES_MAX 12u
+
+extern char **environ;
+
+static uint64_t now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void ring(int bell) {
+    uint64_t one = 1;
+    if (bell >= 0 && write(bell, &one, sizeof one) < 0) {
+        /* The bell is full: it has been rung. */
+    }
+}
+
+/* Starts a successor: vfork and exec, so that the table is copied once and nothing else. */
+static int start(struct keeper *k, int binary_fd, const char *mode) {
+    char takeover[96], *args[ARGS_MAX + 3];
+    int n = 0;
+    snprintf(takeover, sizeof takeover, "--takeover=%s,%d", mode, k->custody_fd);
+    args[n++] = k->argv[0];
+    args[n++] = takeover;
+    for (int i = 1; k->argv[i] && n < ARGS_MAX; i++)
+        args[n++] = k->argv[i];
+    args[n] = NULL;
+    int pid = vfork();
+    if (pid == 0) {
+        syscall(SYS_execveat, binary_fd, "", args, environ, 0x1000 /* AT_EMPTY_PATH */);
+        _exit(127);
+    }
+    return pid;
+}
+
+/* Which program succeeds an engine that died: its own; the one before it if it died by its own fault while
+ * on probation, or if its own has failed several times. */
+static int program_after_death(struct keeper *k) {
+    struct custody *c = k->custody;
+    int previous = atomic_load(&c->previous_binary_fd);
+    int own_fault = atomic_load(&c->death_signal) != SIGKILL;
+    if (previous >= 0 &&
+        ((own_fault && atomic_load(&c->death_ns) < atomic_load(&c->probation_until_ns)) ||
+         atomic_load(&c->failures) >= FAILURES_QUICK))
+        return previous;
+    return k->binary_fd;
+}
+
+static void note_death(struct keeper *k) {
+    struct custody *c = k->custody;
+    siginfo_t info = {0};
+    atomic_store(&c->death_ns, now_ns());
+    atomic_store(&c->death_signal, 0);
+    atomic_store(&c->death_status, 0);
+    if (!k->engine_is_child || waitid(P_PID, (id_t)k->engine_pid, &info, WEXITED) < 0)
+        return;
+    if (info.si_code == CLD_EXITED)
+        atomic_store(&c->death_status, (uint32_t)info.si_status);
+    else
+        atomic_store(&c->death_signal, (uint32_t)info.si_status);
+}
+
+static void open_gate_after_crash(struct custody *c) {
+    uint32_t shut = CUSTODY_GATE_SHUT;
+    if (atomic_compare_exchange_strong(&c->gate, &shut, CUSTODY_GATE_CRASH))
+        syscall(SYS_futex, &c->gate, FUTEX_WAKE, 64, NULL, NULL, 0);
+}
+
+/* The engine is dead. Returns if somebody must succeed it. */
+static void engine_died(struct keeper *k, int successor) {
+    struct custody *c = k->custody;
+    uint32_t state = atomic_load(&c->state);
+    uint32_t serving = atomic_load(&c->serving);
+    if (serving > k->generation || state == CUSTODY_STOPPED || state == CUSTODY_FAILED)
+        _exit(0);
+    if (serving == k->generation && atomic_load(&c->gate) == CUSTODY_GATE_PLANNED)
+        return; /* it has let go */
+    note_death(k);
+    if (serving == k->generation) {
+        atomic_fetch_add(&c->deaths, 1);
+    } else {
+        /* It never served. Beside a living engine, that one's keeper goes on. */
+        atomic_fetch_add(&c->failures, 1);
+        if (k->planned && atomic_load(&c->gate) == CUSTODY_GATE_SHUT)
+            _exit(1);
+    }
+    if (successor)
+        open_gate_after_crash(c);
+}
+
+_Noreturn void keeper_run(struct keeper *k) {
+    struct custody *c = k->custody;
+    int engine_alive = 1, successor = 0;
+    sigset_t all;
+    prctl(PR_SET_NAME, "perdure-keeper");
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    for (;;) {
+        if (atomic_load(&c->serving) > k->generation)
+            _exit(0);
+        if (!engine_alive && !successor) {
+            uint32_t failures = atomic_load(&c->failures);
+            if (failures >= FAILURES_MAX) {
+                atomic_store(&c->state, CUSTODY_FAILED);
+                _exit(1);
+            }
+            if (failures >= FAILURES_QUICK)
+                usleep(100000);
+            successor = start(k, program_after_death(k), "crash");
+            if (successor < 0) {
+                successor = 0;
+                usleep(10000);
+                continue;
+            }
+        }
+        struct pollfd p[2] = {{.fd = k->bell, .events = POLLIN},
+                              {.fd = engine_alive ? k->engine_pidfd : -1, .events = POLLIN}};
+        poll(p, 2, successor ? LOOK_MS : -1);
+        if (p[1].revents) {
+            engine_alive = 0;
+            engine_died(k, successor);
+        }
+        if (p[0].revents & POLLIN) {
+            uint64_t count;
+            if (read(k->bell, &count, sizeof count) > 0 && engine_alive && !successor &&
+                atomic_load(&c->prepare) == CUSTODY_PREPARE_WANTED) {
+                int binary = atomic_load(&c->next_binary_fd);
+                atomic_store(&c->gate, CUSTODY_GATE_SHUT);
+                atomic_store(&c->prepare, CUSTODY_PREPARE_STARTED);
+                successor = start(k, binary >= 0 ? binary : k->binary_fd, "planned");
+                if (successor < 0) {
+                    successor = 0;
+                    snprintf(c->reason, sizeof c->reason, "no process can be started");
+                    atomic_store(&c->prepare, CUSTODY_PREPARE_FAILED);
+                    ring(atomic_load(&c->engine_bell));
+                }
+            }
+        }
+        int status;
+        if (successor && waitpid(successor, &status, WNOHANG) == successor) {
+            successor = 0;
+            if (atomic_load(&c->serving) > k->generation)
+                _exit(0);
+            if (engine_alive) {
+                atomic_store(&c->prepare, CUSTODY_PREPARE_FAILED);
+                ring(atomic_load(&c->engine_bell));
+            } else {
+                atomic_fetch_add(&c->failures, 1);
+            }
+        }
+    }
+}

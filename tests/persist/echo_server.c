@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An echo server on arena, turn, keeper and kernel TCP, with disk writes in flight: what a client sends comes
+ * back after it was written to a file with RWF_DSYNC. It is the smallest program that needs everything that
+ * reload promises, and the storms of storm_test.py run against it.
+ *
+ *     echo_server ADDRESS:PORT DIRECTORY [crash-point COUNT]
+ *
+ * SIGHUP reloads, SIGTERM stops. Each engine writes a line "serving GENERATION PID ..." to stderr.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/prng.h"
+#include "server/core.h"
+
+#define CHUNK_MAX (16 * 1024u)
+#define CONNS 12000u
+#define REQUESTS 16384u
+
+struct echo {
+    struct core core;
+    int file;
+    int stopping;
+};
+
+static const struct arena_table_plan tables[] = {
+    {&server_spec, 1},         {&listener_spec, 8}, {&conn_spec, CONNS},
+    {&request_spec, REQUESTS}, {&io_spec, 8192},
+};
+static const struct arena_region_plan regions[] = {{REGION_BUFFERS, 1, 192 * MIB, 2 * MIB}};
+static const struct arena_plan plan = {.tables = tables,
+                                       .table_count = sizeof tables / sizeof tables[0],
+                                       .regions = regions,
+                                       .region_count = 1,
+                                       .undo_bytes = 2 * MIB};
+
+static int want_write(struct echo *e, struct request_h h) {
+    const struct request *q = request_view(&e->core.r.a, h);
+    uint32_t bytes = (uint32_t)round_up_u64(q->length_bytes, BLOCK_BYTES);
+    return io_want(&e->core.r.io, IO_WRITE, IO_DURABLE, ROUTINE_FRAME_WRITTEN, h.v, 0,
+                   (uint64_t)handle_index(h.v) * CHUNK_MAX, bytes)
+                   .v
+               ? 0
+               : ERR_NOMEM;
+}
+
+/* Takes what is there, writes it to the file; the connection waits meanwhile. */
+static struct conn_step echo_input(void *ctx, struct conn_h c, const uint8_t *p, size_t bytes) {
+    struct echo *e = ctx;
+    struct reactor *r = &e->core.r;
+    if (bytes > CHUNK_MAX)
+        bytes = CHUNK_MAX;
+    struct request_h h = reactor_request(r, c, REQUEST_WRITE, bytes, 0, REQUEST_READY);
+    if (!h.v)
+        return (struct conn_step){.want = CONN_BLOCKED};
+    struct request *q = request_edit(&r->a, h);
+    if (q->data_extents != 1 || want_write(e, h) < 0) {
+        reactor_drop_request(r, h);
+        return (struct conn_step){.want = CONN_BLOCKED};
+    }
+    q->length_bytes = (uint32_t)bytes;
+    memcpy(buffer_data(&r->buffers, q->data[0].first), p, bytes);
+    return (struct conn_step){.consumed = bytes, .want = CONN_WAIT};
+}
+
+static uint32_t write_vecs(void *ctx, const struct io *io, struct io_vec *vecs, uint32_t max) {
+    struct echo *e = ctx;
+    const struct request *q = request_view(&e->core.r.a, (struct request_h){(uint32_t)io->owner});
+    vecs[0] = (struct io_vec){buffer_data(&e->core.r.buffers, q->data[0].first), io->length_bytes};
+    return 1;
+}
+
+static int written(void *ctx, struct io_h h, const struct io *io, int32_t result) {
+    struct echo *e = ctx;
+    struct reactor *r = &e->core.r;
+    struct request_h qh = {(uint32_t)io->owner};
+    if (result == ERR_CANCELLED) { /* it was not done: again */
+        must(want_write(e, qh) == 0);
+        return 0;
+    }
+    must(result == (int32_t)io->length_bytes);
+    struct request *q = request_edit(&r->a, qh);
+    struct conn_h c = q->conn;
+    q->slot.state = REQUEST_DONE;
+    q->reply_data_bytes = (uint32_t)q->length_bytes;
+    reactor_reply(r, qh);
+    if (conn_try(&r->a, c) && conn_view(&r->a, c)->slot.state == CONN_OPEN)
+        reactor_resume(r, c);
+    return 0;
+}
+
+static int device(void *ctx, uint32_t number) {
+    return ((struct echo *)ctx)->file;
+}
+
+static void event(void *ctx, uint32_t kind, uint32_t handle, uint32_t events) {
+    struct echo *e = ctx;
+    if (kind == TAG_ENGINE_BELL) {
+        const char *why = core_bell(&e->core);
+        if (why)
+            fprintf(stderr, "<4>reload refused: %s\n", why);
+    } else if (kind == TAG_SIGNAL) {
+        struct signalfd_siginfo info;
+        const char *why;
+        while (read(e->core.signal_fd, &info, sizeof info) == sizeof info) {
+            if (info.ssi_signo == SIGHUP) {
+                if (core_reload(&e->core, NULL, &why) < 0)
+                    fprintf(stderr, "<6>no reload: %s\n", why);
+            } else {
+                e->stopping = 1;
+            }
+        }
+    }
+}
+
+static int engine(struct boot *b) {
+    static struct echo e;
+    static struct protocol echo = {.input = echo_input, .ctx = &e};
+    static const struct reactor_hooks hooks = {.event = event, .ctx = &e};
+    struct core *c = &e.core;
+    int dir = open(b->argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || core_prepare(c, b, &plan, dir) < 0 ||
+        (e.file = linux_ring_ops.open(c->ring, "echo.log", IO_OPEN_WRITE | IO_OPEN_CREATE)) < 0) {
+        fprintf(stderr, "<3>cannot start\n");
+        boot_stop(b, CUSTODY_FAILED, 1);
+    }
+    c->r.hooks = &hooks;
+    c->r.protocols[PROTOCOL_ECHO] = &echo;
+    c->r.io.routines[ROUTINE_FRAME_WRITTEN] = (struct io_routine){write_vecs, written, &e};
+    c->r.io.device = device;
+    c->r.io.device_ctx = &e;
+    if (core_take(c) < 0 || core_attach(c) < 0) {
+        fprintf(stderr, "<3>cannot attach\n");
+        boot_stop(b, CUSTODY_FAILED, 1);
+    }
+    if (!c->warm && reactor_listen(&c->r, b->argv[1], PROTOCOL_ECHO) < 0) {
+        fprintf(stderr, "<3>cannot listen on %s\n", b->argv[1]);
+        boot_stop(b, CUSTODY_FAILED, 1);
+    }
+    core_serve(c);
+    const struct listener *l =
+        listener_view(&c->r.a, listener_next(&c->r.a, (struct listener_h){0}));
+    fprintf(stderr, "serving %u %d %s %s pause_us %llu conns %u closed %u verdict %d\n",
+            b->generation, getpid(), (const char *)l->address,
+            !c->warm         ? "cold"
+            : c->after_crash ? "crash"
+                             : "planned",
+            (unsigned long long)(server_view(&c->r.a, c->r.server)->last_pause_ns / 1000),
+            conn_used(&c->r.a), c->closed, c->verdict);
+#ifdef PERDURE_CRASH_POINTS
+    if (b->argc > 4 && strcmp(b->argv[3], "crash-point") == 0) {
+        struct prng p = prng_seed(b->generation);
+        c->r.a.crash_after = 1 + prng_below(&p, strtoull(b->argv[4], NULL, 10));
+    }
+#endif
+    while (!e.stopping) {
+        reactor_turn(&c->r);
+        core_drop_rings(c);
+    }
+    boot_stop(b, CUSTODY_STOPPED, 0);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) {
+        fprintf(stderr, "usage: echo_server ADDRESS:PORT DIRECTORY\n");
+        return 2;
+    }
+    return boot(argc, argv, engine);
+}
