@@ -91,7 +91,7 @@ static int search_run(struct index *x, struct index_search *s, struct index_run 
         item = index_fetch(x, run, ITEM_DIRECTORY, s, &err);
         if (!item)
             return err;
-        if (run_leaf_is_vain(&item->directory, s->leaf, family, s->limit, chunk, s->missing))
+        if (run_leaf_is_vain(&item->directory, s->leaf, family, s->limit, chunk, &s->level))
             continue;
         struct cache_item *leaf = index_fetch(x, run, s->leaf, s, &err);
         if (!leaf)

@@ -198,21 +198,27 @@ void run_leaves(const struct run_directory *d, uint32_t family, uint64_t chunk, 
 }
 
 int run_leaf_is_vain(const struct run_directory *d, uint32_t leaf, uint32_t family, uint64_t limit,
-                     uint64_t chunk, uint64_t wanted) {
+                     uint64_t chunk, const struct level_result *r) {
     const uint8_t *f = d->fences + (size_t)leaf * RUN_FENCE_BYTES;
     uint32_t number = family_number(d, family);
-    uint32_t reach = get_le32(f + 4);
-    uint64_t block = get_le64(f + 8);
-    uint64_t first_wanted = chunk * CHUNK_BLOCKS + (uint64_t)__builtin_ctzll(wanted);
-    /* A leaf of several families has no reach. */
-    if (get_le32(f) == number && reach != UINT32_MAX && block + reach <= first_wanted)
-        return 1;
+    if (get_le32(f) != number)
+        return 0;
+    uint64_t block = get_le64(f + 8), sequence = get_le64(f + 16);
     /* All of the leaf is one block's versions, and the next leaf's first is too new still. */
-    if (leaf + 1 < d->header.leaves && get_le32(f) == number &&
-        get_le32(f + RUN_FENCE_BYTES) == number && get_le64(f + RUN_FENCE_BYTES + 8) == block &&
-        get_le64(f + RUN_FENCE_BYTES + 16) > limit)
+    if (leaf + 1 < d->header.leaves && get_le32(f + RUN_FENCE_BYTES) == number &&
+        get_le64(f + RUN_FENCE_BYTES + 8) == block && get_le64(f + RUN_FENCE_BYTES + 16) > limit)
         return 1;
-    return 0;
+    /* A leaf of several families has no reach. */
+    uint64_t reach = get_le32(f + 4) == UINT32_MAX ? UINT64_MAX : block + get_le32(f + 4);
+    for (uint64_t left = r->wanted; left; left &= left - 1) {
+        uint32_t b = (uint32_t)__builtin_ctzll(left);
+        uint64_t wanted = chunk * CHUNK_BLOCKS + b;
+        /* Versions that begin at the first block are all as old as the first one, or older. */
+        int settled = block == wanted && r->best[b] >= sequence;
+        if (wanted >= block && wanted < reach && !settled)
+            return 0;
+    }
+    return 1;
 }
 
 static void take(struct level_result *r, const struct leaf_reader *leaf, uint64_t chunk_block) {

@@ -46,9 +46,9 @@ int run_find_interval(const struct run_directory *d, const struct ancestry *view
 void run_leaves(const struct run_directory *d, uint32_t family, uint64_t chunk, uint64_t wanted,
                 uint32_t *first, uint32_t *end);
 
-/* Whether leaf `leaf` of that range cannot hold what is wanted after all. */
+/* Whether leaf `leaf` of that range cannot add to what r has: asked in ascending order of leaves. */
 int run_leaf_is_vain(const struct run_directory *d, uint32_t leaf, uint32_t family, uint64_t limit,
-                     uint64_t chunk, uint64_t wanted);
+                     uint64_t chunk, const struct level_result *r);
 
 /* Searches a leaf that checks; 0 or ERR_FORMAT. */
 int run_find_in_leaf(const struct run_directory *d, const uint8_t *page,
