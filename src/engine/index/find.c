@@ -167,8 +167,13 @@ static int search(struct index *x, struct index_search *s) {
         if (err == 0)
             err = next_task(x, s);
         if (err < 0)
-            return err == ERR_FORMAT || err == ERR_UNSUPPORTED ? ERR_INTEGRITY : err;
+            return err;
     }
+}
+
+/* To the owner, every way in which a run can be damaged is the same. */
+static int to_owner(int err) {
+    return err == ERR_FORMAT || err == ERR_UNSUPPORTED ? ERR_INTEGRITY : err;
 }
 
 /* The search has ended: what it found goes into the block table, as far as that still wants it. */
@@ -193,7 +198,7 @@ void index_search_resume(struct index *x, struct index_search *s, int err) {
         return;
     struct index_find *f = s->f;
     end_search(x, s, err);
-    f->done(f, err);
+    f->done(f, to_owner(err));
 }
 
 void index_turn(struct index *x) {
@@ -270,7 +275,7 @@ int index_find(struct index *x, struct index_find *f) {
     int err = search(x, s);
     if (err != ERR_AGAIN)
         end_search(x, s, err);
-    return err;
+    return to_owner(err);
 }
 
 void index_forget(struct index *x, const struct ancestry *view, uint64_t block,
