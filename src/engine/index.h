@@ -7,7 +7,7 @@
  * "where is this block of this timeline now".
  *
  * Memtables and block table lie in arena regions and are not undone (arena rule 5):
- *  1. index_append writes entries beyond the committed count; the count is in a slot and undone.
+ *  1. Versions are appended beyond the committed count; the count is in a slot and undone.
  *  2. After the commit, index_apply links the new entries and brings them into the block table. It
  *     begins at the first entry that is not applied; doing an entry again changes nothing. An attach
  *     does so, too.
@@ -25,68 +25,47 @@
 #include "base/units.h"
 #include "engine/ancestry.h"
 #include "engine/slots.h"
+#include "engine/log.h"
 #include "engine/version.h"
 #include "plat/alert.h"
+#include "plat/job.h"
 
 struct index;
-struct log;
 
 struct index_parts {
     struct arena *a;
     struct io_port *io; /* index_open puts ROUTINE_LEAF_READ in place */
     struct buffer_pool *buffers;
+    struct job_runner jobs;
     struct ancestries *ancestries;
     struct alert_sink alerts;
     uint64_t cache_bytes; /* limit of what is kept of runs in private memory */
 };
 
-/* Regions: memtables for `entries` (a multiple of 64) versions each. */
-uint64_t index_memtable_region_bytes(uint32_t memtables, uint32_t entries);
+/* Region for memtables of segments with so many records and blocks. A memtable of such a segment
+ * never is full. */
+uint64_t index_memtable_region_bytes(uint32_t memtables, uint32_t records, uint32_t blocks);
 
-/* Returns 0 or ERR_NOMEM. The log is told later, as it is opened with the index. At an attach:
- * index_open, then the log adds the segments that are sealed, then index_attach, then look-ups. */
+extern const struct arena_table_spec memtable_spec;
+
+/* Returns 0 or ERR_NOMEM. The log is opened with index_log_ops and the index as their context, and
+ * then made known to the index. At an attach: index_open, index_set_log, index_attach, then the rest.
+ * Taking a cold start: index_open, index_set_log, what the log does at its start, index_apply. */
 int index_open(struct index **out, const struct index_parts *parts);
 void index_set_log(struct index *x, struct log *l);
-void index_attach(struct index *x);
+int index_attach(struct index *x);
 void index_close(struct index *x);
 
-/* ---- From the log, in a turn ---- */
-
-/* A segment takes records from now on. ERR_AGAIN: all memtables are in use; a run must be done
- * first. */
-int index_segment_opened(struct index *x, uint32_t segment);
-
-/* A version is recorded in a segment. ERR_NOSPC and nothing has changed: seal the segment. */
-int index_append(struct index *x, uint32_t segment, const struct version *v);
-
-/* The versions from `first_sequence` on are taken out of one memtable and put behind those of
- * another, younger one; their places become moved(ctx, place). For frames that had to be written
- * elsewhere. ERR_NOSPC and nothing has changed. */
-int index_move(struct index *x, uint32_t from_segment, uint64_t first_sequence, uint32_t to_segment,
-               uint64_t (*moved)(void *ctx, uint64_t place), void *ctx);
-
-/* A run is made of a private copy of the segment's memtable: index_copy on the reactor when the
- * segment takes no more records and all of them are committed and applied (NULL: not yet, or no
- * memory); run_build (index/run_build.h) in a job; then the log writes the bytes and makes them
- * durable; then, in one turn, the segment's slot tells where they are and index_segment_sealed
- * gives the memtable back. */
-struct run_source;
-struct run_source *index_copy(struct index *x, uint32_t segment);
-uint64_t index_run_bytes_max(const struct index *x, uint32_t segment);
-int index_segment_sealed(struct index *x, struct segment_h h);
-
-/* At start and attach: a sealed segment. */
-int index_segment_added(struct index *x, struct segment_h h);
-
-/* The segment is no longer live: its run, or memtable, goes; places in it read as unknown. */
-void index_segment_dropped(struct index *x, uint32_t segment);
+/* What the log asks of the index (engine/log.h). A run is made by a job of the index, of a private
+ * copy of the segment's memtable; the memtable stays until the run is on disk. */
+extern const struct log_index_ops index_log_ops;
 
 /* ---- From the loop ---- */
 
 /* After every arena_commit, before anything leaves the process. */
 void index_apply(struct index *x);
 
-/* In a turn: look-ups that wait for room go on. */
+/* In a turn: look-ups and runs that wait for room go on. */
 void index_turn(struct index *x);
 
 /* ---- Look-ups ---- */

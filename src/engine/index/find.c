@@ -80,8 +80,7 @@ static int search_run(struct index *x, struct index_search *s, struct index_run 
     if (s->run != run->identity) {
         const struct run_directory *d = &item->directory;
         begin_level(s);
-        if (run_find_interval(d, s->view, s->limit, chunk, &s->level) < 0)
-            return ERR_FORMAT;
+        run_find_intervals(d, s->view, s->limit, chunk, &s->level);
         run_leaves(d, family, chunk, s->missing, &s->leaf, &s->leaf_end);
         x->n.filter_probes++;
         x->n.filter_passes += s->leaf < s->leaf_end;
@@ -203,6 +202,7 @@ void index_search_resume(struct index *x, struct index_search *s, int err) {
 
 void index_turn(struct index *x) {
     struct index_search *s = x->retry;
+    index_make_runs(x);
     x->retry = NULL;
     x->retry_end = &x->retry;
     for (struct index_search *next; s; s = next) {

@@ -6,8 +6,9 @@
 #include "base/hash.h"
 #include "engine/index/index_priv.h"
 
-uint64_t index_memtable_region_bytes(uint32_t memtables, uint32_t entries) {
-    return memtables * round_up_u64(memtable_area_bytes(entries), 64);
+uint64_t index_memtable_region_bytes(uint32_t memtables, uint32_t records, uint32_t blocks) {
+    uint64_t area = memtable_area_bytes(memtable_entries_max(records, blocks));
+    return memtables * round_up_u64(area, 64);
 }
 
 int index_open(struct index **out, const struct index_parts *parts) {
@@ -49,6 +50,7 @@ void index_close(struct index *x) {
         free_searches(x->fetches[i].waiting);
     free_searches(x->retry);
     free_searches(x->idle);
+    index_close_jobs(x);
     index_cache_close(&x->cache);
     block_table_close(&x->table);
     free(x->runs);
@@ -117,7 +119,7 @@ uint32_t index_memtables(const struct index *x, struct memtable_h out[INDEX_MEMT
     return n;
 }
 
-static struct memtable_h memtable_of(const struct index *x, uint32_t segment) {
+struct memtable_h index_memtable_of(const struct index *x, uint32_t segment) {
     struct memtable_h h = memtable_next(x->a, (struct memtable_h){0});
     while (h.v && memtable_view(x->a, h)->segment != segment)
         h = memtable_next(x->a, h);
@@ -125,122 +127,53 @@ static struct memtable_h memtable_of(const struct index *x, uint32_t segment) {
 }
 
 int index_segment_is_sealed(const struct index *x, uint32_t segment) {
-    return memtable_of(x, segment).v == 0;
+    return index_memtable_of(x, segment).v == 0;
 }
 
-int index_segment_opened(struct index *x, uint32_t segment) {
+static int begin_segment(void *ctx, struct segment_h segment) {
+    struct index *x = ctx;
     struct memtable_h all[INDEX_MEMTABLES_MAX];
-    uint32_t n = index_memtables(x, all);
-    must(memtable_of(x, segment).v == 0);
-    struct memtable_h h =
-        memtable_make(x->a, segment, n ? memtable_view(x->a, all[n - 1])->opened + 1 : 1);
-    if (!h.v)
+    uint32_t number = segment_view(x->a, segment)->number, n = index_memtables(x, all);
+    must(index_memtable_of(x, number).v == 0);
+    uint64_t opened = n ? memtable_view(x->a, all[n - 1])->opened + 1 : 1;
+    if (!memtable_make(x->a, number, opened).v)
         return ERR_AGAIN;
-    memset(&x->counts[handle_index(h.v)], 0, sizeof x->counts[0]);
-    live_add(x, segment);
+    live_add(x, number);
     return 0;
 }
 
-static void count_timeline(struct memtable_counts *c, uint32_t timeline) {
-    if (c->run.timelines >= SEEN_TIMELINES / 2) {
-        c->run.timelines++;
+static int append(void *ctx, struct segment_h segment, const struct version *v) {
+    struct index *x = ctx;
+    struct memtable_h h = index_memtable_of(x, segment_view(x->a, segment)->number);
+    must(h.v != 0);
+    x->dirty = 1;
+    return memtable_append(x->a, h, v);
+}
+
+/* The version is in the segment's memtable: it gets its place there. Else it is taken out of the
+ * memtable in which it is, with all that follow, for these move too; and goes behind the others. */
+static void moved(void *ctx, struct segment_h segment, const struct version *v) {
+    struct index *x = ctx;
+    struct memtable_h all[INDEX_MEMTABLES_MAX];
+    struct memtable_h h = index_memtable_of(x, segment_view(x->a, segment)->number);
+    x->dirty = x->moving = 1;
+    must(h.v != 0);
+    if (memtable_view(x->a, h)->last_sequence >= v->sequence) {
+        memtable_replace(x->a, h, v);
         return;
     }
-    uint32_t at = (uint32_t)hash_mix(timeline) % SEEN_TIMELINES;
-    while (c->seen[at] && c->seen[at] != timeline)
-        at = (at + 1) % SEEN_TIMELINES;
-    if (!c->seen[at]) {
-        c->seen[at] = timeline;
-        c->run.timelines++;
-    }
-}
-
-static void count_entry(struct memtable_counts *c, const struct memtable_entry *e) {
-    c->run.entries++;
-    c->run.checks += e->kind == PLACE_DATA ? e->blocks : 0;
-    c->run.intervals += e->blocks == 0;
-    c->run.references += e->kind == PLACE_REFERENCE;
-    c->run.times += e->time_ns != c->last_time_ns;
-    c->last_time_ns = e->time_ns;
-    count_timeline(c, e->timeline);
-}
-
-static void count_entries(struct index *x, struct memtable_h h, uint32_t from) {
-    struct memtable_view v = memtable_at(x->a, h);
-    for (uint32_t i = from; i < memtable_view(x->a, h)->entries; i++)
-        count_entry(&x->counts[handle_index(h.v)], &v.entries[i]);
-}
-
-int index_append(struct index *x, uint32_t segment, const struct version *v) {
-    struct memtable_h h = memtable_of(x, segment);
-    must(h.v != 0);
-    uint32_t before = memtable_view(x->a, h)->entries;
-    int err = memtable_append(x->a, h, v);
-    if (err < 0)
-        return err;
-    count_entries(x, h, before);
-    x->dirty = 1;
-    return 0;
-}
-
-int index_move(struct index *x, uint32_t from_segment, uint64_t first_sequence, uint32_t to_segment,
-               uint64_t (*moved)(void *ctx, uint64_t place), void *ctx) {
-    struct memtable_h from = memtable_of(x, from_segment), to = memtable_of(x, to_segment);
-    must(from.v != 0 && to.v != 0 && from.v != to.v);
-    const struct memtable *m = memtable_view(x->a, from);
-    struct memtable_view source = memtable_at(x->a, from), target = memtable_at(x->a, to);
-    uint32_t first = m->entries;
-    uint32_t checks = m->checks;
-    while (first > 0 && source.entries[first - 1].sequence >= first_sequence) {
-        first--;
-        if (source.entries[first].kind == PLACE_DATA)
-            checks = source.entries[first].checks;
-    }
-    uint32_t count = m->entries - first;
-    if (count == 0)
-        return 0;
-    const struct memtable *t = memtable_view(x->a, to);
-    must(t->opened > m->opened && t->last_sequence < source.entries[first].sequence);
-    if (count > target.room - t->entries || m->checks - checks > target.room - t->checks)
-        return ERR_NOSPC;
-    struct memtable *edit = memtable_edit(x->a, to);
-    uint32_t before = edit->entries;
-    for (uint32_t i = first; i < m->entries; i++) {
-        struct memtable_entry *e = &target.entries[edit->entries++];
-        *e = source.entries[i];
-        e->next = 0;
-        if (e->kind == PLACE_DATA) {
-            e->place = moved(ctx, e->place);
-            e->checks = edit->checks + (source.entries[i].checks - checks);
-        }
-    }
-    memcpy(&target.checks[edit->checks], &source.checks[checks],
-           (m->checks - checks) * sizeof *target.checks);
-    edit->checks += m->checks - checks;
-    edit->last_sequence = source.entries[m->entries - 1].sequence;
-    if (edit->first_sequence == 0)
-        edit->first_sequence = source.entries[first].sequence;
-    count_entries(x, to, before);
-    struct memtable *cut = memtable_edit(x->a, from);
-    cut->entries = first;
-    cut->checks = checks;
-    cut->last_sequence = first ? source.entries[first - 1].sequence : 0;
-    if (first == 0)
-        cut->first_sequence = 0;
-    x->dirty = 1;
-    x->moving = 1;
-    return 0;
+    for (uint32_t i = index_memtables(x, all); i-- > 0;)
+        if (memtable_view(x->a, all[i])->last_sequence >= v->sequence)
+            memtable_cut(x->a, all[i], v->sequence);
+    must(memtable_append(x->a, h, v) == 0);
 }
 
 /* ---- Runs ---- */
 
-uint64_t index_run_bytes_max(const struct index *x, uint32_t segment) {
-    struct memtable_h h = memtable_of(x, segment);
-    must(h.v != 0);
-    return run_bytes_max(&x->counts[handle_index(h.v)].run);
-}
-
-static int run_insert(struct index *x, const struct segment *s) {
+int index_add_run(struct index *x, const struct segment *s) {
+    live_add(x, s->number);
+    if (s->run_bytes == 0)
+        return 0;
     if (x->run_count == x->run_room) {
         uint32_t room = x->run_room ? 2 * x->run_room : 64;
         struct index_run *runs = realloc(x->runs, room * sizeof *runs);
@@ -274,35 +207,49 @@ struct index_run *index_run_before(struct index *x, uint64_t cursor) {
     return low ? &x->runs[low - 1] : NULL;
 }
 
-int index_segment_added(struct index *x, struct segment_h h) {
-    const struct segment *s = segment_view(x->a, h);
-    live_add(x, s->number);
-    return s->run_bytes ? run_insert(x, s) : 0;
-}
-
-int index_segment_sealed(struct index *x, struct segment_h h) {
-    const struct segment *s = segment_view(x->a, h);
-    struct memtable_h m = memtable_of(x, s->number);
-    must(m.v != 0);
-    must((s->run_bytes > 0) == (memtable_view(x->a, m)->entries > 0));
-    int err = s->run_bytes ? run_insert(x, s) : 0;
-    if (err == 0)
-        memtable_free(x->a, m);
+static int sealed(void *ctx, struct segment_h segment) {
+    struct index *x = ctx;
+    const struct segment *s = segment_view(x->a, segment);
+    int err = index_add_run(x, s);
+    struct memtable_h h = index_memtable_of(x, s->number);
+    if (err == 0 && h.v)
+        memtable_free(x->a, h);
     return err;
 }
 
-void index_segment_dropped(struct index *x, uint32_t segment) {
-    struct memtable_h m = memtable_of(x, segment);
-    if (m.v)
-        memtable_free(x->a, m);
+static void freed(void *ctx, struct segment_h segment) {
+    struct index *x = ctx;
+    uint32_t number = segment_view(x->a, segment)->number;
+    struct memtable_h h = index_memtable_of(x, number);
+    if (h.v)
+        memtable_free(x->a, h);
     for (uint32_t i = 0; i < x->run_count; i++)
-        if (x->runs[i].segment == segment) {
+        if (x->runs[i].segment == number) {
             index_cache_drop_run(&x->cache, x->runs[i].identity);
             memmove(&x->runs[i], &x->runs[i + 1], (--x->run_count - i) * sizeof *x->runs);
             break;
         }
-    live_remove(x, segment);
+    live_remove(x, number);
 }
+
+static void seal(void *ctx, struct segment_h segment) {
+    struct index *x = ctx;
+    (void)segment;
+    x->unsealed = 1;
+}
+
+static uint32_t most_run_bytes(void *ctx, uint32_t records, uint32_t blocks) {
+    (void)ctx;
+    return (uint32_t)min_u64(run_bytes_max(records, blocks), UINT32_MAX);
+}
+
+const struct log_index_ops index_log_ops = {.run_bytes_max = most_run_bytes,
+                                            .begin = begin_segment,
+                                            .append = append,
+                                            .moved = moved,
+                                            .seal = seal,
+                                            .sealed = sealed,
+                                            .freed = freed};
 
 /* ---- After the commit ---- */
 
@@ -310,7 +257,8 @@ static void apply_to_table(struct index *x, const struct memtable_view *v,
                            const struct memtable_entry *e) {
     struct block_table *t = &x->table;
     if (e->blocks == 0) {
-        block_table_drop(t, e->timeline, e->chunk, e->place);
+        block_table_drop(t, e->timeline, chunk_of_block(e->chunk),
+                         chunk_of_block(e->place - 1) + 1);
         return;
     }
     uint32_t page = e->kind == PLACE_DATA ? block_table_make(t, e->timeline, e->chunk)
@@ -364,14 +312,19 @@ void index_apply(struct index *x) {
     }
 }
 
-void index_attach(struct index *x) {
+int index_attach(struct index *x) {
     struct memtable_h all[INDEX_MEMTABLES_MAX];
     uint32_t n = index_memtables(x, all);
+    for (struct segment_h h = segment_next(x->a, (struct segment_h){0}); h.v;
+         h = segment_next(x->a, h)) {
+        const struct segment *s = segment_view(x->a, h);
+        if (s->slot.state == SEGMENT_SEALED && index_add_run(x, s) < 0)
+            return ERR_NOMEM;
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct memtable_view v = memtable_at(x->a, all[i]);
         const struct memtable *m = memtable_view(x->a, all[i]);
         live_add(x, m->segment);
-        count_entries(x, all[i], 0);
         uint32_t applied = v.area->applied < m->entries ? v.area->applied : m->entries;
         if (applied > 0)
             x->applied = max_u64(x->applied, v.entries[applied - 1].sequence);
@@ -382,6 +335,7 @@ void index_attach(struct index *x) {
             io_edit(x->a, h)->routine = ROUTINE_DISCARD;
     x->dirty = 1;
     index_apply(x);
+    return 0;
 }
 
 uint64_t index_applied(const struct index *x) {
@@ -394,96 +348,4 @@ struct index_counts index_counts(const struct index *x) {
     n.memtables = memtable_used(x->a);
     n.cache_bytes = x->cache.bytes;
     return n;
-}
-
-/* ---- Copies of memtables ---- */
-
-struct run_source {
-    uint32_t entries;
-    struct memtable_entry *entry;
-    uint32_t *checks;
-};
-
-struct run_source *index_copy(struct index *x, uint32_t segment) {
-    struct memtable_h h = memtable_of(x, segment);
-    must(h.v != 0);
-    const struct memtable *m = memtable_view(x->a, h);
-    struct memtable_view v = memtable_at(x->a, h);
-    if (v.area->applied < m->entries || m->slot.edit_turn == x->a->turn)
-        return NULL;
-    struct run_source *s = calloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    s->entries = m->entries;
-    s->entry = malloc((m->entries + 1) * sizeof *s->entry);
-    s->checks = malloc((m->checks + 1) * sizeof *s->checks);
-    if (!s->entry || !s->checks) {
-        run_source_free(s);
-        return NULL;
-    }
-    memcpy(s->entry, v.entries, m->entries * sizeof *s->entry);
-    memcpy(s->checks, v.checks, m->checks * sizeof *s->checks);
-    return s;
-}
-
-void run_source_free(struct run_source *s) {
-    if (!s)
-        return;
-    free(s->entry);
-    free(s->checks);
-    free(s);
-}
-
-uint64_t run_source_versions(const struct run_source *s) {
-    return s->entries;
-}
-
-static void to_interval(const struct memtable_entry *e, struct run_interval *i) {
-    *i = (struct run_interval){.family = e->family,
-                               .timeline = e->timeline,
-                               .kind = e->kind,
-                               .ref_timeline = e->ref_timeline,
-                               .chunk = e->chunk,
-                               .end_chunk = e->place,
-                               .sequence = e->sequence,
-                               .time_ns = e->time_ns,
-                               .ref_sequence = e->ref_sequence};
-}
-
-static void to_entry(const struct run_source *s, const struct memtable_entry *e, uint32_t segment,
-                     struct run_entry *out) {
-    *out = (struct run_entry){.family = e->family,
-                              .timeline = e->timeline,
-                              .segment = segment,
-                              .blocks = e->blocks,
-                              .block = e->chunk * CHUNK_BLOCKS + e->first,
-                              .sequence = e->sequence,
-                              .time_ns = e->time_ns,
-                              .place = place_of_kind(e->kind),
-                              .ref_timeline = e->ref_timeline,
-                              .ref_sequence = e->ref_sequence};
-    if (e->kind == PLACE_DATA) {
-        out->segment = place_segment(e->place);
-        out->place = e->place;
-        out->crc = &s->checks[e->checks];
-    }
-}
-
-int run_build(struct run_source *s, uint64_t identity, uint8_t **bytes, size_t *len) {
-    struct run_input in = {.entries = malloc((s->entries + 1) * sizeof *in.entries),
-                           .intervals = malloc((s->entries + 1) * sizeof *in.intervals)};
-    int err = ERR_NOMEM;
-    if (in.entries && in.intervals) {
-        for (uint32_t i = 0; i < s->entries; i++) {
-            if (s->entry[i].blocks == 0)
-                to_interval(&s->entry[i], &in.intervals[in.interval_count++]);
-            else
-                to_entry(s, &s->entry[i], (uint32_t)(identity >> 32),
-                         &in.entries[in.entry_count++]);
-        }
-        err = run_make(&in, identity, bytes, len);
-    }
-    free(in.entries);
-    free(in.intervals);
-    return err;
 }

@@ -79,13 +79,19 @@ struct index_search {
     struct index_search *next;
 };
 
-/* What bounds the run of a memtable (run_bytes_max); counted from its entries, and no less after a
- * turn that did not happen. */
-#define SEEN_TIMELINES 512u
-struct memtable_counts {
-    struct run_counts run;
-    uint64_t last_time_ns;
-    uint32_t seen[SEEN_TIMELINES]; /* hash set, at most half full; beyond that every entry counts */
+/* The run of a segment in the making. */
+struct run_job {
+    struct job job; /* first */
+    struct index *x;
+    struct segment_h segment;
+    uint32_t number;
+    struct memtable_entry *entries;
+    uint32_t entry_count;
+    uint32_t *checks;
+    uint8_t *bytes;
+    size_t length_bytes;
+    int result;
+    struct run_job *next;
 };
 
 struct index {
@@ -93,10 +99,10 @@ struct index {
     struct arena *a;
     struct log *log;
     struct block_table table;
-    struct memtable_counts counts[INDEX_MEMTABLES_MAX];
     uint64_t applied;       /* newest applied sequence */
     int dirty;              /* entries were written since the last apply */
-    int moving;             /* index_move in this turn: look-ups wait for the commit */
+    int moving;             /* versions got other places in this turn: look-ups wait */
+    int unsealed;           /* a segment waits for its run to be made */
     struct index_run *runs; /* ascending sequences */
     uint32_t run_count, run_room;
     uint32_t *live; /* segments that are live, open addressing; 0: free */
@@ -106,11 +112,19 @@ struct index {
     uint32_t fetch_serial;
     struct index_search *retry, **retry_end; /* wait for room, in order */
     struct index_search *idle;
+    struct run_job *jobs;
     struct index_counts n;
 };
 
 /* index.c: memtables in use, oldest first; returns their number. */
 uint32_t index_memtables(const struct index *x, struct memtable_h out[INDEX_MEMTABLES_MAX]);
+struct memtable_h index_memtable_of(const struct index *x, uint32_t segment);
+int index_add_run(struct index *x, const struct segment *s);
+
+/* seal.c: makes the runs that can be made. */
+void index_make_runs(struct index *x);
+void index_close_jobs(struct index *x);
+
 /* The youngest run that begins before `cursor`, or NULL. */
 struct index_run *index_run_before(struct index *x, uint64_t cursor);
 

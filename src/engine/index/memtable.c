@@ -18,6 +18,10 @@ static uint32_t buckets_for(uint32_t n) {
     return buckets;
 }
 
+uint32_t memtable_entries_max(uint32_t records, uint32_t blocks) {
+    return (uint32_t)round_up_u64((uint64_t)records + blocks / 2 + blocks / CHUNK_BLOCKS + 1, 64);
+}
+
 uint64_t memtable_area_bytes(uint32_t n) {
     must(n > 0 && n % 64 == 0);
     return sizeof(struct memtable_area) +
@@ -67,27 +71,10 @@ struct memtable_h memtable_make(struct arena *a, uint32_t segment, uint64_t open
     return h;
 }
 
-/* The pieces of what is not data: up to the first chunk border, whole chunks, the rest. Two whole
- * chunks or more are an interval. Returns their number. */
 struct piece {
     uint64_t block, blocks;
     int interval;
 };
-static uint32_t cut_range(uint64_t block, uint64_t blocks, struct piece out[4]) {
-    uint32_t n = 0;
-    uint64_t end = block + blocks;
-    uint64_t inner = round_up_u64(block, CHUNK_BLOCKS);
-    uint64_t inner_end = end / CHUNK_BLOCKS * CHUNK_BLOCKS;
-    if (inner >= end)
-        inner = inner_end = end;
-    if (block < inner)
-        out[n++] = (struct piece){block, inner - block, 0};
-    if (inner < inner_end)
-        out[n++] = (struct piece){inner, inner_end - inner, inner_end - inner >= 2 * CHUNK_BLOCKS};
-    if (inner_end < end)
-        out[n++] = (struct piece){inner_end, end - inner_end, 0};
-    return n;
-}
 
 static void write_entry(struct memtable_view *m, uint32_t number, const struct version *v,
                         const struct piece *p, uint32_t checks, int last) {
@@ -103,7 +90,8 @@ static void write_entry(struct memtable_view *m, uint32_t number, const struct v
         .flags = last ? (uint8_t)(v->flags & VERSION_MORE) : VERSION_MORE,
     };
     if (p->interval) {
-        e->place = chunk_of_block(p->block + p->blocks);
+        e->chunk = p->block;
+        e->place = p->block + p->blocks;
     } else {
         e->first = (uint8_t)(p->block % CHUNK_BLOCKS);
         e->blocks = (uint8_t)p->blocks;
@@ -122,14 +110,16 @@ static void write_entry(struct memtable_view *m, uint32_t number, const struct v
 int memtable_append(struct arena *a, struct memtable_h h, const struct version *v) {
     const struct memtable *m = memtable_view(a, h);
     struct memtable_view view = memtable_at(a, h);
-    must(v->blocks > 0 && v->sequence > m->last_sequence);
+    must(v->blocks > 0 && v->sequence > m->last_sequence && !(m->flags & MEMTABLE_CUT));
     must(place_kind(v->place) != PLACE_UNKNOWN && v->timeline != 0);
-    if (place_kind(v->place) == PLACE_DATA) {
-        uint64_t pieces = chunk_of_block(v->block + v->blocks - 1) - chunk_of_block(v->block) + 1;
-        if (pieces > view.room - m->entries || v->blocks > view.room - m->checks)
-            return ERR_NOSPC;
-        struct memtable *edit = memtable_edit(a, h);
-        uint64_t end = v->block + v->blocks;
+    uint64_t end = v->block + v->blocks;
+    uint64_t chunks = chunk_of_block(end - 1) - chunk_of_block(v->block) + 1;
+    int is_data = place_kind(v->place) == PLACE_DATA;
+    if ((is_data ? chunks : 1) > view.room - m->entries ||
+        (is_data && v->blocks > view.room - m->checks))
+        return ERR_NOSPC;
+    struct memtable *edit = memtable_edit(a, h);
+    if (is_data) {
         for (uint64_t at = v->block, next; at < end; at = next) {
             next = min_u64(end, (at / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS);
             struct piece p = {at, next - at, 0};
@@ -137,19 +127,64 @@ int memtable_append(struct arena *a, struct memtable_h h, const struct version *
         }
         edit->checks += (uint32_t)v->blocks;
     } else {
-        struct piece pieces[4];
-        uint32_t n = cut_range(v->block, v->blocks, pieces);
-        if (n > view.room - m->entries)
-            return ERR_NOSPC;
-        struct memtable *edit = memtable_edit(a, h);
-        for (uint32_t i = 0; i < n; i++)
-            write_entry(&view, edit->entries++, v, &pieces[i], 0, i + 1 == n);
+        struct piece p = {v->block, v->blocks, chunks > 1};
+        write_entry(&view, edit->entries++, v, &p, 0, 1);
     }
-    struct memtable *edit = memtable_edit(a, h);
     if (edit->first_sequence == 0)
         edit->first_sequence = v->sequence;
     edit->last_sequence = v->sequence;
     return 0;
+}
+
+/* Number of the first entry of that sequence or a greater one. */
+static uint32_t first_of(const struct memtable *m, const struct memtable_view *v,
+                         uint64_t sequence) {
+    uint32_t low = 0, high = m->entries;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (v->entries[middle].sequence < sequence)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void memtable_cut(struct arena *a, struct memtable_h h, uint64_t first_sequence) {
+    struct memtable_view v = memtable_at(a, h);
+    struct memtable *m = memtable_edit(a, h);
+    uint32_t first = first_of(m, &v, first_sequence);
+    for (uint32_t i = m->entries; i-- > first;)
+        if (v.entries[i].kind == PLACE_DATA)
+            m->checks = v.entries[i].checks;
+    m->flags |= MEMTABLE_CUT;
+    m->entries = first;
+    m->last_sequence = first ? v.entries[first - 1].sequence : 0;
+    if (first == 0)
+        m->first_sequence = 0;
+}
+
+static void save(struct arena *a, const void *p, uint32_t len) {
+    arena_undo_save(a, (uint64_t)((const unsigned char *)p - a->base), len);
+}
+
+void memtable_replace(struct arena *a, struct memtable_h h, const struct version *v) {
+    const struct memtable *m = memtable_view(a, h);
+    struct memtable_view view = memtable_at(a, h);
+    uint32_t first = first_of(m, &view, v->sequence);
+    must(first < m->entries && view.entries[first].sequence == v->sequence);
+    for (uint32_t i = first; i < m->entries && view.entries[i].sequence == v->sequence; i++) {
+        struct memtable_entry *e = &view.entries[i];
+        if (e->kind != PLACE_DATA)
+            continue;
+        uint64_t block = e->chunk * CHUNK_BLOCKS + e->first;
+        save(a, &e->place, sizeof e->place);
+        e->place = place_block(v->place, (uint32_t)(block - v->block));
+    }
+    if (view.area->applied > first) {
+        save(a, &view.area->applied, sizeof view.area->applied);
+        view.area->applied = first;
+    }
 }
 
 static uint32_t *head_of(const struct memtable_view *v, uint32_t family, uint64_t chunk) {
@@ -165,9 +200,9 @@ static void link_interval(struct arena *a, struct memtable_view *v, uint32_t num
     if (n % BOX_INTERVALS == 0) {
         *box = (struct memtable_box){e->chunk, e->place};
     } else {
-        box->first_chunk = min_u64(box->first_chunk, e->chunk);
+        box->first_block = min_u64(box->first_block, e->chunk);
         CRASH_POINT(a);
-        box->end_chunk = max_u64(box->end_chunk, e->place);
+        box->end_block = max_u64(box->end_block, e->place);
     }
     CRASH_POINT(a);
     v->intervals[n] = number;
@@ -204,26 +239,6 @@ static int is_seen(const struct memtable *m, uint32_t number, const struct memta
            e->sequence <= ancestry_limit(view, e->timeline);
 }
 
-/* The newest interval seen that covers the chunk, or NULL. */
-static const struct memtable_entry *find_interval(const struct memtable *m,
-                                                  const struct memtable_view *v,
-                                                  const struct ancestry *view, uint64_t limit,
-                                                  uint64_t chunk) {
-    for (uint32_t end = v->area->intervals; end > 0;) {
-        uint32_t begin = (end - 1) / BOX_INTERVALS * BOX_INTERVALS;
-        const struct memtable_box *box = &v->boxes[begin / BOX_INTERVALS];
-        if (chunk >= box->first_chunk && chunk < box->end_chunk)
-            for (uint32_t i = end; i-- > begin;) {
-                const struct memtable_entry *e = &v->entries[v->intervals[i]];
-                if (chunk >= e->chunk && chunk < e->place &&
-                    is_seen(m, v->intervals[i], e, view, limit))
-                    return e;
-            }
-        end = begin;
-    }
-    return NULL;
-}
-
 static void take(struct level_result *r, const struct memtable_view *v,
                  const struct memtable_entry *e, uint64_t blocks) {
     for (; blocks; blocks &= blocks - 1) {
@@ -240,56 +255,82 @@ static void take(struct level_result *r, const struct memtable_view *v,
     }
 }
 
+/* The newest intervals seen; returns a sequence that is not above any of what was found, 0 if a
+ * wanted block is in none. */
+static uint64_t find_intervals(const struct memtable *m, const struct memtable_view *v,
+                               const struct ancestry *view, uint64_t limit, uint64_t chunk,
+                               struct level_result *r) {
+    uint64_t first_block = chunk * CHUNK_BLOCKS, missing = r->wanted;
+    for (uint32_t end = v->area->intervals; end > 0;) {
+        uint32_t begin = (end - 1) / BOX_INTERVALS * BOX_INTERVALS;
+        const struct memtable_box *box = &v->boxes[begin / BOX_INTERVALS];
+        int hit = first_block + CHUNK_BLOCKS > box->first_block && first_block < box->end_block;
+        for (uint32_t i = end; hit && i-- > begin;) {
+            const struct memtable_entry *e = &v->entries[v->intervals[i]];
+            uint64_t blocks = chunk_mask(first_block, e->chunk, e->place) & missing;
+            if (!blocks || !is_seen(m, v->intervals[i], e, view, limit))
+                continue;
+            take(r, v, e, blocks);
+            missing &= ~blocks;
+            if (!missing)
+                return e->sequence;
+        }
+        end = begin;
+    }
+    return 0;
+}
+
 void memtable_find(const struct arena *a, struct memtable_h h, const struct ancestry *view,
                    uint64_t limit, uint64_t chunk, struct level_result *r) {
     const struct memtable *m = memtable_view(a, h);
     struct memtable_view v = memtable_at(a, h);
     uint64_t missing = r->wanted;
-    const struct memtable_entry *interval = find_interval(m, &v, view, limit, chunk);
-    uint64_t floor = interval ? interval->sequence : 0;
+    uint64_t floor = find_intervals(m, &v, view, limit, chunk, r);
     for (uint32_t number = *head_of(&v, view->family, chunk); number && missing;) {
         const struct memtable_entry *e = &v.entries[number - 1];
         if (e->sequence < floor)
             break;
-        uint64_t blocks = e->chunk == chunk && is_seen(m, number - 1, e, view, limit)
-                              ? block_mask(e->first, e->blocks) & missing
-                              : 0;
-        take(r, &v, e, blocks);
-        missing &= ~blocks;
         number = e->next;
+        if (e->chunk != chunk || !(block_mask(e->first, e->blocks) & missing) ||
+            !is_seen(m, (uint32_t)(e - v.entries), e, view, limit))
+            continue;
+        uint64_t blocks = block_mask(e->first, e->blocks) & missing, newer = 0;
+        missing &= ~blocks;
+        for (uint64_t left = blocks; left; left &= left - 1) {
+            uint32_t b = (uint32_t)__builtin_ctzll(left);
+            newer |= r->best[b] < e->sequence ? UINT64_C(1) << b : 0;
+        }
+        take(r, &v, e, newer);
     }
-    if (interval)
-        take(r, &v, interval, missing);
 }
 
 void memtable_check(const struct arena *a, struct memtable_h h) {
     const struct memtable *m = memtable_view(a, h);
     struct memtable_view v = memtable_at(a, h);
-    uint32_t linked = 0;
+    uint32_t linked = 0, applied = v.area->applied < m->entries ? v.area->applied : m->entries;
     for (uint32_t b = 0; b < v.buckets; b++)
         for (uint32_t at = v.heads[b], newer = UINT32_MAX; at; at = v.entries[at - 1].next) {
             const struct memtable_entry *e = &v.entries[at - 1];
-            must(at < newer && at <= v.area->applied && at <= v.room);
+            must(at < newer && at <= v.room && (at <= applied || (m->flags & MEMTABLE_CUT)));
             must(head_of(&v, e->family, e->chunk) == &v.heads[b] && e->blocks > 0);
             must(e->first + e->blocks <= (int)CHUNK_BLOCKS);
             newer = at;
-            linked++;
+            linked += at <= applied;
         }
-    must(v.area->intervals <= v.area->applied);
     for (uint32_t i = 0; i < v.area->intervals; i++) {
         const struct memtable_entry *e = &v.entries[v.intervals[i]];
         const struct memtable_box *box = &v.boxes[i / BOX_INTERVALS];
         must(i == 0 || v.intervals[i] > v.intervals[i - 1]);
         must(e->blocks == 0 && e->chunk < e->place);
-        must(box->first_chunk <= e->chunk && box->end_chunk >= e->place);
-        linked++;
+        must(box->first_block <= e->chunk && box->end_block >= e->place);
+        linked += v.intervals[i] < applied;
     }
-    must(linked == v.area->applied);
+    must(linked == applied);
     uint64_t sequence = 0;
     for (uint32_t i = 0; i < m->entries; i++) {
         must(v.entries[i].sequence >= sequence);
         sequence = v.entries[i].sequence;
     }
-    must(m->entries == 0 || (v.entries[0].sequence == m->first_sequence));
+    must(m->entries == 0 || v.entries[0].sequence == m->first_sequence);
     must(m->entries <= v.room && m->checks <= v.room);
 }

@@ -10,10 +10,11 @@
  *   checks      n          checksums of data blocks, in the same order
  *   heads       n / 2..4   first of the chain of (family, chunk), a power of two
  *   intervals   n          numbers of the entries that are intervals, ascending
- *   boxes       n / 64     first and last chunk of 64 intervals each
+ *   boxes       n / 64     first block of, and block behind, 64 intervals each
  *
- * A version is cut into pieces of one chunk; what covers whole chunks and is not data is one piece,
- * an interval. Entries exist in three degrees:
+ * Data are cut into pieces of one chunk. What is not data and reaches over a chunk border is one
+ * piece, an interval. So r records with b blocks of data make at most r + b / 2 + b / 64 entries.
+ * Entries exist in three degrees:
  *
  *  1. beyond slot->entries: written in a turn that is not committed, or left by one that never was.
  *     Nobody reads them.
@@ -43,12 +44,16 @@
 
 enum memtable_state { MEMTABLE_OPEN = 1 };
 
+enum memtable_flag {
+    MEMTABLE_CUT = 1 << 0, /* versions were taken out at the end: no more come */
+};
+
 HANDLE(memtable)
 #define MEMTABLE_FIELDS(F, A)                                                                      \
     F(uint32_t, segment)                                                                           \
     F(uint32_t, entries)                                                                           \
     F(uint32_t, checks)                                                                            \
-    F(uint32_t, flags)                                                                             \
+    F(uint32_t, flags)          /* enum memtable_flag */                                           \
     F(uint64_t, first_sequence) /* of its entries; 0: none yet */                                  \
     F(uint64_t, last_sequence)                                                                     \
     F(uint64_t, opened) /* running number: memtables in the order of their segments */             \
@@ -58,14 +63,14 @@ SLOT_TABLE(memtable, TABLE_MEMTABLE)
 
 extern const struct arena_table_spec memtable_spec;
 
-/* A piece of a version. Blocks first .. first + blocks - 1 of the chunk; an interval has blocks 0
- * and covers the chunks from `chunk` to before `place`. */
+/* A piece of a version: blocks first .. first + blocks - 1 of the chunk; an interval has blocks 0
+ * and covers the blocks from `chunk` to before `place`. */
 struct memtable_entry {
     uint64_t sequence;
     uint64_t time_ns;
-    uint64_t place; /* DATA: of the first block; interval: the chunk behind it */
+    uint64_t place; /* DATA: of the first block; interval: the block behind it */
     uint64_t ref_sequence;
-    uint64_t chunk;
+    uint64_t chunk; /* interval: its first block */
     uint32_t family;
     uint32_t timeline;
     uint32_t checks; /* DATA: number of the first checksum */
@@ -74,7 +79,7 @@ struct memtable_entry {
     uint8_t first;
     uint8_t blocks;
     uint8_t kind;  /* enum place_kind */
-    uint8_t flags; /* VERSION_MORE: of the whole version, so all of its pieces but the last too */
+    uint8_t flags; /* VERSION_MORE: the next entry belongs to the same request */
 };
 _Static_assert(sizeof(struct memtable_entry) == 64, "preserved");
 
@@ -86,7 +91,7 @@ struct memtable_area {
 _Static_assert(sizeof(struct memtable_area) == 64, "preserved");
 
 struct memtable_box {
-    uint64_t first_chunk, end_chunk;
+    uint64_t first_block, end_block;
 };
 
 /* Where the arrays of one area lie. */
@@ -101,7 +106,9 @@ struct memtable_view {
     uint32_t buckets; /* heads */
 };
 
-/* Bytes of an area for n entries, n a multiple of 64. */
+/* Entries that a segment of so many records and blocks can need, a multiple of 64; bytes of an area
+ * for them. */
+uint32_t memtable_entries_max(uint32_t records, uint32_t blocks);
 uint64_t memtable_area_bytes(uint32_t n);
 
 /* The area of a memtable; `areas` = capacity of the table. */
@@ -114,6 +121,13 @@ struct memtable_h memtable_make(struct arena *a, uint32_t segment, uint64_t open
 /* Writes the pieces of a version behind the others; ERR_NOSPC and nothing changed if they do not
  * fit. Sequences ascend. */
 int memtable_append(struct arena *a, struct memtable_h h, const struct version *v);
+
+/* Takes out the entries from that sequence on. They stay linked, and are not seen. */
+void memtable_cut(struct arena *a, struct memtable_h h, uint64_t first_sequence);
+
+/* Gives the entries of a version that is in it other places: undone with the turn, byte by byte. The
+ * version counts as not applied again. */
+void memtable_replace(struct arena *a, struct memtable_h h, const struct version *v);
 
 /* Links entry `number`, which is the next one to be applied. */
 void memtable_link(struct arena *a, struct memtable_h h, uint32_t number);
@@ -138,6 +152,13 @@ void memtable_check(const struct arena *a, struct memtable_h h);
 /* Bits first .. first + count - 1; count in 1..64. */
 static inline uint64_t block_mask(uint32_t first, uint32_t count) {
     return (count == 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1) << first;
+}
+
+/* The blocks of the chunk that begins at first_block which lie in [from, end). */
+static inline uint64_t chunk_mask(uint64_t first_block, uint64_t from, uint64_t end) {
+    uint64_t low = from > first_block ? from - first_block : 0;
+    uint64_t high = end > first_block ? min_u64(end - first_block, CHUNK_BLOCKS) : 0;
+    return low < high ? block_mask((uint32_t)low, (uint32_t)(high - low)) : 0;
 }
 
 #endif

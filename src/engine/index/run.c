@@ -19,17 +19,35 @@ int64_t run_directory_need(const uint8_t *bytes, uint64_t len, uint64_t identity
     return h.identity == identity ? (int64_t)run_directory_bytes(&h) : ERR_INTEGRITY;
 }
 
-/* Sorted by (chunk, newest first), intervals are an implicit balanced tree: the node of a range is
+/* Sorted by family and first block, intervals are an implicit balanced tree: the node of a range is
  * its middle. */
 static uint64_t fill_reach(struct run_directory *d, uint32_t low, uint32_t high) {
     if (low >= high)
         return 0;
     uint32_t middle = low + (high - low) / 2;
-    uint64_t reach = get_le64(d->intervals + (size_t)middle * RUN_INTERVAL_BYTES + 16);
+    uint64_t reach = d->intervals[middle].end_block;
     reach = max_u64(reach, fill_reach(d, low, middle));
     reach = max_u64(reach, fill_reach(d, middle + 1, high));
     d->interval_reach[middle] = reach;
     return reach;
+}
+
+static int read_intervals(struct run_directory *d, const struct run_part *part) {
+    const uint8_t *p = d->bytes + part->offset, *end = p + part->bytes;
+    d->intervals = malloc(((size_t)part->count + 1) * sizeof *d->intervals);
+    d->interval_reach = malloc(((size_t)part->count + 1) * sizeof *d->interval_reach);
+    if (!d->intervals || !d->interval_reach)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; i < part->count; i++) {
+        int n = run_interval_decode(p, end, &d->tables, i ? &d->intervals[i - 1] : NULL,
+                                    d->header.first_sequence, &d->intervals[i]);
+        if (n < 0)
+            return n;
+        p += n;
+    }
+    d->interval_count = part->count;
+    fill_reach(d, 0, d->interval_count);
+    return 0;
 }
 
 static int fences_are_sound(const struct run_directory *d) {
@@ -59,16 +77,10 @@ static int parse(struct run_directory *d, uint64_t len) {
     d->fences = d->bytes + parts[RUN_FENCES].offset;
     d->filter = d->bytes + parts[RUN_FILTER].offset;
     d->filter_lines = parts[RUN_FILTER].count;
-    d->intervals = d->bytes + parts[RUN_INTERVALS].offset;
-    d->interval_count = parts[RUN_INTERVALS].count;
-    if (!fences_are_sound(d))
-        return ERR_FORMAT;
-    d->interval_reach = calloc(d->interval_count + 1, sizeof *d->interval_reach);
-    if (!d->interval_reach)
-        return ERR_NOMEM;
-    fill_reach(d, 0, d->interval_count);
-    d->size_bytes = sizeof *d + len + (d->interval_count + 1) * sizeof *d->interval_reach;
-    return 0;
+    d->size_bytes =
+        sizeof *d + len +
+        (uint64_t)parts[RUN_INTERVALS].count * (sizeof *d->intervals + sizeof *d->interval_reach);
+    return fences_are_sound(d) ? read_intervals(d, &parts[RUN_INTERVALS]) : ERR_FORMAT;
 }
 
 int run_directory_open(struct run_directory *d, uint8_t *bytes, uint64_t len, uint64_t identity) {
@@ -80,19 +92,23 @@ int run_directory_open(struct run_directory *d, uint8_t *bytes, uint64_t len, ui
     must(err == 0);
     d->bytes = bytes;
     err = parse(d, len);
-    if (err < 0)
-        memset(d, 0, sizeof *d);
+    if (err < 0) {
+        d->bytes = NULL;
+        run_directory_close(d);
+    }
     return err;
 }
 
 void run_directory_close(struct run_directory *d) {
     free(d->bytes);
+    free(d->intervals);
     free(d->interval_reach);
     memset(d, 0, sizeof *d);
 }
 
-static int bring(struct level_result *r, const struct run_interval *i) {
-    for (uint64_t blocks = r->wanted; blocks; blocks &= blocks - 1) {
+static void bring(struct level_result *r, const struct run_interval *i, uint64_t first_block) {
+    uint64_t blocks = chunk_mask(first_block, i->block, i->end_block) & r->wanted;
+    for (; blocks; blocks &= blocks - 1) {
         uint32_t b = (uint32_t)__builtin_ctzll(blocks);
         if (r->best[b] >= i->sequence)
             continue;
@@ -101,49 +117,40 @@ static int bring(struct level_result *r, const struct run_interval *i) {
         r->ref_timeline[b] = i->ref_timeline;
         r->ref_sequence[b] = i->ref_sequence;
     }
-    return 0;
 }
 
-/* Only the newest of the intervals that are seen counts, as each covers the whole chunk. */
 struct stab {
     const struct ancestry *view;
-    uint64_t limit, chunk;
-    struct run_interval best;
+    uint64_t limit, first_block;
+    struct level_result *r;
 };
 
-static int stab(const struct run_directory *d, uint32_t low, uint32_t high, struct stab *s) {
+/* All families share the tree: a node of another family says on which side ours is. */
+static void stab(const struct run_directory *d, uint32_t low, uint32_t high, const struct stab *s) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        const uint8_t *p = d->intervals + (size_t)middle * RUN_INTERVAL_BYTES;
-        /* All families share the tree; in other families' parts the order by chunk begins anew. */
-        uint32_t family = get_le32(p);
-        if (d->interval_reach[middle] <= s->chunk)
-            return 0;
-        if (family > s->view->family || (family == s->view->family && get_le64(p + 8) > s->chunk)) {
+        const struct run_interval *i = &d->intervals[middle];
+        if (d->interval_reach[middle] <= s->first_block)
+            return;
+        if (i->family > s->view->family ||
+            (i->family == s->view->family && i->block >= s->first_block + CHUNK_BLOCKS)) {
             high = middle;
             continue;
         }
-        if (family == s->view->family && get_le64(p + 16) > s->chunk &&
-            get_le64(p + 24) > s->best.sequence) {
-            struct run_interval i;
-            if (run_interval_decode(p, &i) < 0)
-                return ERR_FORMAT;
-            if (i.sequence <= s->limit && i.sequence <= ancestry_limit(s->view, i.timeline))
-                s->best = i;
+        if (i->family == s->view->family) {
+            if (i->end_block > s->first_block && i->sequence <= s->limit &&
+                i->sequence <= ancestry_limit(s->view, i->timeline))
+                bring(s->r, i, s->first_block);
+            stab(d, low, middle, s);
         }
-        if (family == s->view->family && stab(d, low, middle, s) < 0)
-            return ERR_FORMAT;
         low = middle + 1;
     }
-    return 0;
 }
 
-int run_find_interval(const struct run_directory *d, const struct ancestry *view, uint64_t limit,
-                      uint64_t chunk, struct level_result *r) {
-    struct stab s = {.view = view, .limit = limit, .chunk = chunk};
-    if (stab(d, 0, d->interval_count, &s) < 0)
-        return ERR_FORMAT;
-    return s.best.sequence ? bring(r, &s.best) : 0;
+void run_find_intervals(const struct run_directory *d, const struct ancestry *view, uint64_t limit,
+                        uint64_t chunk, struct level_result *r) {
+    struct stab s = {view, limit, chunk * CHUNK_BLOCKS, r};
+    stab(d, 0, d->interval_count, &s);
 }
 
 static uint32_t family_number(const struct run_directory *d, uint32_t family) {

@@ -18,9 +18,9 @@ struct run_directory {
     const uint8_t *fences;
     const uint8_t *filter;
     uint32_t filter_lines;
-    const uint8_t *intervals;
+    struct run_interval *intervals;
     uint32_t interval_count;
-    uint64_t *interval_reach; /* greatest end_chunk below each node of the implicit tree */
+    uint64_t *interval_reach; /* greatest end_block below each node of the implicit tree */
     uint8_t *bytes;           /* owned */
     uint64_t size_bytes;      /* of all this */
 };
@@ -37,9 +37,9 @@ int64_t run_directory_need(const uint8_t *bytes, uint64_t len, uint64_t identity
 int run_directory_open(struct run_directory *d, uint8_t *bytes, uint64_t len, uint64_t identity);
 void run_directory_close(struct run_directory *d);
 
-/* Brings the newest interval seen that covers the chunk into r; 0 or ERR_FORMAT. */
-int run_find_interval(const struct run_directory *d, const struct ancestry *view, uint64_t limit,
-                      uint64_t chunk, struct level_result *r);
+/* Brings the newest intervals seen into r. */
+void run_find_intervals(const struct run_directory *d, const struct ancestry *view, uint64_t limit,
+                        uint64_t chunk, struct level_result *r);
 
 /* The leaves in which versions of the wanted blocks may be: [*first, *end); empty if the filter says
  * so. */

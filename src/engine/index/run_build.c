@@ -27,7 +27,7 @@ struct table_segment {
 
 struct table_family {
     uint32_t family;
-    uint64_t entries, blocks, first_block, end_block;
+    uint32_t versions, blocks;
 };
 
 struct point {
@@ -64,10 +64,10 @@ static int by_key(const void *a, const void *b) {
     c = c ? c : compare(x->block, y->block);
     return c ? c : compare(y->sequence, x->sequence);
 }
-static int by_chunk(const void *a, const void *b) {
+static int by_block(const void *a, const void *b) {
     const struct run_interval *x = a, *y = b;
     int c = compare(x->family, y->family);
-    c = c ? c : compare(x->chunk, y->chunk);
+    c = c ? c : compare(x->block, y->block);
     return c ? c : compare(y->sequence, x->sequence);
 }
 static int by_number(const void *a, const void *b) {
@@ -100,8 +100,11 @@ static int number_tables(struct maker *m) {
             m->timelines[t++] = e->ref_timeline;
         m->segments[s++] = (struct table_segment){e->segment, e->sequence};
     }
-    for (uint64_t i = 0; i < in->interval_count; i++)
+    for (uint64_t i = 0; i < in->interval_count; i++) {
         m->timelines[t++] = in->intervals[i].timeline;
+        if (in->intervals[i].kind == PLACE_REFERENCE)
+            m->timelines[t++] = in->intervals[i].ref_timeline;
+    }
     qsort(m->timelines, t, sizeof *m->timelines, by_number);
     qsort(m->segments, s, sizeof *m->segments, by_segment);
     for (uint64_t i = 0; i < t; i++)
@@ -114,32 +117,38 @@ static int number_tables(struct maker *m) {
     return 0;
 }
 
+static struct table_family *family_of(struct maker *m, uint32_t family) {
+    if (m->family_count == 0 || m->families[m->family_count - 1].family != family)
+        m->families[m->family_count++] = (struct table_family){.family = family};
+    m->families[m->family_count - 1].versions++;
+    return &m->families[m->family_count - 1];
+}
+
 /* Families, chunks, blocks and times, from the versions in their order. */
 static int count_families(struct maker *m) {
     const struct run_input *in = m->in;
-    m->families = malloc((in->entry_count + 1) * sizeof *m->families);
+    m->families = malloc((in->entry_count + in->interval_count) * sizeof *m->families);
     m->points = malloc((in->entry_count + in->interval_count) * sizeof *m->points);
     if (!m->families || !m->points)
         return ERR_NOMEM;
-    for (uint64_t i = 0; i < in->entry_count; i++) {
-        const struct run_entry *e = &in->entries[i];
-        must(e->blocks > 0 && e->block % CHUNK_BLOCKS + e->blocks <= CHUNK_BLOCKS);
-        struct table_family *f = &m->families[m->family_count - 1];
-        if (m->family_count == 0 || f->family != e->family) {
-            f = &m->families[m->family_count++];
-            *f = (struct table_family){.family = e->family, .first_block = e->block};
+    for (uint64_t e = 0, i = 0; e < in->entry_count || i < in->interval_count;) {
+        const struct run_entry *entry = &in->entries[e];
+        const struct run_interval *interval = &in->intervals[i];
+        if (e == in->entry_count || (i < in->interval_count && interval->family < entry->family)) {
+            family_of(m, interval->family);
+            m->points[m->point_count++] = (struct point){interval->sequence, interval->time_ns};
+            i++;
+            continue;
         }
-        f->entries++;
-        f->blocks += place_kind(e->place) == PLACE_DATA ? e->blocks : 0;
-        f->end_block = max_u64(f->end_block, e->block + e->blocks);
-        m->blocks += place_kind(e->place) == PLACE_DATA ? e->blocks : 0;
-        m->chunks += i == 0 || e[-1].family != e->family ||
-                     chunk_of_block(e[-1].block) != chunk_of_block(e->block);
-        m->points[m->point_count++] = (struct point){e->sequence, e->time_ns};
+        must(entry->blocks > 0 && entry->block % CHUNK_BLOCKS + entry->blocks <= CHUNK_BLOCKS);
+        uint32_t blocks = place_kind(entry->place) == PLACE_DATA ? entry->blocks : 0;
+        family_of(m, entry->family)->blocks += blocks;
+        m->blocks += blocks;
+        m->chunks += e == 0 || entry[-1].family != entry->family ||
+                     chunk_of_block(entry[-1].block) != chunk_of_block(entry->block);
+        m->points[m->point_count++] = (struct point){entry->sequence, entry->time_ns};
+        e++;
     }
-    for (uint64_t i = 0; i < in->interval_count; i++)
-        m->points[m->point_count++] =
-            (struct point){in->intervals[i].sequence, in->intervals[i].time_ns};
     qsort(m->points, m->point_count, sizeof *m->points, by_sequence);
     return 0;
 }
@@ -238,14 +247,28 @@ static uint32_t put_times(const struct maker *m, uint8_t *p, uint64_t *bytes) {
 
 static void put_families(const struct maker *m, uint8_t *p) {
     for (uint32_t i = 0; i < m->family_count; i++, p += RUN_FAMILY_BYTES) {
-        const struct table_family *f = &m->families[i];
-        put_le32(p, f->family);
-        put_le32(p + 4, 0);
-        put_le64(p + 8, f->entries);
-        put_le64(p + 16, f->blocks);
-        put_le64(p + 24, f->first_block);
-        put_le64(p + 32, f->end_block);
+        put_le32(p, m->families[i].family);
+        put_le32(p + 4, m->families[i].versions);
+        put_le32(p + 8, m->families[i].blocks);
     }
+}
+
+static uint64_t put_intervals(const struct maker *m, uint8_t *p) {
+    uint64_t at = 0;
+    uint32_t family = 0;
+    for (uint64_t i = 0; i < m->in->interval_count; i++) {
+        const struct run_interval *v = &m->in->intervals[i];
+        while (m->families[family].family != v->family)
+            family++;
+        struct interval_numbers n = {
+            .family = family,
+            .timeline = number_of(m->timelines, m->timeline_count, v->timeline),
+            .ref_timeline = v->kind == PLACE_REFERENCE
+                                ? number_of(m->timelines, m->timeline_count, v->ref_timeline)
+                                : 0};
+        at += run_interval_encode(v, &n, i ? v - 1 : NULL, m->points[0].sequence, p + at);
+    }
+    return at;
 }
 
 static void put_fences(const struct maker *m, uint8_t *p) {
@@ -292,9 +315,7 @@ static void put_section(const struct maker *m, uint32_t section, uint8_t *p,
         break;
     case RUN_INTERVALS:
         part->count = (uint32_t)m->in->interval_count;
-        for (uint32_t i = 0; i < part->count; i++)
-            run_interval_encode(&m->in->intervals[i], p + (size_t)i * RUN_INTERVAL_BYTES);
-        part->bytes = (uint64_t)part->count * RUN_INTERVAL_BYTES;
+        part->bytes = put_intervals(m, p);
         break;
     default:
         part->count = put_times(m, p, &part->bytes);
@@ -308,7 +329,7 @@ static uint64_t sections_bytes_max(const struct maker *m) {
            (uint64_t)m->segment_count * RUN_SEGMENT_BYTES +
            (uint64_t)m->leaf_count * RUN_FENCE_BYTES +
            (uint64_t)m->filter_lines * RUN_FILTER_LINE_BYTES +
-           m->in->interval_count * RUN_INTERVAL_BYTES + m->point_count * RUN_TIME_BYTES_MAX +
+           m->in->interval_count * RUN_INTERVAL_BYTES_MAX + m->point_count * RUN_TIME_BYTES_MAX +
            RUN_SECTIONS * 8;
 }
 
@@ -351,7 +372,7 @@ int run_make(struct run_input *in, uint64_t identity, uint8_t **bytes, size_t *l
     if (in->entry_count > UINT32_MAX / 2 || in->interval_count > UINT32_MAX / 2)
         return ERR_TOOBIG;
     qsort(in->entries, in->entry_count, sizeof *in->entries, by_key);
-    qsort(in->intervals, in->interval_count, sizeof *in->intervals, by_chunk);
+    qsort(in->intervals, in->interval_count, sizeof *in->intervals, by_block);
     int err = number_tables(&m);
     if (err == 0)
         err = count_families(&m);
@@ -369,18 +390,20 @@ int run_make(struct run_input *in, uint64_t identity, uint8_t **bytes, size_t *l
     return err;
 }
 
-/* An entry of one segment: head 1, block 7 (differences of sorted numbers are small on average),
- * blocks 1, timeline 3, sequence 4, place 4; a reference 13 more. A leaf is left when the next entry
- * does not fit; the largest is one of 64 blocks. */
-uint64_t run_bytes_max(const struct run_counts *c) {
+/* A record that is not data is one entry (head 1, block 7, blocks 1, timeline 3, sequence 4,
+ * reference 8 and 13 with its filter bits) or interval of at most 40 bytes; one of data is at most
+ * two entries of 22 with their filter bits, and one more for each 64 blocks. A record has a time (8:
+ * differences of sorted numbers are small on average) and perhaps a family and two timelines. A leaf
+ * is left when the next entry does not fit; the largest is one of 64 blocks. */
+uint64_t run_bytes_max(uint32_t records, uint32_t blocks) {
     const uint64_t largest = 64 + 4 * CHUNK_BLOCKS;
-    uint64_t in_leaves = c->entries * 20 + c->checks * 4 + c->references * 13;
-    uint64_t leaf_room = RUN_PAGE_BYTES - 20 - 2 * 16 - largest;
-    uint64_t leaves = c->entries ? in_leaves / leaf_room + 2 : 0;
-    uint64_t sections = c->timelines * (RUN_FAMILY_BYTES + RUN_TIMELINE_BYTES) +
-                        c->references * RUN_TIMELINE_BYTES + 2 * RUN_SEGMENT_BYTES +
-                        leaves * RUN_FENCE_BYTES +
-                        (uint64_t)run_filter_lines(c->entries) * RUN_FILTER_LINE_BYTES +
-                        c->intervals * RUN_INTERVAL_BYTES + c->times * 12 + 64 + RUN_SECTIONS * 8;
-    return RUN_PAGE_BYTES + round_up_u64(sections, RUN_PAGE_BYTES) + leaves * RUN_PAGE_BYTES;
+    const uint64_t leaf_room = RUN_PAGE_BYTES - 20 - 2 * 16 - largest;
+    const uint64_t sections = (uint64_t)records * (8 + RUN_FAMILY_BYTES + 2 * RUN_TIMELINE_BYTES);
+    const uint64_t entries =
+        (uint64_t)records * 44 + (uint64_t)blocks / CHUNK_BLOCKS * 22 + (uint64_t)blocks * 4;
+    const uint64_t leaves = entries / leaf_room + 2;
+    const uint64_t few = 2 * RUN_SEGMENT_BYTES + RUN_FILTER_LINE_BYTES + 8 * RUN_SECTIONS + 128;
+    return RUN_PAGE_BYTES +
+           round_up_u64(sections + leaves * RUN_FENCE_BYTES + few, RUN_PAGE_BYTES) +
+           leaves * RUN_PAGE_BYTES;
 }

@@ -23,19 +23,8 @@ struct run_input {
  * ERR_INVAL: there is nothing in it; ERR_TOOBIG. */
 int run_make(struct run_input *in, uint64_t identity, uint8_t **bytes, size_t *len);
 
-/* A private copy of a memtable (index_copy). */
-struct run_source;
-int run_build(struct run_source *s, uint64_t identity, uint8_t **bytes, size_t *len);
-void run_source_free(struct run_source *s);
-uint64_t run_source_versions(const struct run_source *s);
-
-/* What bounds the run of one segment; intervals and references count as entries too. */
-struct run_counts {
-    uint64_t entries, checks, references, intervals;
-    uint64_t timelines; /* distinct */
-    uint64_t times;     /* distinct, in a row */
-};
-uint64_t run_bytes_max(const struct run_counts *c);
+/* No run of a segment with so many records and blocks of data is longer. */
+uint64_t run_bytes_max(uint32_t records, uint32_t blocks);
 
 /* Identity of the run that a segment carries: no number is used twice. */
 static inline uint64_t run_identity(uint32_t segment) {

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/must.h"
+#include "base/varint.h"
 
 #define HEADER_MAGIC "PrdIxRun"
 #define CRC_AT 12u
@@ -53,15 +54,18 @@ static int parts_are_sound(const struct run_header *h) {
                                                 RUN_SEGMENT_BYTES,
                                                 RUN_FENCE_BYTES,
                                                 RUN_FILTER_LINE_BYTES,
-                                                RUN_INTERVAL_BYTES,
+                                                0,
                                                 0};
     uint64_t at = RUN_PAGE_BYTES;
     for (uint32_t i = 0; i < RUN_SECTIONS; i++) {
         const struct run_part *part = &h->parts[i];
         if (part->offset < at || part->offset > h->bytes || part->bytes > h->bytes - part->offset)
             return 0;
-        if (unit[i] ? part->bytes != (uint64_t)part->count * unit[i]
-                    : part->bytes > (uint64_t)part->count * RUN_TIME_BYTES_MAX)
+        uint64_t most = (uint64_t)part->count *
+                        (i == RUN_INTERVALS ? RUN_INTERVAL_BYTES_MAX : RUN_TIME_BYTES_MAX);
+        if (unit[i] ? part->bytes != (uint64_t)part->count * unit[i] : part->bytes > most)
+            return 0;
+        if (part->count > part->bytes)
             return 0;
         at = part->offset + part->bytes;
     }
@@ -103,32 +107,86 @@ uint32_t run_section_crc(uint64_t identity, uint32_t section, const uint8_t *byt
     return crc32c(crc32c(0, seed, sizeof seed), bytes, len);
 }
 
-void run_interval_encode(const struct run_interval *i, uint8_t *p) {
-    put_le32(p, i->family);
-    put_le32(p + 4, i->timeline);
-    put_le64(p + 8, i->chunk);
-    put_le64(p + 16, i->end_chunk);
-    put_le64(p + 24, i->sequence);
-    put_le32(p + 32, i->kind);
-    put_le32(p + 36, i->ref_timeline);
-    put_le64(p + 40, i->ref_sequence);
+/*
+ * An interval:
+ *
+ *   byte     kind (enum place_kind), 128: the family's first
+ *   varints  [128: family number] first block (128: in full; else minus that before), blocks,
+ *            timeline number, sequence - first of the run;
+ *            REFERENCE: timeline number, sequence - referred sequence
+ */
+#define INTERVAL_FULL 128u
+
+size_t run_interval_encode(const struct run_interval *i, const struct interval_numbers *n,
+                           const struct run_interval *before, uint64_t base, uint8_t *p) {
+    int full = !before || before->family != i->family;
+    size_t at = 1;
+    p[0] = (uint8_t)(i->kind | (full ? INTERVAL_FULL : 0));
+    if (full)
+        at += varint_put(p + at, n->family);
+    at += varint_put(p + at, full ? i->block : i->block - before->block);
+    at += varint_put(p + at, i->end_block - i->block);
+    at += varint_put(p + at, n->timeline);
+    at += varint_put(p + at, i->sequence - base);
+    if (i->kind == PLACE_REFERENCE) {
+        must(i->ref_sequence < i->sequence);
+        at += varint_put(p + at, n->ref_timeline);
+        at += varint_put(p + at, i->sequence - i->ref_sequence);
+    }
+    return at;
 }
 
-int run_interval_decode(const uint8_t *p, struct run_interval *i) {
-    uint32_t kind = get_le32(p + 32);
-    *i = (struct run_interval){.family = get_le32(p),
-                               .timeline = get_le32(p + 4),
-                               .kind = (enum place_kind)kind,
-                               .ref_timeline = get_le32(p + 36),
-                               .chunk = get_le64(p + 8),
-                               .end_chunk = get_le64(p + 16),
-                               .sequence = get_le64(p + 24),
-                               .ref_sequence = get_le64(p + 40)};
-    if (i->chunk >= i->end_chunk)
+/* Reads n varints; returns the bytes taken, 0 if they are cut off. */
+static size_t get_varints(const uint8_t *p, const uint8_t *end, uint64_t *v, uint32_t n) {
+    size_t at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        size_t taken = varint_get(p + at, end, &v[i]);
+        if (!taken)
+            return 0;
+        at += taken;
+    }
+    return at;
+}
+
+int run_interval_decode(const uint8_t *p, const uint8_t *end, const struct run_tables *t,
+                        const struct run_interval *before, uint64_t base, struct run_interval *i) {
+    const uint64_t most = UINT64_C(1) << 53;
+    uint64_t family = 0, v[4], ref[2] = {0, 0};
+    if (p >= end)
         return ERR_FORMAT;
-    if (kind == PLACE_REFERENCE)
-        return i->ref_sequence < i->sequence ? 0 : ERR_FORMAT;
-    return kind == PLACE_ZERO || kind == PLACE_HOLE ? 0 : ERR_FORMAT;
+    uint32_t kind = *p & ~INTERVAL_FULL;
+    int full = (*p & INTERVAL_FULL) != 0;
+    size_t at = 1, n = 0;
+    if (kind < PLACE_ZERO || kind > PLACE_REFERENCE || (!full && !before) ||
+        (full && !(n = get_varints(p + at, end, &family, 1))))
+        return ERR_FORMAT;
+    at += n;
+    if (!(n = get_varints(p + at, end, v, 4)))
+        return ERR_FORMAT;
+    at += n;
+    if (kind == PLACE_REFERENCE && !(n = get_varints(p + at, end, ref, 2)))
+        return ERR_FORMAT;
+    at += kind == PLACE_REFERENCE ? n : 0;
+    if ((full && family >= t->family_count) || v[0] > most || v[1] == 0 || v[1] > most ||
+        v[2] >= t->timeline_count || v[3] > UINT64_MAX - base)
+        return ERR_FORMAT;
+    uint64_t block = full ? v[0] : before->block + v[0];
+    uint64_t sequence = base + v[3];
+    if (block > most || (kind == PLACE_REFERENCE &&
+                         (ref[0] >= t->timeline_count || ref[1] == 0 || ref[1] > sequence)))
+        return ERR_FORMAT;
+    *i = (struct run_interval){.family = full ? get_le32(t->families + family * RUN_FAMILY_BYTES)
+                                              : before->family,
+                               .timeline = get_le32(t->timelines + v[2] * RUN_TIMELINE_BYTES),
+                               .kind = (enum place_kind)kind,
+                               .block = block,
+                               .end_block = block + v[1],
+                               .sequence = sequence};
+    if (kind == PLACE_REFERENCE) {
+        i->ref_timeline = get_le32(t->timelines + ref[0] * RUN_TIMELINE_BYTES);
+        i->ref_sequence = sequence - ref[1];
+    }
+    return (int)at;
 }
 
 /* Which line, and which bits in it, nine bits of the second hash a probe. */

@@ -39,12 +39,12 @@ enum run_section {
     RUN_SECTIONS = 7,
 };
 
-/* Bytes of one element; of a filter: one line. TIMES: of any length. */
-#define RUN_FAMILY_BYTES 40u
+/* Bytes of one element; of a filter: one line. Intervals and times have no fixed length. */
+#define RUN_FAMILY_BYTES 12u
 #define RUN_TIMELINE_BYTES 4u
 #define RUN_SEGMENT_BYTES 16u
 #define RUN_FENCE_BYTES 24u
-#define RUN_INTERVAL_BYTES 48u
+#define RUN_INTERVAL_BYTES_MAX 64u
 #define RUN_TIME_BYTES_MAX 20u
 
 struct run_part {
@@ -96,13 +96,13 @@ struct run_entry {
     const uint32_t *crc; /* to build: DATA, one per block */
 };
 
-/* A version of whole chunks, more than one, that is not data. */
+/* A version that is not data and reaches over a chunk border. */
 struct run_interval {
     uint32_t family;
     uint32_t timeline;
     enum place_kind kind;
     uint32_t ref_timeline;
-    uint64_t chunk, end_chunk;
+    uint64_t block, end_block;
     uint64_t sequence;
     uint64_t time_ns; /* to build */
     uint64_t ref_sequence;
@@ -115,8 +115,15 @@ struct run_tables {
     uint32_t family_count, timeline_count, segment_count;
 };
 
-void run_interval_encode(const struct run_interval *i, uint8_t *p);
-int run_interval_decode(const uint8_t *p, struct run_interval *i);
+/* An interval behind another one (NULL: the first), sequences relative to `base`. Numbers are those
+ * in the tables. Encoding returns the bytes written, decoding the bytes taken or ERR_FORMAT. */
+struct interval_numbers {
+    uint32_t family, timeline, ref_timeline;
+};
+size_t run_interval_encode(const struct run_interval *i, const struct interval_numbers *n,
+                           const struct run_interval *before, uint64_t base, uint8_t *p);
+int run_interval_decode(const uint8_t *p, const uint8_t *end, const struct run_tables *t,
+                        const struct run_interval *before, uint64_t base, struct run_interval *i);
 
 /* Writing a leaf. The caller sets identity, then adds entries in order until one does not fit. */
 struct leaf_writer {
