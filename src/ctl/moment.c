@@ -25,7 +25,7 @@
 #define HOUR_S INT64_C(3600)
 #define YEAR_MIN 1970
 #define YEAR_MAX 2553
-#define END_S INT64_C(18429379200) /* 2554-01-01T00:00:00Z */
+#define END_S INT64_C(18429292800) /* 2554-01-01T00:00:00Z */
 
 struct cursor {
     const char *text;
