@@ -43,8 +43,8 @@ static const struct refusal refusals[] = {
     /* 16 */ {"{\"id\":3,\"op\":\"frobnicate\"}", "unsupported", "\"frobnicate\"", 3},
     /* 17 */ {"[[[[[[[[[]]]]]]]]]", "too_big", "nested", CTL_NO_ID},
     /* 18 */
-    {"{\"id\":1,\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":0}}}}}}}}}", "too_big",
-     "nested", CTL_NO_ID},
+    {"{\"id\":1,\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":0}}}}}}}}}",
+     "too_big", "nested", CTL_NO_ID},
     /* Arguments as such. */
     /* 19 */ {"{\"id\":1,\"op\":\"status\",\"args\":[]}", "invalid", "must be an object", 1},
     /* 20 */ {"{\"id\":1,\"op\":\"status\",\"args\":{\"x\":1}}", "invalid", "no argument \"x\"", 1},
