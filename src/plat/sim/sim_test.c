@@ -227,6 +227,34 @@ static void a_rename_is_whole_and_in_order(void **state) {
     assert_true(old > 20 && new > 60);
 }
 
+static void a_file_has_one_name_of_its_chain(void **state) {
+    int seen[4] = {0};
+    static const char *const names[] = {"a/t", "a/u", "b/v"};
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct world w = world_open(seed);
+        w.fs.ops->make_dir(w.fs.ctx, "a");
+        w.fs.ops->make_dir(w.fs.ctx, "b");
+        w.fs.ops->sync_dir(w.fs.ctx, ".");
+        open_new(&w, "a/t");
+        assert_int_equal(w.fs.ops->rename(w.fs.ctx, "a/t", "a/u"), 0);
+        assert_int_equal(w.fs.ops->rename(w.fs.ctx, "a/u", "b/v"), 0);
+        if (seed % 4 == 0)
+            assert_int_equal(w.fs.ops->sync_dir(w.fs.ctx, "b"), 0);
+        sim_power_cut(w.sim);
+        int which = 3, count = 0;
+        for (int i = 0; i < 3; i++) {
+            if (w.fs.ops->exists(w.fs.ctx, names[i])) {
+                which = i;
+                count++;
+            }
+        }
+        assert_true(seed % 4 == 0 ? count == 1 && which == 2 : count <= 1);
+        seen[which]++;
+        sim_free(w.sim);
+    }
+    assert_true(seen[0] > 5 && seen[1] > 5 && seen[2] > 50 && seen[3] > 5);
+}
+
 static void a_durable_write_is_durable_when_it_completes(void **state) {
     int landed = 0, missing = 0, part = 0;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -680,6 +708,7 @@ int main(void) {
         cmocka_unit_test(a_truncate_is_whole),
         cmocka_unit_test(names_need_their_directory_synced),
         cmocka_unit_test(a_rename_is_whole_and_in_order),
+        cmocka_unit_test(a_file_has_one_name_of_its_chain),
         cmocka_unit_test(a_durable_write_is_durable_when_it_completes),
         cmocka_unit_test(sectors_against_a_model),
         cmocka_unit_test(a_kill_leaves_orphans_to_adopt),
