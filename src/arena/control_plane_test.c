@@ -220,6 +220,8 @@ static void ready_comes_in_batches(void **state) {
     send_word(&p, a, 3);
     dispatch_all(&p, t + 30000);
     assert_int_equal(p.ready, 3); /* a new wait begins */
+    dispatch_all(&p, t + 35000);
+    assert_int_equal(p.ready, 3);
     dispatch_all(&p, t + 40000);
     assert_int_equal(p.ready, 4);
     process_end(&p);
