@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim: a machine made from a seed, behind the interfaces of plat: a clock, random bytes, a store
+ * directory whose disk loses and tears what was not synced, an I/O router over the same files, and
+ * a job runner. Nothing happens but by a call of the test; the same seed and the same calls give
+ * the same trace.
+ *
+ * May use base and the headers of plat. It does not simulate networks, nor more than one process at
+ * a time: the process that uses the interfaces ends by sim_kill() or sim_power_cut(), and the next
+ * one asks for its interfaces anew. The world lives on.
+ *
+ * Fault model
+ *
+ *  1. A write that was not synced is kept as a pending piece per 4 KiB page, at a granularity of
+ *     512-byte sectors. Reads see it at once, whatever becomes of it.
+ *  2. A power cut decides over each pending write by itself: kept, dropped, or torn (any subset of
+ *     its sectors). Where kept writes overlap, any of them may be the last: order is no help.
+ *  3. sync() makes durable what was written to the file, and its size, but not its name. A write
+ *     with IO_DURABLE makes durable its own sectors (and the size, if it reaches beyond it) when,
+ *     and only when, it completes. Nothing else does; in particular no later sync covers a write
+ *     that was still in flight.
+ *  4. A write in flight at the cut may be there in part: any subset of its sectors.
+ *  5. Create, rename, remove and make_dir are pending until sync_dir() of the directory (of either
+ *     one for a rename). A cut keeps or drops them independently, but never an operation whose
+ *     predecessor on the same name was dropped; each is whole: a rename never loses the file.
+ *     A directory whose own name is lost takes all below it along.
+ *  6. Truncate and allocate are pending until sync() of the file; each is kept or dropped whole.
+ *     A dropped truncate brings the old bytes back. The size that a write gave the file may stay
+ *     without its data, which then reads as zeroes.
+ *  7. A failed sync loses its grip, as on Linux: pending writes are decided as by a cut, reads
+ * still see them, and a later sync that succeeds says nothing about them.
+ *  8. A page holds at most SIM_PIECES_MAX pending pieces, and a store SIM_NAMES_PENDING_MAX pending
+ *     names; beyond that the oldest is settled early, as a machine may at any time.
+ *  9. A kill loses nothing that was written, and closes everything. Each operation handed over to
+ *     the router and not completed is completed at once, completed later, or cancelled; it belongs
+ *     to the successor if that adopts the queue, and else lands, or not, without telling anybody.
+ * 10. A write's buffers are not changed between submit and completion: a bug, found by must().
+ *
+ * Beyond this come the faults that a test asks for (struct sim_fault).
+ */
+#ifndef PLAT_SIM_SIM_H
+#define PLAT_SIM_SIM_H
+
+#include <stdint.h>
+
+#include "plat/clock.h"
+#include "plat/file.h"
+#include "plat/io_router.h"
+#include "plat/job.h"
+#include "plat/random.h"
+
+#define SIM_PIECES_MAX 16
+#define SIM_NAMES_PENDING_MAX 256
+#define SIM_PATH_MAX 128 /* bytes of a path with its zero */
+
+struct sim;
+
+struct sim_options {
+    uint64_t seed;
+    uint64_t disk_bytes;           /* 0: 1 TiB */
+    uint64_t io_min_ns, io_max_ns; /* time that an operation takes; max 0: 20 us to 2 ms */
+    uint64_t orphan_max_ns;        /* how late after a kill; 0: 60 ms */
+    uint64_t job_max_ns;           /* time until a job has run; 0: 5 ms */
+    uint32_t queue_depth;          /* 0: 128 */
+    uint32_t no_positions;         /* 1: the router lacks IO_CAP_POSITIONS */
+};
+
+struct sim *sim_new(const struct sim_options *options);
+void sim_free(struct sim *sim);
+
+/* Hash over all that has happened: equal traces mean equal runs. */
+uint64_t sim_trace(const struct sim *sim);
+
+/* Interfaces of the process that runs now. */
+struct clock sim_clock(struct sim *sim);
+struct random_source sim_random(struct sim *sim);
+struct file_system sim_files(struct sim *sim);
+struct io_router sim_router(struct sim *sim);
+struct job_runner sim_jobs(struct sim *sim);
+
+/* Lets the next thing happen (an operation completes, a job runs), at its time; 0 if there is none.
+ * Never call one of these from within a job. */
+int sim_step(struct sim *sim);
+/* All that is due within ns, then the clock stands ns later. Returns the number of events. */
+int sim_advance(struct sim *sim, uint64_t ns);
+/* Steps until nothing is under way; returns the number of events. */
+int sim_settle(struct sim *sim);
+/* The wall clock alone. */
+void sim_wall_jump(struct sim *sim, int64_t ns);
+
+/* The process dies; the machine goes on. Waiting jobs never run. */
+void sim_kill(struct sim *sim);
+/* The machine dies and starts again: what survives is rules 2 to 6; the monotonic clock begins
+ * anew. */
+void sim_power_cut(struct sim *sim);
+/* After a kill: the operations that the dead process had handed over, and completions that it had
+ * not retired, come out of this process's router, marked adopted. *taken_end: the operations at
+ * positions before it (modulo 2^32) were handed over, those from it on never happen. Returns their
+ * number; ERR_UNSUPPORTED without IO_CAP_POSITIONS, ERR_NOTFOUND if there is no dead process. */
+int sim_adopt(struct sim *sim, uint32_t *taken_end);
+
+/* After n more operations on files or completions the process stands still: everything fails with
+ * ERR_IO and changes nothing, so that a kill or cut can be placed inside a job or a transaction.
+ * Call sim_kill or sim_power_cut then. 0 switches it off. */
+void sim_stop_after(struct sim *sim, uint64_t n);
+int sim_stopped(const struct sim *sim);
+
+enum sim_fault_kind {
+    SIM_WRITE_FAILS = 1,   /* with err; any subset of its sectors may be written, not synced */
+    SIM_WRITE_SHORT,       /* router: a seeded part, then success; file.h: the part, then ERR_IO */
+    SIM_WRITE_LOST,        /* says done, and does nothing */
+    SIM_WRITE_MISDIRECTED, /* says done, and is shift_bytes away from its place */
+    SIM_READ_FAILS,        /* with err */
+    SIM_READ_FLIPS,        /* one seeded bit within [offset, offset + bytes) is wrong, this time */
+    SIM_SYNC_FAILS,        /* with err; rule 7 */
+    SIM_NAME_FAILS,        /* open, rename, remove, make_dir, allocate, truncate: with err */
+};
+
+struct sim_fault {
+    const char *path; /* the file's newest name; NULL: any file */
+    enum sim_fault_kind kind;
+    int err;                      /* 0: ERR_IO */
+    uint64_t offset_bytes, bytes; /* hits what touches this range; bytes 0: the whole file */
+    uint32_t skip;                /* lets so many pass first */
+    uint32_t count;               /* then hits so many; 0: all */
+    int64_t shift_bytes;
+};
+/* At most 16 at a time; path is copied. The one added first wins. */
+void sim_fault_add(struct sim *sim, const struct sim_fault *fault);
+void sim_fault_clear(struct sim *sim);
+/* How often faults have hit. */
+uint64_t sim_fault_hits(const struct sim *sim);
+
+/* Changes a byte on the disk and in every cache. Returns 0 or ERR_NOTFOUND, ERR_RANGE. */
+int sim_corrupt(struct sim *sim, const char *path, uint64_t offset_bytes, uint8_t xor);
+
+/* What is written already stays, whatever the new limit. */
+void sim_disk_limit(struct sim *sim, uint64_t disk_bytes);
+
+#endif
