@@ -123,6 +123,7 @@ int boot(int argc, char **argv, int (*engine)(struct boot *b)) {
     c->magic = CUSTODY_MAGIC;
     c->version = CUSTODY_VERSION;
     atomic_store(&c->arena_fd, -1);
+    atomic_store(&c->lock_fd, -1);
     atomic_store(&c->keeper_bell, -1);
     atomic_store(&c->engine_bell, -1);
     atomic_store(&c->binary_fd, -1);

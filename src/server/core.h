@@ -32,10 +32,10 @@ struct core {
     uint32_t closed;            /* connections that could not be kept */
     int adopted_rings;
     uint64_t probation_ns;
-    /* Called on the rolled-back memory of an arena that does not qualify, before it is given up: what is in
-     * its frame ring is to be saved. NULL: nothing to save. */
-    void (*salvage)(void *ctx, void *base, uint64_t bytes);
-    void *salvage_ctx;
+    /* An arena that did not qualify, rolled back where that was possible: answered writes may lie in its
+     * frames. Mapped at any address until core_bury. */
+    void *dead;
+    uint64_t dead_bytes;
 };
 
 /* Returns 0 or an error; a planned successor that cannot go on does not return. */
@@ -43,6 +43,9 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
 int core_take(struct core *c);
 int core_attach(struct core *c);
 void core_serve(struct core *c);
+
+/* What is worth saving in the dead arena was saved. */
+void core_bury(struct core *c);
 
 /* Lets go of an adopted ring that has nothing in flight. Call once a turn. */
 void core_drop_rings(struct core *c);
