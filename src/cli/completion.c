@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Completion for bash: a function with the words of the table in it. Names of volumes and images
- * are asked from the server while completing, within a second.
+ * are asked from the server while completing, within a second or $PERDURE_COMPLETION_TIMEOUT.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -82,7 +82,7 @@ void help_completion_bash(FILE *out) {
           "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
           "    case \"${COMP_WORDS[i]}\" in\n"
           "    --socket|--timeout) ((i++)) ;;\n"
-          "    -*) break ;;\n"
+          "    -*) [ -z \"$noun\" ] || break ;;\n"
           "    *)\n"
           "      if [ -z \"$noun\" ]; then noun=\"${COMP_WORDS[i]}\"\n"
           "      else verb=\"${COMP_WORDS[i]}\"; break; fi ;;\n"
@@ -124,7 +124,8 @@ void help_completion_bash(FILE *out) {
           "  else\n"
           "    options=\"\"\n"
           "    [ -n \"$verb\" ] || options=\"$verbs\"\n"
-          "    [ -z \"$names\" ] || options+=\" $(perdure --timeout 1s $names list 2>/dev/null |\n"
+          "    [ -z \"$names\" ] || options+=\" $(perdure --timeout "
+          "${PERDURE_COMPLETION_TIMEOUT:-1s} $names list 2>/dev/null |\n"
           "      awk 'NR > 1 { print $1 }')\"\n"
           "  fi\n"
           "  COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
