@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ctl/test_main.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
 
 #include <stdio.h>
 
@@ -8,6 +13,8 @@
 #include "base/units.h"
 #include "ctl/civil.h"
 #include "ctl/moment.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Zones as lists of changes: the offset before the first, then each from its instant on. */
 struct change {

@@ -1,47 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table, and with it the shape of every result. Keys carry units. Times are RFC 3339 in UTC.
- * "?" after a type means that the value may be null. A key is always present. Lists are in the
- * order of names, or of time where there is one.
- *
- * Shapes that several results share:
- *
- *   MOMENT   {"sequence": integer,            the last write that the moment includes
- *             "time": time}                   when that was
- *
- *   VOLUME   {"name": string,
- *             "size_bytes": integer,
- *             "block_size_bytes": 512 | 4096,
- *             "durability": "flush" | "write",
- *             "state": "serving" | "deleted" | "refused",   refused: waits for accept-loss
- *             "reason": string?,              why it is refused
- *             "created_at": time,
- *             "deleted_at": time?,            when it went into the trash
- *             "clients": integer,             connections that have it open now
- *             "images": integer,              open images of it
- *             "recorded_bytes": integer,      data of all writes recorded so far
- *             "oldest": MOMENT, "newest": MOMENT,            what can be opened
- *             "addresses": [string]}          "nbd://127.0.0.1:10809/demo"
- *
- *   IMAGE    {"name": string,
- *             "at": MOMENT,
- *             "writable": boolean,
- *             "opened_at": time,
- *             "lease_ends_at": time?,         when it closes by itself
- *             "disks": [{"volume": string,
- *                        "size_bytes": integer,
- *                        "export": string,    "demo.before"
- *                        "clients": integer,
- *                        "addresses": [string]}]}
- *
- *   MARK     {"volume": string, "label": string, "at": MOMENT, "created_at": time}
- *
- *   RELOAD   {"generation": integer,          counts the engines since the cold start, from 1
- *             "kind": "cold" | "planned" | "uninvited",      how this one began
- *             "at": time,                     when this one began to serve
- *             "pause_ns": integer?,           how long nothing was served then
- *             "failures": integer,            planned reloads that failed since the cold start
- *             "failure": string?}             why the last of them failed
+ * The table. Results are written as shapes: JSON with types in place of values, see shapes.c.
  */
 #include "ctl/ops.h"
 

@@ -73,6 +73,19 @@ struct ctl_op {
 extern const struct ctl_op ctl_ops[];
 extern const uint32_t ctl_op_count;
 
+/*
+ * Shapes that several results share, named in capitals in `result`. In shapes, "time" is RFC 3339
+ * in UTC, "?" after a type means that the value may be null, "a" | "b" is one of these words. Every
+ * key is always present. Lists are in the order of names, or of time where there is one.
+ */
+struct ctl_shape {
+    const char *name;
+    const char *json;
+};
+
+extern const struct ctl_shape ctl_shapes[];
+extern const uint32_t ctl_shape_count;
+
 /* NULL if there is none. */
 const struct ctl_op *ctl_op_find(const char *name);
 const struct ctl_arg *ctl_arg_find(const struct ctl_op *op, const char *key);

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table obeys the rules that its readers rely on. */
-#include "ctl/test_main.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
 
 #include <stdio.h>
 
 #include "base/err.h"
 #include "ctl/args.h"
 #include "ctl/proto.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 static const char *const global_options[] = {"socket", "json", "timeout", "help", "version"};
 

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ctl/test_main.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +13,8 @@
 #include "base/prng.h"
 #include "base/units.h"
 #include "ctl/proto.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 #define NOW_NS (UINT64_C(1795345200) * NS_PER_S) /* 2026-11-22T11:00:00Z */
 #define VOLUME_CREATE(args) "{\"id\":1,\"op\":\"volume.create\",\"args\":{" args "}}"
