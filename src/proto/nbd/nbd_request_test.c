@@ -1,13 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Transmission: every command in the three reply modes, every refusal, every limit. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
 #include "proto/nbd/nbd_expect_test.h"
 #include "proto/nbd/nbd_request.h"
 
