@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a client of the test world expects to read; each call first lets the client say what it has
- * prepared. Included after cmocka.h. */
+ * prepared. */
 #ifndef PROTO_NBD_NBD_EXPECT_TEST_H
 #define PROTO_NBD_NBD_EXPECT_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
 
 #include "proto/nbd/nbd_world_test.h"
 

@@ -8,7 +8,7 @@
  * Everything but `rx`, `out`, `reason` and the knobs is found again from the arena, and `undo_turns`
  * undoes every turn once before it is done: the state machine cannot keep anything elsewhere.
  *
- * Exports: "" and "disk" 256 KiB of 512; "ro" the same, read-only; "coarse" the same in 4096; "huge"
+ * Exports: "" and "disk" 64 KiB of 512; "ro" the same, read-only; "coarse" the same in 4096; "huge"
  * 32 TiB of zeroes; "bad" fails everything; "slow" is "disk", opened when the test says so; "secret"
  * is not permitted, "odd" ambiguous, "gone" fails with an I/O error; others do not exist.
  */
@@ -25,7 +25,7 @@
 #include "proto/nbd/nbd.h"
 #include "proto/nbd/nbd_priv.h"
 
-#define DISK_BYTES (256 * KIB)
+#define DISK_BYTES (64 * KIB)
 #define HUGE_BYTES (32 * TIB)
 #define RX_BYTES (64 * 1024u)
 
@@ -416,17 +416,23 @@ static inline void world_commit(struct world *w) {
 
 static inline int world_turn(struct world *w, int (*turn)(struct world *)) {
     if (w->undo_turns) {
-        size_t rx_bytes = w->rx_bytes, out_len = w->out.len;
-        uint8_t *rx = malloc(RX_BYTES);
-        must(rx != NULL);
-        memcpy(rx, w->rx, RX_BYTES);
+        struct world *before = malloc(sizeof *before);
+        uint8_t *disk = malloc(DISK_BYTES);
+        must(before && disk);
+        *before = *w;
+        memcpy(disk, w->disk, DISK_BYTES);
         turn(w);
         world_reload(w);
-        memcpy(w->rx, rx, RX_BYTES);
-        free(rx);
-        w->rx_bytes = rx_bytes;
-        w->out.len = out_len;
-        w->closing = 0;
+        w->out.len = before->out.len;
+        w->rx_bytes = before->rx_bytes;
+        memcpy(w->rx, before->rx, RX_BYTES);
+        memcpy(w->disk, disk, DISK_BYTES);
+        memcpy(w->holes, before->holes, sizeof w->holes);
+        w->closing = before->closing;
+        w->opens = before->opens;
+        w->closes = before->closes;
+        free(before);
+        free(disk);
     }
     int done = turn(w);
     world_commit(w);
