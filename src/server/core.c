@@ -184,7 +184,7 @@ static void add_ring(struct core *c, struct server *s) {
         memcpy(e + 8, &id, sizeof id);
         return;
     }
-    must(!"more rings in flight than places");
+    must(!"a place is free, see wait_for_ring");
 }
 
 void core_drop_rings(struct core *c) {
@@ -209,6 +209,18 @@ void core_drop_rings(struct core *c) {
         c->r.streams.ops->unwatch(c->r.streams.ctx, id.fd);
         linux_ring_drop_adopted(c->ring, id.fd);
         c->adopted_rings--;
+    }
+}
+
+/* Engines may die faster than a slow disk answers. When the rings of the dead fill their places, the oldest
+ * of them is waited for. */
+static void wait_for_ring(struct core *c) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    while (c->adopted_rings >= SERVER_RINGS) {
+        if (io_take(&c->r.io, 64) == 0)
+            nanosleep(&pause, NULL);
+        reactor_commit(&c->r);
+        core_drop_rings(c);
     }
 }
 
@@ -324,6 +336,7 @@ int core_attach(struct core *c) {
     if (!c->warm && b->mode != BOOT_COLD)
         sweep_descriptors(c);
     adopt_rings(c, server_edit(&r->a, sh));
+    wait_for_ring(c);
     add_ring(c, server_edit(&r->a, sh));
     reactor_commit(r);
     return 0;

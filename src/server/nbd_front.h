@@ -32,7 +32,6 @@ struct nbd_front {
     struct request_h *waiting;
     uint32_t waiting_count, waiting_room;
     uint64_t next_expiry_ns;
-    char default_export[VOLUME_NAME_BYTES];
 };
 
 int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane cp,
