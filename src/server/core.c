@@ -335,11 +335,15 @@ int core_attach(struct core *c) {
         return err;
     if (!c->warm && b->mode != BOOT_COLD)
         sweep_descriptors(c);
-    adopt_rings(c, server_edit(&r->a, sh));
-    wait_for_ring(c);
-    add_ring(c, server_edit(&r->a, sh));
-    reactor_commit(r);
     return 0;
+}
+
+void core_adopt(struct core *c) {
+    struct reactor *r = &c->r;
+    adopt_rings(c, server_edit(&r->a, r->server));
+    wait_for_ring(c);
+    add_ring(c, server_edit(&r->a, r->server));
+    reactor_commit(r);
 }
 
 static void watch(struct core *c, int fd, uint32_t kind) {

@@ -6,7 +6,8 @@
  *
  *   core_prepare   before the gate: everything that can be done beside the engine that serves
  *   core_take      waits at the gate; the arena is ours afterwards, or a new one if it did not qualify
- *   core_attach    connections and disk operations of the former engine
+ *   core_attach    connections of the former engine; then the program claims what is its own
+ *   core_adopt     disk operations of the former engines: those not taken are queued again
  *   core_serve     registrations are ours; the former keeper leaves
  */
 #ifndef SERVER_CORE_H
@@ -42,6 +43,7 @@ struct core {
 int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir);
 int core_take(struct core *c);
 int core_attach(struct core *c);
+void core_adopt(struct core *c);
 void core_serve(struct core *c);
 
 /* What is worth saving in the dead arena was saved. */
