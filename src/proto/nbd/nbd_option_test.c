@@ -328,7 +328,7 @@ static void meta_contexts_that_are_refused(void **state) {
     } cases[] = {
         {"", 0, NBD_REP_ERR_INVALID},
         {"\0\0\0\0\0\0\0", 7, NBD_REP_ERR_INVALID},
-        {"\0\0\0\1\0\0\0\0", 8, NBD_REP_ERR_INVALID},              /* no count */
+        {"\0\0\0\1x\0\0\0", 8, NBD_REP_ERR_INVALID},               /* no count */
         {"\0\0\0\4disk\0\0\0\1", 12, NBD_REP_ERR_INVALID},         /* no query */
         {"\0\0\0\4disk\0\0\0\1\0\0\0", 15, NBD_REP_ERR_INVALID},   /* half a length */
         {"\0\0\0\4disk\0\0\0\1\0\0\0\1", 16, NBD_REP_ERR_INVALID}, /* length, no query */

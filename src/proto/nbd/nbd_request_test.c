@@ -66,6 +66,7 @@ static void read_and_write(void **state) {
         request(w, 0, NBD_CMD_WRITE, 1, 4096 - 512, 1024);
         c_fill(&w->say, 0xaa, 1024);
         e_success(w, 1, 4096 - 512);
+        assert_int_equal(w->last_start, 4096 - 512); /* blocks lie on pages */
         request(w, FUA, NBD_CMD_WRITE, UINT64_MAX, DISK_BYTES - 512, 512);
         c_fill(&w->say, 0xbb, 512);
         e_success(w, UINT64_MAX, DISK_BYTES - 512);
@@ -561,7 +562,7 @@ static void outstanding_requests_are_limited(void **state) {
 }
 
 static void outstanding_bytes_are_limited(void **state) {
-    struct world *w = serving("huge", NBD_MODE_SIMPLE, 80 * MIB);
+    struct world *w = serving("huge", NBD_MODE_SIMPLE, 128 * MIB);
     w->hold_engine = 1;
     for (uint64_t i = 0; i < 5; i++)
         request(w, 0, NBD_CMD_READ, i, 0, 16 * MIB);

@@ -70,6 +70,7 @@ struct world {
     uint32_t opens, closes, turns;
     uint64_t last_length;
     uint16_t last_flags;
+    uint32_t last_start;
     enum nbd_what what;
 };
 
@@ -244,6 +245,7 @@ static inline void world_submit(void *ctx, struct nbd_h n, struct request_h r) {
     must(q->op == REQUEST_FLUSH || q->length_bytes > 0);
     w->last_length = q->length_bytes;
     w->last_flags = q->flags;
+    w->last_start = q->data_start;
 }
 
 static const struct nbd_env_ops world_ops = {
@@ -310,6 +312,7 @@ static inline void world_execute(struct world *w, struct request_h h) {
         r->error = r->op == REQUEST_READ    ? ERR_INTEGRITY
                    : r->op == REQUEST_WRITE ? ERR_NOSPC
                                             : ERR_IO;
+        r->reply_data_bytes = 512; /* what was read before it failed */
     } else if (r->op == REQUEST_READ || r->op == REQUEST_WRITE) {
         world_copy(w, r, r->op == REQUEST_WRITE);
         if (r->op == REQUEST_WRITE)
@@ -360,7 +363,12 @@ static inline int payload_part(struct world *w, struct request_h h) {
 }
 
 static inline int input_turn(struct world *w) {
-    struct nbd_step step = nbd_input(&w->env, w->n, w->rx, w->rx_bytes);
+    /* A copy of the exact size, so that a sanitizer sees a read beyond the end. */
+    uint8_t *exact = malloc(w->rx_bytes + !w->rx_bytes);
+    must(exact != NULL);
+    memcpy(exact, w->rx, w->rx_bytes);
+    struct nbd_step step = nbd_input(&w->env, w->n, exact, w->rx_bytes);
+    free(exact);
     w->what = step.what;
     must(step.consumed <= w->rx_bytes);
     w->rx_bytes -= step.consumed;
