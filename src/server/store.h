@@ -4,6 +4,8 @@
 #ifndef SERVER_STORE_H
 #define SERVER_STORE_H
 
+#include <stddef.h>
+
 #include "server/boot.h"
 
 /* Opens, or makes, the directory; returns its descriptor, or an error with a sentence in why. */
