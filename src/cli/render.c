@@ -128,7 +128,6 @@ static void volume(const struct view *v) {
         row(&t, "reason", text_of(r, "reason"));
     row(&t, "clients", count_of(r, "clients"));
     row(&t, "open images", count_of(r, "images"));
-    row(&t, "recorded", size_of(r, "recorded_bytes"));
     row(&t, "oldest", moment_of(v, r, "oldest"));
     row(&t, "newest", moment_of(v, r, "newest"));
     row(&t, "created", time_of(v, r, "created_at", 0));
@@ -155,7 +154,7 @@ static void volume_list(const struct view *v) {
         fputs("no volumes; make one: perdure volume create NAME --size 10G\n", v->out);
         return;
     }
-    table_begin(&t, "NAME|>SIZE|>BLOCK|STATE|>CLIENTS|>IMAGES|>RECORDED|OLDEST");
+    table_begin(&t, "NAME|>SIZE|>BLOCK|STATE|>CLIENTS|>IMAGES|OLDEST");
     json_array_foreach(list, i, item) {
         table_cell(&t, "%s", text_of(item, "name").s);
         table_cell(&t, "%s", size_of(item, "size_bytes").s);
@@ -163,7 +162,6 @@ static void volume_list(const struct view *v) {
         table_cell(&t, "%s", text_of(item, "state").s);
         table_cell(&t, "%s", count_of(item, "clients").s);
         table_cell(&t, "%s", count_of(item, "images").s);
-        table_cell(&t, "%s", size_of(item, "recorded_bytes").s);
         table_cell(&t, "%s", time_of(v, json_object_get(item, "oldest"), "time", 0).s);
     }
     table_end(&t, v->out);
@@ -250,13 +248,11 @@ static void restore(const struct view *v) {
     json_t *item;
     fprintf(v->out, "%s %s %s\n", names_of(list).s, dry ? "would go back to" : "went back to",
             moment_of(v, v->result, "to").s);
-    table_begin(&t, "VOLUME|>OFFSET|>LENGTH|>WRITES UNDONE|>BYTES UNDONE|>CLIENTS");
+    table_begin(&t, "VOLUME|>OFFSET|>LENGTH|>CLIENTS");
     json_array_foreach(list, i, item) {
         table_cell(&t, "%s", text_of(item, "volume").s);
         table_cell(&t, "%s", count_of(item, "offset_bytes").s);
         table_cell(&t, "%s", size_of(item, "length_bytes").s);
-        table_cell(&t, "%s", count_of(item, "undone_writes").s);
-        table_cell(&t, "%s", size_of(item, "undone_bytes").s);
         table_cell(&t, "%s", count_of(item, "clients").s);
     }
     table_end(&t, v->out);

@@ -317,7 +317,7 @@ const struct ctl_op ctl_ops[] = {
                   "undoes the restore is printed.",
         .result = "{\"dry_run\": boolean, \"to\": MOMENT, \"before\": MOMENT, \"volumes\": "
                   "[{\"volume\": string, \"offset_bytes\": integer, \"length_bytes\": integer, "
-                  "\"clients\": integer, \"undone_writes\": integer, \"undone_bytes\": integer}]}",
+                  "\"clients\": integer}]}",
         .example = "perdure restore demo --at -10min --dry-run\n"
                    "perdure restore demo --at 17:00:03\n"
                    "perdure restore db logs --at before-upgrade --force\n"

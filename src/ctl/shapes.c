@@ -24,7 +24,6 @@ const struct ctl_shape ctl_shapes[] = {
                " \"deleted_at\": time?,\n"
                " \"clients\": integer,\n"
                " \"images\": integer,\n"
-               " \"recorded_bytes\": integer,\n"
                " \"oldest\": MOMENT,\n"
                " \"newest\": MOMENT,\n"
                " \"addresses\": [string]}"},

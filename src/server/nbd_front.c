@@ -154,8 +154,15 @@ static void reply(void *ctx, struct request_h h) {
     struct nbd_front *f = ctx;
     const struct request *q = request_view(&f->r->a, h);
     const struct conn *c = conn_try(&f->r->a, q->conn);
-    if (c && c->slot.state == CONN_OPEN)
+    if (c && c->slot.state == CONN_OPEN) {
+        struct conn *w = conn_edit(&f->r->a, q->conn);
+        w->requests_ever++;
+        if (q->op == REQUEST_READ && q->error == 0)
+            w->read_bytes += q->length_bytes;
+        else if (q->op == REQUEST_WRITE && q->error == 0)
+            w->written_bytes += q->length_bytes;
         nbd_reply(&f->env, nbd_of(f, q->conn), h);
+    }
     reactor_reply(f->r, h);
 }
 

@@ -363,6 +363,7 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         w->watched = STREAM_READABLE | STREAM_WRITABLE;
         r->streams.ops->rewatch(r->streams.ctx, w->fd, (uint64_t)TAG_CONN << 32 | h.v, w->watched);
     }
+    conn_edit(&r->a, h)->reloads++;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
     if (c->tx_head.v || after_crash || c->flags & CONN_CLOSE_WHEN_ANSWERED)
         conn_list_add(&r->send, &mark_of(r, h)->send, h);

@@ -27,7 +27,7 @@ def moment(sequence, time):
 VOLUME = {
     "name": "demo", "size_bytes": 10 << 30, "block_size_bytes": 4096, "durability": "flush",
     "state": "serving", "reason": None, "created_at": "2026-11-22T16:00:00Z", "deleted_at": None,
-    "clients": 2, "images": 1, "recorded_bytes": 1536 << 20,
+    "clients": 2, "images": 1,
     "oldest": moment(1, "2026-11-22T16:00:00.000000001Z"),
     "newest": moment(4711, "2026-11-22T16:30:00.25Z"),
     "addresses": ["nbd://127.0.0.1:10809/demo", "nbd+unix:///demo?socket=run/nbd.sock"],
@@ -41,7 +41,6 @@ durable at   flush
 state        serving
 clients      2
 open images  1
-recorded     1.5 GiB
 oldest       2026-11-22 17:00:00.000 +01:00 (seq:1)
 newest       2026-11-22 17:30:00.250 +01:00 (seq:4711)
 created      2026-11-22 17:00:00 +01:00
@@ -64,10 +63,8 @@ RESTORED = {
     "dry_run": False, "to": moment(50, "2026-11-22T16:00:00Z"),
     "before": moment(99, "2026-11-22T16:10:00Z"),
     "volumes": [
-        {"volume": "db", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 1,
-         "undone_writes": 12, "undone_bytes": 49152},
-        {"volume": "logs", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 0,
-         "undone_writes": 0, "undone_bytes": 0},
+        {"volume": "db", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 1},
+        {"volume": "logs", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 0},
     ],
 }
 
@@ -122,15 +119,15 @@ ROWS = [
     ("volume list", "volume.list", {},
      {"volumes": [VOLUME, dict(VOLUME, name="db-of-\u00e9toile", size_bytes=512, clients=100,
                                state="deleted")]},
-     "NAME            SIZE  BLOCK  STATE    CLIENTS  IMAGES  RECORDED  OLDEST\n"
-     "demo          10 GiB   4096  serving        2       1   1.5 GiB  2026-11-22 17:00:00 +01:00\n"
-     "db-of-\u00e9toile   512 B   4096  deleted      100       1   1.5 GiB"
+     "NAME            SIZE  BLOCK  STATE    CLIENTS  IMAGES  OLDEST\n"
+     "demo          10 GiB   4096  serving        2       1  2026-11-22 17:00:00 +01:00\n"
+     "db-of-\u00e9toile   512 B   4096  deleted      100       1"
      "  2026-11-22 17:00:00 +01:00\n"),
     ("volume show demo", "volume.show", {"name": "demo"}, VOLUME, VOLUME_TEXT),
     ("volume show demo", "volume.show", {"name": "demo"},
      {"name": "demo", "state": "refused", "reason": "writes were lost", "oldest": None},
      "volume       demo\nsize         -\nblock size   -\ndurable at   -\nstate        refused\n"
-     "reason       writes were lost\nclients      -\nopen images  -\nrecorded     -\n"
+     "reason       writes were lost\nclients      -\nopen images  -\n"
      "oldest       -\nnewest       -\ncreated      -\n\n"
      "it is served again after: perdure volume accept-loss demo\n"),
     ("volume set demo --durability write", "volume.set",
@@ -182,16 +179,16 @@ ROWS = [
      {"volumes": ["db", "logs"], "at": "seq:50", "force": True,
       "range": {"offset_bytes": 1 << 30, "length_bytes": 64 << 20}}, RESTORED,
      "db, logs went back to 2026-11-22 17:00:00.000 +01:00 (seq:50)\n"
-     "VOLUME      OFFSET  LENGTH  WRITES UNDONE  BYTES UNDONE  CLIENTS\n"
-     "db      1073741824  64 MiB             12        48 KiB        1\n"
-     "logs    1073741824  64 MiB              0           0 B        0\n"
+     "VOLUME      OFFSET  LENGTH  CLIENTS\n"
+     "db      1073741824  64 MiB        1\n"
+     "logs    1073741824  64 MiB        0\n"
      "undo it with: perdure restore db logs --at seq:99 --range 1073741824:67108864\n"),
     ("restore demo --at now --dry-run", "restore",
      {"volumes": ["demo"], "at": "now", "dry_run": True},
      dict(RESTORED, dry_run=True, volumes=[dict(RESTORED["volumes"][0], volume="demo")]),
      "demo would go back to 2026-11-22 17:00:00.000 +01:00 (seq:50)\n"
-     "VOLUME      OFFSET  LENGTH  WRITES UNDONE  BYTES UNDONE  CLIENTS\n"
-     "demo    1073741824  64 MiB             12        48 KiB        1\n"
+     "VOLUME      OFFSET  LENGTH  CLIENTS\n"
+     "demo    1073741824  64 MiB        1\n"
      "nothing was changed\n"),
     ("mark db logs --label nightly", "mark.create", {"volumes": ["db", "logs"],
                                                      "label": "nightly"},
