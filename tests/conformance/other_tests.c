@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "plat/conformance/conformance.h"
+#include "conformance.h"
 
 #define JOBS(m, call) (m)->jobs.ops->call((m)->jobs.ctx)
 #define JOB_COUNT 50

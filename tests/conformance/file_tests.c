@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/prng.h"
-#include "plat/conformance/conformance.h"
+#include "conformance.h"
 
 #define FS(m, call, ...) (m)->files.ops->call((m)->files.ctx, __VA_ARGS__)
 

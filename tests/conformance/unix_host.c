@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "plat/conformance/unix_host.h"
+#include "unix_host.h"
 
 #include <fcntl.h>
 #include <ftw.h>

@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "base/prng.h"
 #include "base/units.h"
-#include "plat/conformance/conformance.h"
+#include "conformance.h"
 
 #define IO(m, call, ...) (m)->router.ops->call((m)->router.ctx, __VA_ARGS__)
 

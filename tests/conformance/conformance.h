@@ -7,8 +7,8 @@
  * They do not cover what becomes of data after a crash; that is sim's own test, for no other host
  * can be made to lose power.
  */
-#ifndef PLAT_CONFORMANCE_CONFORMANCE_H
-#define PLAT_CONFORMANCE_CONFORMANCE_H
+#ifndef TESTS_CONFORMANCE_CONFORMANCE_H
+#define TESTS_CONFORMANCE_CONFORMANCE_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A machine over real files in a new directory below TMPDIR or /tmp, removed at the end. Everything
  * but the router is posix's. */
-#ifndef PLAT_CONFORMANCE_UNIX_HOST_H
-#define PLAT_CONFORMANCE_UNIX_HOST_H
+#ifndef TESTS_CONFORMANCE_UNIX_HOST_H
+#define TESTS_CONFORMANCE_UNIX_HOST_H
 
-#include "plat/conformance/conformance.h"
+#include "conformance.h"
 #include "plat/posix/posix.h"
 
 /* A router over a directory: the store, or /dev for the full one. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/err.h"
-#include "plat/conformance/unix_host.h"
+#include "unix_host.h"
 
 static int open_router(struct unix_router *r, int dir) {
     r->ctx = posix_router_open(dir, 3, 200);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "plat/conformance/conformance.h"
+#include "conformance.h"
 #include "plat/sim/sim.h"
 
 static int open_seeded(struct machine *m, uint64_t seed, uint32_t no_positions) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "plat/conformance/conformance.h"
+#include "conformance.h"
 
 #include <stdlib.h>
 #include <string.h>
