@@ -2,7 +2,7 @@
 /*
  * Jobs: a function over private memory and files (plat/file.h) on a worker thread, never the arena.
  * After a kill a job is as if it had never begun or had ended anywhere: what it does to files is
- * made to be repeated. The simulator steps jobs in its own order.
+ * made to be repeated. Jobs run one at a time, in any order. The simulator steps them in its own.
  */
 #ifndef PLAT_JOB_H
 #define PLAT_JOB_H

@@ -60,9 +60,12 @@ HANDLE(conn)
 
 /*
  * data        buffers: payload of a write, result of a read or block status
- * data_start  offset of byte 0 of the payload in the buffers: offset_bytes % 4096 for READ and
- * WRITE, so that blocks lie on pages head        reply bytes of the source, sent before the data;
- * reply_data_bytes of data follow, from data_start on
+ * data_start  where byte 0 of the payload lies in the buffers: offset_bytes % 4096 for READ and
+ *             WRITE, so that blocks lie on pages
+ * head        reply bytes of the source, sent before the data; reply_data_bytes of data follow,
+ *             from data_start on
+ *
+ * Only TRIM, ZERO, CACHE and BLOCK_STATUS are longer than 32 bits can tell: they carry no payload.
  */
 #define REQUEST_FIELDS(F, A)                                                                       \
     F(uint8_t, op)                                                                                 \
@@ -72,8 +75,8 @@ HANDLE(conn)
     F(uint64_t, arrival)    /* running number over all sources: the order of replay */             \
     F(uint64_t, arrived_ns) /* monotonic */                                                        \
     F(uint64_t, offset_bytes)                                                                      \
-    F(uint32_t, length_bytes)                                                                      \
-    F(uint32_t, progress) /* bytes of a write, trim or zero that are recorded */                   \
+    F(uint64_t, length_bytes)                                                                      \
+    F(uint64_t, progress) /* bytes of a write, trim or zero that are recorded */                   \
     F(struct volume_h, volume)                                                                     \
     F(struct conn_h, conn)                                                                         \
     F(uint64_t, cookie)       /* the source's: NBD cookie, iSCSI task tag */                       \
@@ -86,7 +89,7 @@ HANDLE(conn)
     A(uint8_t, head, REQUEST_HEAD_BYTES)                                                           \
     A(struct extent, data, REQUEST_EXTENTS)                                                        \
     F(uint32_t, received_bytes) /* payload, as of the last turn */                                 \
-    A(uint8_t, reserved, 24)
+    A(uint8_t, reserved, 16)
 SLOT_STRUCT(request, REQUEST_FIELDS)
 
 /* What REQUEST_BLOCK_STATUS puts into data, from data_start 0; the count is reply_data_bytes / 16.

@@ -26,6 +26,7 @@ enum stream_cap {
 
 enum stream_flag {
     STREAM_PRESERVED = 1 << 0,
+    STREAM_REPLACE = 1 << 1, /* listen: takes the place of whoever listens on this Unix socket */
 };
 
 enum stream_event_flag {

@@ -39,21 +39,23 @@ static struct custody *map_custody(int fd) {
 /* The process that was started. Signals go to the engine that serves; when nobody is left, it tells how it
  * ended. As subreaper it inherits the keepers whose parents have left. */
 static int anchor_run(struct custody *c, const sigset_t *set) {
-    int status;
+    const struct timespec again = {.tv_nsec = 200000000};
+    int stopping = 0;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     for (;;) {
-        int pid;
+        int pid, status;
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
             ;
         if (pid < 0 && errno == ECHILD)
             break;
         siginfo_t info;
-        int sig = sigwaitinfo(set, &info);
-        if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP) {
-            int engine = atomic_load(&c->engine_pid);
-            if (engine > 0)
-                kill(engine, sig == SIGINT ? SIGTERM : sig);
-        }
+        /* An engine that is just being succeeded hears nothing: the wish to stop is repeated. */
+        int sig = stopping ? sigtimedwait(set, &info, &again) : sigwaitinfo(set, &info);
+        if (sig == SIGTERM || sig == SIGINT)
+            stopping = 1;
+        int engine = atomic_load(&c->engine_pid);
+        if (engine > 0 && (sig == SIGHUP || (stopping && sig != SIGCHLD)))
+            kill(engine, stopping ? SIGTERM : SIGHUP);
     }
     return atomic_load(&c->state) == CUSTODY_STOPPED ? 0 : 1;
 }
@@ -123,6 +125,7 @@ int boot(int argc, char **argv, int (*engine)(struct boot *b)) {
     c->magic = CUSTODY_MAGIC;
     c->version = CUSTODY_VERSION;
     atomic_store(&c->arena_fd, -1);
+    atomic_store(&c->lock_fd, -1);
     atomic_store(&c->keeper_bell, -1);
     atomic_store(&c->engine_bell, -1);
     atomic_store(&c->binary_fd, -1);

@@ -4,9 +4,7 @@
 LAYOUT_FIELDS(server, SERVER_FIELDS)
 LAYOUT_FIELDS(listener, LISTENER_FIELDS)
 LAYOUT_FIELDS(conn, CONN_FIELDS)
-LAYOUT_FIELDS(request, REQUEST_FIELDS)
 
 const struct arena_table_spec server_spec = TABLE_SPEC(server, TABLE_SERVER, 1);
 const struct arena_table_spec listener_spec = TABLE_SPEC(listener, TABLE_LISTENER, 1);
 const struct arena_table_spec conn_spec = TABLE_SPEC(conn, TABLE_CONN, 1);
-const struct arena_table_spec request_spec = TABLE_SPEC(request, TABLE_REQUEST, 1);

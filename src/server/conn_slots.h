@@ -17,6 +17,7 @@
 #define SERVER_CONN_SLOTS_H
 
 #include "arena/arena.h"
+#include "arena/request.h"
 #include "base/layout.h"
 #include "base/numbers.h"
 #include "base/units.h"
@@ -90,18 +91,20 @@ enum conn_flag {
     F(uint64_t, tx_sent)                                                                           \
     F(uint64_t, accepted_wall_ns)                                                                  \
     F(uint32_t, watched) /* STREAM_ events it is registered for; not known after a kill */         \
-    F(uint32_t, pad)                                                                               \
+    F(uint32_t, reloads)         /* that it has outlived */                                        \
+    F(uint64_t, requests_ever)                                                                     \
+    F(uint64_t, read_bytes)                                                                        \
+    F(uint64_t, written_bytes)                                                                     \
     A(uint8_t, peer, 120)                                                                          \
     A(uint8_t, reserved, 32)
 SLOT_STRUCT(conn, CONN_FIELDS)
 SLOT_TABLE(conn, TABLE_CONN)
-SLOT_TABLE(request, TABLE_REQUEST)
 
 /* The position behind the last byte that rx_buffer has room for. */
 static inline uint64_t rx_buffer_end(const struct conn *c) {
     return c->rx_origin + (uint64_t)c->rx_buffer.pages * BLOCK_BYTES;
 }
 
-extern const struct arena_table_spec server_spec, listener_spec, conn_spec, request_spec;
+extern const struct arena_table_spec server_spec, listener_spec, conn_spec;
 
 #endif

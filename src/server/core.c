@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -98,6 +99,34 @@ static enum arena_verdict count_death(struct core *c) {
                                                                 : ARENA_QUALIFIES;
 }
 
+/* Keeps the memory of an arena that does not qualify, out of the way of the new one. */
+static void give_up_arena(struct core *c) {
+    int fd = atomic_exchange(&c->boot->custody->arena_fd, -1);
+    if (c->base)
+        linux_memory.unmap(c->base, c->bytes);
+    c->base = NULL;
+    if (fd < 0)
+        return;
+    void *p = c->bytes >= ARENA_HEADER_BYTES
+                  ? mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+                  : MAP_FAILED;
+    close(fd);
+    if (p == MAP_FAILED)
+        return;
+    const struct arena_identity *id = p;
+    c->dead = p;
+    c->dead_bytes = c->bytes;
+    if (id->magic == ARENA_MAGIC && id->size_bytes == c->bytes && id->undo_offset <= c->bytes &&
+        id->undo_bytes <= c->bytes - id->undo_offset)
+        arena_roll_back(p);
+}
+
+void core_bury(struct core *c) {
+    if (c->dead)
+        munmap(c->dead, c->dead_bytes);
+    c->dead = NULL;
+}
+
 int core_take(struct core *c) {
     struct boot *b = c->boot;
     boot_wait_at_gate(b);
@@ -109,13 +138,7 @@ int core_take(struct core *c) {
             c->verdict = arena_roll_back(c->base);
     }
     if (b->mode == BOOT_COLD || c->verdict != ARENA_QUALIFIES) {
-        if (c->base) {
-            arena_roll_back(c->base);
-            if (c->salvage)
-                c->salvage(c->salvage_ctx, c->base, c->bytes);
-            linux_memory.unmap(c->base, c->bytes);
-            close(atomic_load(&b->custody->arena_fd));
-        }
+        give_up_arena(c);
         return make_arena(c);
     }
     c->warm = 1;
@@ -161,7 +184,7 @@ static void add_ring(struct core *c, struct server *s) {
         memcpy(e + 8, &id, sizeof id);
         return;
     }
-    must(!"more rings in flight than places");
+    must(!"a place is free, see wait_for_ring");
 }
 
 void core_drop_rings(struct core *c) {
@@ -189,16 +212,29 @@ void core_drop_rings(struct core *c) {
     }
 }
 
+/* Engines may die faster than a slow disk answers. When the rings of the dead fill their places, the oldest
+ * of them is waited for. */
+static void wait_for_ring(struct core *c) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    while (c->adopted_rings >= SERVER_RINGS) {
+        if (io_take(&c->r.io, 64) == 0)
+            nanosleep(&pause, NULL);
+        reactor_commit(&c->r);
+        core_drop_rings(c);
+    }
+}
+
 /* --- descriptors --- */
 
 static int is_claimed(struct core *c, int fd) {
     const struct custody *k = c->boot->custody;
     if (fd <= 2 || fd == c->boot->custody_fd || fd == atomic_load(&k->arena_fd) ||
-        fd == atomic_load(&k->binary_fd) || fd == atomic_load(&k->previous_binary_fd) ||
-        fd == atomic_load(&k->next_binary_fd) || fd == atomic_load(&k->keeper_bell) ||
-        fd == atomic_load(&k->engine_bell) || fd == c->boot->keeper_bell ||
-        fd == c->boot->engine_bell || fd == c->boot->binary_fd || fd == c->store_dir ||
-        fd == linux_streams_descriptor(c->streams) || fd == linux_ring_descriptor(c->ring))
+        fd == atomic_load(&k->lock_fd) || fd == atomic_load(&k->binary_fd) ||
+        fd == atomic_load(&k->previous_binary_fd) || fd == atomic_load(&k->next_binary_fd) ||
+        fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->engine_bell) ||
+        fd == c->boot->keeper_bell || fd == c->boot->engine_bell || fd == c->boot->binary_fd ||
+        fd == c->store_dir || fd == linux_streams_descriptor(c->streams) ||
+        fd == linux_ring_descriptor(c->ring))
         return 1;
     const struct server *s = server_view(&c->r.a, c->r.server);
     for (int i = 0; i < SERVER_RINGS; i++) {
@@ -255,11 +291,13 @@ static void sweep_descriptors(struct core *c) {
             continue;
         struct stream_positions at;
         uint32_t protocol = accepted_by(c, fd);
-        if (protocol && r->streams.ops->positions(r->streams.ctx, fd, &at) == 0 &&
+        if (c->warm && protocol && r->streams.ops->positions(r->streams.ctx, fd, &at) == 0 &&
             at.received == 0 && at.sent == 0)
             reactor_adopt(r, fd, protocol, "");
-        else
+        else {
+            shutdown(fd, SHUT_RDWR); /* a former keeper may have it still */
             close(fd);
+        }
     }
     closedir(dir);
     free(known);
@@ -295,10 +333,17 @@ int core_attach(struct core *c) {
     if (c->warm && ((err = io_attach(&r->io)) < 0 ||
                     (err = reactor_attach(r, c->after_crash, &c->closed)) < 0))
         return err;
-    adopt_rings(c, server_edit(&r->a, sh));
-    add_ring(c, server_edit(&r->a, sh));
-    reactor_commit(r);
+    if (!c->warm && b->mode != BOOT_COLD)
+        sweep_descriptors(c);
     return 0;
+}
+
+void core_adopt(struct core *c) {
+    struct reactor *r = &c->r;
+    adopt_rings(c, server_edit(&r->a, r->server));
+    wait_for_ring(c);
+    add_ring(c, server_edit(&r->a, r->server));
+    reactor_commit(r);
 }
 
 static void watch(struct core *c, int fd, uint32_t kind) {

@@ -6,7 +6,8 @@
  *
  *   core_prepare   before the gate: everything that can be done beside the engine that serves
  *   core_take      waits at the gate; the arena is ours afterwards, or a new one if it did not qualify
- *   core_attach    connections and disk operations of the former engine
+ *   core_attach    connections of the former engine; then the program claims what is its own
+ *   core_adopt     disk operations of the former engines: those not taken are queued again
  *   core_serve     registrations are ours; the former keeper leaves
  */
 #ifndef SERVER_CORE_H
@@ -32,17 +33,21 @@ struct core {
     uint32_t closed;            /* connections that could not be kept */
     int adopted_rings;
     uint64_t probation_ns;
-    /* Called on the rolled-back memory of an arena that does not qualify, before it is given up: what is in
-     * its frame ring is to be saved. NULL: nothing to save. */
-    void (*salvage)(void *ctx, void *base, uint64_t bytes);
-    void *salvage_ctx;
+    /* An arena that did not qualify, rolled back where that was possible: answered writes may lie in its
+     * frames. Mapped at any address until core_bury. */
+    void *dead;
+    uint64_t dead_bytes;
 };
 
 /* Returns 0 or an error; a planned successor that cannot go on does not return. */
 int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir);
 int core_take(struct core *c);
 int core_attach(struct core *c);
+void core_adopt(struct core *c);
 void core_serve(struct core *c);
+
+/* What is worth saving in the dead arena was saved. */
+void core_bury(struct core *c);
 
 /* Lets go of an adopted ring that has nothing in flight. Call once a turn. */
 void core_drop_rings(struct core *c);

@@ -64,6 +64,7 @@ struct custody {
     _Atomic int32_t engine_pid;
     _Atomic int32_t keeper_pid;
     _Atomic int32_t arena_fd;
+    _Atomic int32_t lock_fd;            /* of the store */
     _Atomic int32_t keeper_bell;        /* eventfd of the keeper of `serving` */
     _Atomic int32_t engine_bell;        /* eventfd of the engine of `serving` */
     _Atomic int32_t binary_fd;          /* program of the engine of `serving` */

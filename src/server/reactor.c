@@ -129,10 +129,15 @@ struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op,
 
 void reactor_drop_request(struct reactor *r, struct request_h h) {
     const struct request *q = request_view(&r->a, h);
+    const struct conn *c = conn_try(&r->a, q->conn);
     for (uint32_t i = 0; i < q->data_extents; i++)
         buffer_release(&r->buffers, q->data[i]);
-    if (conn_try(&r->a, q->conn))
+    if (c) {
+        const struct protocol *p = r->protocols[c->protocol];
+        if (p->sent)
+            p->sent(p->ctx, q->conn, h);
         conn_edit(&r->a, q->conn)->requests--;
+    }
     request_free(&r->a, h);
 }
 
@@ -170,9 +175,6 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
     struct conn *c = conn_edit(&r->a, h);
     if (c->slot.state != CONN_OPEN)
         return;
-    const struct protocol *p = r->protocols[c->protocol];
-    if (p->closed)
-        p->closed(p->ctx, h);
     while (c->tx_head.v) {
         struct request_h q = c->tx_head;
         c->tx_head = request_view(&r->a, q)->next;
@@ -192,6 +194,9 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
                 reactor_drop_request(r, q);
         }
     }
+    const struct protocol *p = c->protocol < PROTOCOLS ? r->protocols[c->protocol] : NULL;
+    if (p && p->closed)
+        p->closed(p->ctx, h);
     c->payload.v = 0;
     buffer_release(&r->buffers, c->rx_buffer);
     c->rx_buffer = (struct extent){0, 0};
@@ -358,6 +363,7 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         w->watched = STREAM_READABLE | STREAM_WRITABLE;
         r->streams.ops->rewatch(r->streams.ctx, w->fd, (uint64_t)TAG_CONN << 32 | h.v, w->watched);
     }
+    conn_edit(&r->a, h)->reloads++;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
     if (c->tx_head.v || after_crash || c->flags & CONN_CLOSE_WHEN_ANSWERED)
         conn_list_add(&r->send, &mark_of(r, h)->send, h);

@@ -54,7 +54,10 @@ struct protocol {
     void (*payload_done)(void *ctx, struct conn_h c, struct request_h r);
     /* The peer has ended its side; all its bytes are parsed or can never be. The default is to finish. */
     void (*peer_ended)(void *ctx, struct conn_h c);
-    /* The connection goes away: its slot in the protocol's table is to be freed. */
+    /* The reply or message has left, or never will; just before its slot is freed. */
+    void (*sent)(void *ctx, struct conn_h c, struct request_h r);
+    /* The connection goes away: its slot in the protocol's table is to be freed. Its requests are gone, or
+     * belong to no connection any more. */
     void (*closed)(void *ctx, struct conn_h c);
     void *ctx;
 };

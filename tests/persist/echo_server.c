@@ -140,6 +140,7 @@ static int engine(struct boot *b) {
         fprintf(stderr, "<3>cannot attach\n");
         boot_stop(b, CUSTODY_FAILED, 1);
     }
+    core_adopt(c);
     if (!c->warm && reactor_listen(&c->r, b->argv[1], PROTOCOL_ECHO) < 0) {
         fprintf(stderr, "<3>cannot listen on %s\n", b->argv[1]);
         boot_stop(b, CUSTODY_FAILED, 1);

@@ -169,7 +169,18 @@ static int stream_listen(void *ctx, const char *address, uint32_t flags,
     if (fd < 0)
         return err_of_errno(errno);
     mode_t mask = umask(0177);
-    if (ss.ss_family == AF_UNIX) {
+    struct sockaddr_un *un = (void *)&ss;
+    char final[sizeof un->sun_path] = "";
+    if (ss.ss_family == AF_UNIX && flags & STREAM_REPLACE) {
+        memcpy(final, un->sun_path, sizeof final);
+        if (strlen(final) + 5 > sizeof final) {
+            close(fd);
+            umask(mask);
+            return ERR_INVAL;
+        }
+        strcat(un->sun_path, ".new");
+        unlink(un->sun_path);
+    } else if (ss.ss_family == AF_UNIX) {
         remove_stale(&ss, len);
     } else {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -180,13 +191,19 @@ static int stream_listen(void *ctx, const char *address, uint32_t flags,
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
     }
     err = bind(fd, (void *)&ss, len) < 0 || listen(fd, 4096) < 0 ? err_of_errno(errno) : 0;
+    if (err == 0 && final[0] && rename(un->sun_path, final) < 0)
+        err = ERR_PERM;
     umask(mask);
     if (err < 0) {
         close(fd);
         return err == ERR_CLOSED ? ERR_INVAL : err;
     }
-    len = sizeof ss;
-    getsockname(fd, (void *)&ss, &len);
+    if (final[0]) {
+        memcpy(un->sun_path, final, sizeof final);
+    } else {
+        len = sizeof ss;
+        getsockname(fd, (void *)&ss, &len);
+    }
     address_text(&ss, bound);
     return fd;
 }

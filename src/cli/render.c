@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One small function an operation, found through a table at the end. Texts are short-lived: each
+ * value is made into a struct text, which is passed to printf by its only field.
+ */
+#include "cli/render.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "cli/table.h"
+#include "ctl/size.h"
+
+struct view {
+    const struct cli *cli;
+    const json_t *args, *result;
+    FILE *out;
+};
+
+struct text {
+    char s[256];
+};
+
+static struct text dash(void) {
+    return (struct text){"-"};
+}
+
+static struct text text_of(const json_t *object, const char *key) {
+    struct text t = dash();
+    const char *s = json_string_value(json_object_get(object, key));
+    if (s)
+        snprintf(t.s, sizeof t.s, "%s", s);
+    return t;
+}
+
+static struct text count_of(const json_t *object, const char *key) {
+    struct text t = dash();
+    const json_t *v = json_object_get(object, key);
+    if (json_is_integer(v))
+        snprintf(t.s, sizeof t.s, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    return t;
+}
+
+static struct text size_of(const json_t *object, const char *key) {
+    struct text t = dash();
+    const json_t *v = json_object_get(object, key);
+    char size[SIZE_TEXT_BYTES];
+    if (!json_is_integer(v) || json_integer_value(v) < 0)
+        return t;
+    size_format(size, (uint64_t)json_integer_value(v));
+    snprintf(t.s, sizeof t.s, "%s", size);
+    return t;
+}
+
+static struct text pause_of(const json_t *object, const char *key) {
+    struct text t = dash();
+    const json_t *v = json_object_get(object, key);
+    char duration[SIZE_TEXT_BYTES];
+    if (!json_is_integer(v) || json_integer_value(v) < 0)
+        return t;
+    duration_format(duration, (uint64_t)json_integer_value(v));
+    snprintf(t.s, sizeof t.s, "%s", duration);
+    return t;
+}
+
+static struct text time_of(const struct view *v, const json_t *object, const char *key,
+                           uint32_t digits) {
+    const char *s = json_string_value(json_object_get(object, key));
+    struct moment m;
+    char local[MOMENT_TEXT_BYTES];
+    struct text t = dash();
+    if (!s || moment_parse(s, strlen(s), 0, NULL, &m, NULL) != OK || m.kind != MOMENT_TIME)
+        return t;
+    moment_format_local(m.time_ns, digits, &v->cli->zone, local);
+    snprintf(t.s, sizeof t.s, "%s", local);
+    return t;
+}
+
+/* A MOMENT: "2026-11-22 17:00:03.250 +01:00 (seq:123)". */
+static struct text moment_of(const struct view *v, const json_t *object, const char *key) {
+    const json_t *moment = json_object_get(object, key);
+    struct text t;
+    snprintf(t.s, sizeof t.s, "%.64s (seq:%.24s)", time_of(v, moment, "time", 3).s,
+             count_of(moment, "sequence").s);
+    return json_is_object(moment) ? t : dash();
+}
+
+static bool is_true(const json_t *object, const char *key) {
+    return json_is_true(json_object_get(object, key));
+}
+
+static bool is_there(const json_t *object, const char *key) {
+    const json_t *v = json_object_get(object, key);
+    return v && !json_is_null(v);
+}
+
+/* "demo, logs" from ["demo","logs"]. */
+static struct text names_of(const json_t *list) {
+    struct text t = {""};
+    size_t i, at = 0;
+    const json_t *item;
+    json_array_foreach(list, i, item) {
+        const char *s = json_is_object(item) ? json_string_value(json_object_get(item, "volume"))
+                                             : json_string_value(item);
+        at += (size_t)snprintf(t.s + at, sizeof t.s - at, "%s%s", i ? ", " : "", s ? s : "-");
+        if (at >= sizeof t.s)
+            break;
+    }
+    return t;
+}
+
+static void row(struct table *t, const char *name, struct text value) {
+    table_cell(t, "%s", name);
+    table_cell(t, "%s", value.s);
+}
+
+static void volume(const struct view *v) {
+    const json_t *r = v->result;
+    struct table t;
+    table_begin(&t, "|");
+    row(&t, "volume", text_of(r, "name"));
+    row(&t, "size", size_of(r, "size_bytes"));
+    row(&t, "block size", size_of(r, "block_size_bytes"));
+    row(&t, "durable at", text_of(r, "durability"));
+    row(&t, "state", text_of(r, "state"));
+    if (is_there(r, "reason"))
+        row(&t, "reason", text_of(r, "reason"));
+    row(&t, "clients", count_of(r, "clients"));
+    row(&t, "open images", count_of(r, "images"));
+    row(&t, "oldest", moment_of(v, r, "oldest"));
+    row(&t, "newest", moment_of(v, r, "newest"));
+    row(&t, "created", time_of(v, r, "created_at", 0));
+    if (is_there(r, "deleted_at"))
+        row(&t, "deleted", time_of(v, r, "deleted_at", 0));
+    size_t i;
+    json_t *address;
+    json_array_foreach(json_object_get(r, "addresses"), i, address) {
+        table_cell(&t, i ? "" : "address");
+        table_cell(&t, "%s", json_string_value(address) ? json_string_value(address) : "-");
+    }
+    table_end(&t, v->out);
+    if (strcmp(text_of(r, "state").s, "refused") == 0)
+        fprintf(v->out, "\nit is served again after: perdure volume accept-loss %s\n",
+                text_of(r, "name").s);
+}
+
+static void volume_list(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "volumes");
+    struct table t;
+    size_t i;
+    json_t *item;
+    if (json_array_size(list) == 0) {
+        fputs("no volumes; make one: perdure volume create NAME --size 10G\n", v->out);
+        return;
+    }
+    table_begin(&t, "NAME|>SIZE|>BLOCK|STATE|>CLIENTS|>IMAGES|OLDEST");
+    json_array_foreach(list, i, item) {
+        table_cell(&t, "%s", text_of(item, "name").s);
+        table_cell(&t, "%s", size_of(item, "size_bytes").s);
+        table_cell(&t, "%s", count_of(item, "block_size_bytes").s);
+        table_cell(&t, "%s", text_of(item, "state").s);
+        table_cell(&t, "%s", count_of(item, "clients").s);
+        table_cell(&t, "%s", count_of(item, "images").s);
+        table_cell(&t, "%s", time_of(v, json_object_get(item, "oldest"), "time", 0).s);
+    }
+    table_end(&t, v->out);
+}
+
+static void volume_delete(const struct view *v) {
+    struct text name = text_of(v->result, "name");
+    if (is_true(v->result, "now"))
+        fprintf(v->out, "%s is deleted; %s given back\n", name.s,
+                size_of(v->result, "freed_bytes").s);
+    else
+        fprintf(v->out, "%s is in the trash; perdure volume delete %s --now gives its space back\n",
+                name.s, name.s);
+}
+
+static void image_open(const struct view *v) {
+    const json_t *r = v->result;
+    struct table t;
+    size_t i, j;
+    json_t *disk, *address;
+    table_begin(&t, "|");
+    row(&t, "image", text_of(r, "name"));
+    row(&t, "moment", moment_of(v, r, "at"));
+    table_cell(&t, "access");
+    table_cell(&t, is_true(r, "writable") ? "writable" : "read-only");
+    table_cell(&t, "closes");
+    table_cell(&t, "%s",
+               is_there(r, "lease_ends_at") ? time_of(v, r, "lease_ends_at", 0).s : "when told");
+    json_array_foreach(json_object_get(r, "disks"), i, disk)
+        json_array_foreach(json_object_get(disk, "addresses"), j, address) {
+        table_cell(&t, "%s", text_of(disk, "volume").s);
+        table_cell(&t, "%s", json_string_value(address) ? json_string_value(address) : "-");
+    }
+    table_end(&t, v->out);
+}
+
+static void image_list(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "images");
+    struct table t;
+    size_t i, j;
+    json_t *image, *disk;
+    if (json_array_size(list) == 0) {
+        fputs("no open images\n", v->out);
+        return;
+    }
+    table_begin(&t, "IMAGE|EXPORT|>SIZE|MOMENT|ACCESS|>CLIENTS|CLOSES");
+    json_array_foreach(list, i, image)
+        json_array_foreach(json_object_get(image, "disks"), j, disk) {
+        table_cell(&t, "%s", text_of(image, "name").s);
+        table_cell(&t, "%s", text_of(disk, "export").s);
+        table_cell(&t, "%s", size_of(disk, "size_bytes").s);
+        table_cell(&t, "%s", time_of(v, json_object_get(image, "at"), "time", 3).s);
+        table_cell(&t, is_true(image, "writable") ? "writable" : "read-only");
+        table_cell(&t, "%s", count_of(disk, "clients").s);
+        table_cell(&t, "%s", time_of(v, image, "lease_ends_at", 0).s);
+    }
+    table_end(&t, v->out);
+}
+
+static void image_close(const struct view *v) {
+    fprintf(v->out, "%s is closed\n", text_of(v->result, "name").s);
+}
+
+/* The command that undoes a restore asks for the same volumes and range at the moment before. */
+static void put_undo(const struct view *v) {
+    size_t i;
+    json_t *item;
+    const json_t *range = json_object_get(v->args, "range");
+    fputs("undo it with: perdure restore", v->out);
+    json_array_foreach(json_object_get(v->result, "volumes"), i, item)
+        fprintf(v->out, " %s", text_of(item, "volume").s);
+    fprintf(v->out, " --at seq:%s", count_of(json_object_get(v->result, "before"), "sequence").s);
+    if (range)
+        fprintf(v->out, " --range %s:%s", count_of(range, "offset_bytes").s,
+                count_of(range, "length_bytes").s);
+    fputc('\n', v->out);
+}
+
+static void restore(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "volumes");
+    bool dry = is_true(v->result, "dry_run");
+    struct table t;
+    size_t i;
+    json_t *item;
+    fprintf(v->out, "%s %s %s\n", names_of(list).s, dry ? "would go back to" : "went back to",
+            moment_of(v, v->result, "to").s);
+    table_begin(&t, "VOLUME|>OFFSET|>LENGTH|>CLIENTS");
+    json_array_foreach(list, i, item) {
+        table_cell(&t, "%s", text_of(item, "volume").s);
+        table_cell(&t, "%s", count_of(item, "offset_bytes").s);
+        table_cell(&t, "%s", size_of(item, "length_bytes").s);
+        table_cell(&t, "%s", count_of(item, "clients").s);
+    }
+    table_end(&t, v->out);
+    if (dry)
+        fputs("nothing was changed\n", v->out);
+    else
+        put_undo(v);
+}
+
+static void mark_create(const struct view *v) {
+    fprintf(v->out, "%s of %s is %s\n", text_of(v->result, "label").s,
+            names_of(json_object_get(v->result, "volumes")).s, moment_of(v, v->result, "at").s);
+}
+
+static void mark_list(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "marks");
+    struct table t;
+    size_t i;
+    json_t *item;
+    if (json_array_size(list) == 0) {
+        fputs("no marks\n", v->out);
+        return;
+    }
+    table_begin(&t, "VOLUME|LABEL|MOMENT|>SEQUENCE");
+    json_array_foreach(list, i, item) {
+        const json_t *at = json_object_get(item, "at");
+        table_cell(&t, "%s", text_of(item, "volume").s);
+        table_cell(&t, "%s", text_of(item, "label").s);
+        table_cell(&t, "%s", time_of(v, at, "time", 3).s);
+        table_cell(&t, "%s", count_of(at, "sequence").s);
+    }
+    table_end(&t, v->out);
+}
+
+static void mark_delete(const struct view *v) {
+    fprintf(v->out, "%s of %s is forgotten\n", text_of(v->result, "label").s,
+            names_of(json_object_get(v->result, "volumes")).s);
+}
+
+static void status_reload(const struct view *v, struct table *t) {
+    const json_t *reload = json_object_get(v->result, "reload");
+    table_cell(t, "engine");
+    table_cell(t, "number %s, since %.40s, start %s, pause %.40s", count_of(reload, "generation").s,
+               time_of(v, reload, "at", 0).s, text_of(reload, "kind").s,
+               pause_of(reload, "pause_ns").s);
+    if (is_there(reload, "failure"))
+        row(t, "last failure", text_of(reload, "failure"));
+}
+
+static void status(const struct view *v) {
+    const json_t *r = v->result;
+    const json_t *store = json_object_get(r, "store"), *arena = json_object_get(r, "arena");
+    struct table t;
+    size_t i;
+    json_t *item;
+    table_begin(&t, "|");
+    table_cell(&t, "server");
+    table_cell(&t, "%s, version %s, process %s", text_of(r, "state").s, text_of(r, "version").s,
+               count_of(r, "pid").s);
+    row(&t, "started", time_of(v, r, "started_at", 0));
+    status_reload(v, &t);
+    row(&t, "store", text_of(store, "path"));
+    table_cell(&t, "space");
+    table_cell(&t, "%s used, %s free of %s, %s held in reserve", size_of(store, "used_bytes").s,
+               size_of(store, "free_bytes").s, size_of(store, "size_bytes").s,
+               size_of(store, "reserve_bytes").s);
+    row(&t, "newest", moment_of(v, store, "newest"));
+    row(&t, "durable up to", count_of(store, "durable_sequence"));
+    table_cell(&t, "arena");
+    table_cell(&t, "%s used of %s, %s in huge pages", size_of(arena, "used_bytes").s,
+               size_of(arena, "size_bytes").s, size_of(arena, "huge_bytes").s);
+    json_array_foreach(json_object_get(r, "listeners"), i, item) {
+        table_cell(&t, i ? "" : "listens");
+        table_cell(&t, "%s on %s", text_of(item, "protocol").s, text_of(item, "address").s);
+    }
+    row(&t, "volumes", count_of(r, "volumes"));
+    row(&t, "open images", count_of(r, "images"));
+    row(&t, "connections", count_of(r, "connections"));
+    row(&t, "alerts", count_of(r, "alerts"));
+    table_end(&t, v->out);
+}
+
+static void connections(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "connections");
+    struct table t;
+    size_t i;
+    json_t *item;
+    if (json_array_size(list) == 0) {
+        fputs("no connections\n", v->out);
+        return;
+    }
+    table_begin(&t, ">ID|PEER|EXPORT|STATE|>REQUESTS|>UNDER WAY|>READ|>WRITTEN|>RELOADS|SINCE");
+    json_array_foreach(list, i, item) {
+        table_cell(&t, "%s", count_of(item, "id").s);
+        table_cell(&t, "%s", text_of(item, "peer").s);
+        table_cell(&t, "%s", text_of(item, "export").s);
+        table_cell(&t, "%s", text_of(item, "state").s);
+        table_cell(&t, "%s", count_of(item, "requests").s);
+        table_cell(&t, "%s", count_of(item, "in_flight").s);
+        table_cell(&t, "%s", size_of(item, "read_bytes").s);
+        table_cell(&t, "%s", size_of(item, "written_bytes").s);
+        table_cell(&t, "%s", count_of(item, "reloads").s);
+        table_cell(&t, "%s", time_of(v, item, "connected_at", 0).s);
+    }
+    table_end(&t, v->out);
+}
+
+static void reload(const struct view *v) {
+    fprintf(v->out, "reloaded: engine %s serves, the pause was %s\n",
+            count_of(v->result, "generation").s, pause_of(v->result, "pause_ns").s);
+}
+
+static void alerts(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "alerts");
+    struct table t;
+    size_t i;
+    json_t *item;
+    if (json_array_size(list) == 0) {
+        fputs("no alerts\n", v->out);
+        return;
+    }
+    table_begin(&t, "LEVEL|SINCE|SUBJECT|ALERT");
+    json_array_foreach(list, i, item) {
+        const char *text = json_string_value(json_object_get(item, "text"));
+        table_cell(&t, "%s", text_of(item, "level").s);
+        table_cell(&t, "%s", time_of(v, item, "raised_at", 0).s);
+        table_cell(&t, "%s", text_of(item, "subject").s);
+        table_cell(&t, "%s", text ? text : "-");
+    }
+    table_end(&t, v->out);
+}
+
+struct renderer {
+    const char *op;
+    void (*show)(const struct view *v);
+};
+
+static const struct renderer renderers[] = {
+    {"volume.create", volume},
+    {"volume.list", volume_list},
+    {"volume.show", volume},
+    {"volume.set", volume},
+    {"volume.resize", volume},
+    {"volume.delete", volume_delete},
+    {"volume.accept-loss", volume},
+    {"image.open", image_open},
+    {"image.list", image_list},
+    {"image.close", image_close},
+    {"image.promote", volume},
+    {"restore", restore},
+    {"mark.create", mark_create},
+    {"mark.list", mark_list},
+    {"mark.delete", mark_delete},
+    {"status", status},
+    {"connections", connections},
+    {"reload", reload},
+    {"alerts", alerts},
+};
+
+bool render_result(const struct cli *cli, const struct ctl_op *op, const json_t *args,
+                   const json_t *result, FILE *out) {
+    struct view v = {.cli = cli, .args = args, .result = result, .out = out};
+    for (size_t i = 0; i < sizeof renderers / sizeof renderers[0]; i++)
+        if (strcmp(renderers[i].op, op->name) == 0) {
+            renderers[i].show(&v);
+            return true;
+        }
+    return false;
+}

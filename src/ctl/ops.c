@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table. Results are written as shapes: JSON with types in place of values, see shapes.c.
+ */
+#include "ctl/ops.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+
+#define SIZE_MAX_BYTES (UINT64_C(64) * 1024 * TIB)
+#define NS_PER_DAY (UINT64_C(86400) * NS_PER_S)
+
+#define ARGS(array) .arg_count = sizeof(array) / sizeof((array)[0]), .args = (array)
+
+#define VOLUME_WORD                                                                                \
+    {                                                                                              \
+        .key = "name", .meta = "NAME", .type = CTL_VOLUME, .flags = CTL_REQUIRED,                  \
+        .help = "the volume"                                                                       \
+    }
+#define VOLUMES_WORD                                                                               \
+    {                                                                                              \
+        .key = "volumes", .meta = "NAME", .type = CTL_VOLUME, .flags = CTL_REQUIRED | CTL_LIST,    \
+        .help = "the volumes; several share one moment"                                            \
+    }
+#define AT_OPTION(what)                                                                            \
+    {                                                                                              \
+        .key = "at", .option = "at", .meta = "T", .type = CTL_MOMENT, .flags = CTL_REQUIRED,       \
+        .help = (what)                                                                             \
+    }
+#define LABEL_OPTION(what)                                                                         \
+    {                                                                                              \
+        .key = "label", .option = "label", .meta = "L", .type = CTL_LABEL, .flags = CTL_REQUIRED,  \
+        .help = (what)                                                                             \
+    }
+#define FORCE_OPTION(what)                                                                         \
+    { .key = "force", .option = "force", .type = CTL_BOOL, .help = (what) }
+
+static const struct ctl_arg volume_create_args[] = {
+    {.key = "name",
+     .meta = "NAME",
+     .type = CTL_VOLUME,
+     .flags = CTL_REQUIRED,
+     .help = "its name: lower-case letters, digits and '-'"},
+    {.key = "size_bytes",
+     .option = "size",
+     .meta = "SIZE",
+     .type = CTL_SIZE,
+     .flags = CTL_REQUIRED,
+     .min = BLOCK_BYTES,
+     .max = SIZE_MAX_BYTES,
+     .help = "its size, a multiple of 4096 bytes"},
+    {.key = "block_size_bytes",
+     .option = "block-size",
+     .meta = "BYTES",
+     .type = CTL_SIZE,
+     .choices = "512|4096",
+     .fallback = "4096",
+     .help = "the smallest unit that clients may write"},
+    {.key = "durability",
+     .option = "durability",
+     .meta = "WHEN",
+     .type = CTL_CHOICE,
+     .choices = "flush|write",
+     .fallback = "flush",
+     .help = "when a write is on disk: at the next flush, as with any disk, or before its answer"},
+};
+
+static const struct ctl_arg volume_args[] = {VOLUME_WORD};
+
+static const struct ctl_arg volume_set_args[] = {
+    VOLUME_WORD,
+    {.key = "durability",
+     .option = "durability",
+     .meta = "WHEN",
+     .type = CTL_CHOICE,
+     .flags = CTL_REQUIRED,
+     .choices = "flush|write",
+     .help = "when a write is on disk: at the next flush, or before its answer"},
+};
+
+static const struct ctl_arg volume_resize_args[] = {
+    VOLUME_WORD,
+    {.key = "size_bytes",
+     .meta = "SIZE",
+     .type = CTL_SIZE,
+     .flags = CTL_REQUIRED,
+     .min = BLOCK_BYTES,
+     .max = SIZE_MAX_BYTES,
+     .help = "its new size, a multiple of 4096 bytes"},
+    FORCE_OPTION("make it smaller; what is cut off stays in the past"),
+};
+
+static const struct ctl_arg volume_delete_args[] = {
+    VOLUME_WORD,
+    {.key = "now",
+     .option = "now",
+     .type = CTL_BOOL,
+     .help = "give its space back at once; it cannot be brought back"},
+    FORCE_OPTION("even while clients have it open"),
+};
+
+static const struct ctl_arg image_open_args[] = {
+    VOLUMES_WORD,
+    AT_OPTION("the moment that the image shows"),
+    {.key = "name",
+     .option = "name",
+     .meta = "N",
+     .type = CTL_IMAGE,
+     .help = "the image's name; without it, one is made"},
+    {.key = "writable",
+     .option = "writable",
+     .type = CTL_BOOL,
+     .help = "allow writes, which touch neither the volume nor its past"},
+    {.key = "lease_ns",
+     .option = "for",
+     .meta = "DURATION",
+     .type = CTL_DURATION,
+     .min = NS_PER_S,
+     .max = 3660 * NS_PER_DAY,
+     .help = "close it by itself after this time; without it, it stays open"},
+};
+
+static const struct ctl_arg image_close_args[] = {
+    {.key = "name", .meta = "IMAGE", .type = CTL_IMAGE, .flags = CTL_REQUIRED, .help = "the image"},
+    FORCE_OPTION("even while clients have it open"),
+};
+
+static const struct ctl_arg image_promote_args[] = {
+    {.key = "name",
+     .meta = "IMAGE",
+     .type = CTL_IMAGE,
+     .flags = CTL_REQUIRED,
+     .help = "the image, of one volume"},
+    {.key = "volume",
+     .meta = "NEWVOLUME",
+     .type = CTL_VOLUME,
+     .flags = CTL_REQUIRED,
+     .help = "the name of the volume that it becomes"},
+};
+
+static const struct ctl_arg restore_args[] = {
+    VOLUMES_WORD,
+    AT_OPTION("the moment to go back to"),
+    {.key = "range",
+     .option = "range",
+     .meta = "OFFSET:LENGTH",
+     .type = CTL_RANGE,
+     .help = "only this part of the volume"},
+    FORCE_OPTION("even while clients have it open; they see the disk change under them"),
+    {.key = "dry_run",
+     .option = "dry-run",
+     .type = CTL_BOOL,
+     .help = "change nothing, tell what would be taken back"},
+};
+
+static const struct ctl_arg mark_create_args[] = {
+    VOLUMES_WORD,
+    LABEL_OPTION("the mark's name; begins with a letter"),
+    {.key = "exec_before",
+     .option = "exec-before",
+     .meta = "CMD",
+     .type = CTL_TEXT,
+     .flags = CTL_LOCAL,
+     .help = "run this shell command first, to bring an application to rest"},
+    {.key = "exec_after",
+     .option = "exec-after",
+     .meta = "CMD",
+     .type = CTL_TEXT,
+     .flags = CTL_LOCAL,
+     .help = "run this one afterwards, in any case, to let it go on"},
+};
+
+static const struct ctl_arg mark_list_args[] = {
+    {.key = "name", .meta = "NAME", .type = CTL_VOLUME, .help = "only marks of this volume"},
+};
+
+static const struct ctl_arg mark_delete_args[] = {
+    VOLUMES_WORD,
+    LABEL_OPTION("the mark's name"),
+};
+
+static const struct ctl_arg reload_args[] = {
+    {.key = "binary",
+     .option = "binary",
+     .meta = "PATH",
+     .type = CTL_TEXT,
+     .help = "the program to go on with; without it, the present one is read anew"},
+};
+
+const struct ctl_op ctl_ops[] = {
+    {
+        .name = "volume.create",
+        .noun = "volume",
+        .verb = "create",
+        ARGS(volume_create_args),
+        .summary = "make a volume and serve it at once",
+        .detail = "The volume reads as zeroes and takes no space until it is written. Every write "
+                  "to it is kept.",
+        .result = "VOLUME",
+        .example = "perdure volume create demo --size 10G\n"
+                   "perdure volume create db --size 1.5T --block-size 512 --durability write",
+    },
+    {
+        .name = "volume.list",
+        .noun = "volume",
+        .verb = "list",
+        .flags = CTL_READ,
+        .summary = "list the volumes, those in the trash too",
+        .result = "{\"volumes\": [VOLUME]}",
+        .example = "perdure volume list",
+    },
+    {
+        .name = "volume.show",
+        .noun = "volume",
+        .verb = "show",
+        .flags = CTL_READ,
+        ARGS(volume_args),
+        .summary = "show one volume",
+        .result = "VOLUME",
+        .example = "perdure volume show demo",
+    },
+    {
+        .name = "volume.set",
+        .noun = "volume",
+        .verb = "set",
+        ARGS(volume_set_args),
+        .summary = "change what a volume promises",
+        .result = "VOLUME",
+        .example = "perdure volume set demo --durability write",
+    },
+    {
+        .name = "volume.resize",
+        .noun = "volume",
+        .verb = "resize",
+        ARGS(volume_resize_args),
+        .summary = "change a volume's size",
+        .detail = "Moments of before keep the size that they had. Clients see the new size when "
+                  "they connect next.",
+        .result = "VOLUME",
+        .example = "perdure volume resize demo 20G",
+    },
+    {
+        .name = "volume.delete",
+        .noun = "volume",
+        .verb = "delete",
+        ARGS(volume_delete_args),
+        .summary = "delete a volume",
+        .detail = "It is no longer served and lies in the trash, its name taken and its past kept. "
+                  "With --now its space is given back, but for what images and other volumes that "
+                  "came from it still need.",
+        .result = "{\"name\": string, \"deleted_at\": time, \"now\": boolean, "
+                  "\"freed_bytes\": integer}",
+        .example = "perdure volume delete demo\n"
+                   "perdure volume delete demo --now",
+    },
+    {
+        .name = "volume.accept-loss",
+        .noun = "volume",
+        .verb = "accept-loss",
+        ARGS(volume_args),
+        .summary = "serve a volume again although answered writes were lost",
+        .detail = "After a start that could not save writes which had been answered but not yet "
+                  "logged, the volume is refused until a person has said that the loss is known.",
+        .result = "VOLUME",
+        .example = "perdure volume accept-loss demo",
+    },
+    {
+        .name = "image.open",
+        .noun = "image",
+        .verb = "open",
+        ARGS(image_open_args),
+        .summary = "open a moment of volumes as disks",
+        .detail = "Prints the addresses to attach. For a single look, no image is needed: the "
+                  "export NAME@T opens by itself and closes with its last client.",
+        .result = "IMAGE",
+        .example =
+            "perdure image open demo --at -5min\n"
+            "perdure image open db logs --at before-upgrade --name check --writable --for 2h",
+    },
+    {
+        .name = "image.list",
+        .noun = "image",
+        .verb = "list",
+        .flags = CTL_READ,
+        .summary = "list the open images",
+        .result = "{\"images\": [IMAGE]}",
+        .example = "perdure image list",
+    },
+    {
+        .name = "image.close",
+        .noun = "image",
+        .verb = "close",
+        ARGS(image_close_args),
+        .summary = "close an image and drop what was written to it",
+        .result = "{\"name\": string, \"closed_at\": time}",
+        .example = "perdure image close check",
+    },
+    {
+        .name = "image.promote",
+        .noun = "image",
+        .verb = "promote",
+        ARGS(image_promote_args),
+        .summary = "make an image a volume of its own",
+        .detail = "Nothing is copied. The image ends, the volume begins with its content and has "
+                  "the past of the volume that it came from.",
+        .result = "VOLUME",
+        .example = "perdure image promote check demo-fixed",
+    },
+    {
+        .name = "restore",
+        .noun = "restore",
+        ARGS(restore_args),
+        .summary = "bring volumes back to a moment, at once",
+        .detail = "Nothing is lost: what is taken back stays in the past, and the command that "
+                  "undoes the restore is printed.",
+        .result = "{\"dry_run\": boolean, \"to\": MOMENT, \"before\": MOMENT, \"volumes\": "
+                  "[{\"volume\": string, \"offset_bytes\": integer, \"length_bytes\": integer, "
+                  "\"clients\": integer}]}",
+        .example = "perdure restore demo --at -10min --dry-run\n"
+                   "perdure restore demo --at 17:00:03\n"
+                   "perdure restore db logs --at before-upgrade --force\n"
+                   "perdure restore demo --at -1h --range 1G:64M",
+    },
+    {
+        .name = "mark.create",
+        .noun = "mark",
+        .verb = "create",
+        .flags = CTL_DEFAULT_VERB,
+        ARGS(mark_create_args),
+        .summary = "give the present moment a name",
+        .detail = "The moment is durable when the command ends. --exec-before and --exec-after run "
+                  "here, in the command line; if the first fails, no mark is made; once it was "
+                  "started, the second always runs.",
+        .result = "{\"label\": string, \"volumes\": [string], \"at\": MOMENT}",
+        .example = "perdure mark demo --label before-upgrade\n"
+                   "perdure mark db logs --label nightly --exec-before 'fsfreeze -f /db' "
+                   "--exec-after 'fsfreeze -u /db'",
+    },
+    {
+        .name = "mark.list",
+        .noun = "mark",
+        .verb = "list",
+        .flags = CTL_READ,
+        ARGS(mark_list_args),
+        .summary = "list the marks",
+        .result = "{\"marks\": [MARK]}",
+        .example = "perdure mark list demo",
+    },
+    {
+        .name = "mark.delete",
+        .noun = "mark",
+        .verb = "delete",
+        ARGS(mark_delete_args),
+        .summary = "forget a mark; the moment itself stays",
+        .result = "{\"label\": string, \"volumes\": [string]}",
+        .example = "perdure mark delete demo --label before-upgrade",
+    },
+    {
+        .name = "status",
+        .noun = "status",
+        .flags = CTL_READ,
+        .summary = "show how the server is",
+        .result = "{\"version\": string, \"state\": \"serving\" | \"reloading\", "
+                  "\"pid\": integer, \"started_at\": time, \"reload\": RELOAD, "
+                  "\"store\": {\"path\": string, \"size_bytes\": integer, \"free_bytes\": integer, "
+                  "\"used_bytes\": integer, \"reserve_bytes\": integer, \"newest\": MOMENT, "
+                  "\"durable_sequence\": integer}, "
+                  "\"arena\": {\"size_bytes\": integer, \"used_bytes\": integer, "
+                  "\"huge_bytes\": integer}, "
+                  "\"listeners\": [{\"protocol\": string, \"address\": string}], "
+                  "\"volumes\": integer, \"images\": integer, \"connections\": integer, "
+                  "\"alerts\": integer}",
+        .example = "perdure status",
+    },
+    {
+        .name = "connections",
+        .noun = "connections",
+        .flags = CTL_READ,
+        .summary = "list the clients' connections",
+        .result = "{\"connections\": [{\"id\": integer, \"protocol\": \"nbd\", "
+                  "\"transport\": \"tcp\" | \"unix\", \"peer\": string, "
+                  "\"state\": \"negotiating\" | \"serving\" | \"closing\", \"export\": string?, "
+                  "\"connected_at\": time, \"preserved\": boolean, \"reloads\": integer, "
+                  "\"in_flight\": integer, \"requests\": integer, \"read_bytes\": integer, "
+                  "\"written_bytes\": integer}]}",
+        .example = "perdure connections",
+    },
+    {
+        .name = "reload",
+        .noun = "reload",
+        ARGS(reload_args),
+        .summary = "replace all the server's code without dropping a connection",
+        .detail = "The server answers when the successor has qualified and waits to take over; "
+                  "the answer's RELOAD is that of the engine that goes. The command then waits for "
+                  "the next one and tells how long the pause was.",
+        .result = "RELOAD",
+        .example = "perdure reload\n"
+                   "perdure reload --binary ./build/src/server/perdured",
+    },
+    {
+        .name = "alerts",
+        .noun = "alerts",
+        .flags = CTL_READ,
+        .summary = "list what needs a person's attention",
+        .result = "{\"alerts\": [{\"level\": \"info\" | \"warning\" | \"error\" | \"critical\", "
+                  "\"code\": string, \"subject\": string, \"text\": string, \"raised_at\": time}]}",
+        .example = "perdure alerts",
+    },
+};
+
+const uint32_t ctl_op_count = sizeof ctl_ops / sizeof ctl_ops[0];
+
+const struct ctl_op *ctl_op_find(const char *name) {
+    for (uint32_t i = 0; i < ctl_op_count; i++)
+        if (strcmp(ctl_ops[i].name, name) == 0)
+            return &ctl_ops[i];
+    return NULL;
+}
+
+const struct ctl_arg *ctl_arg_find(const struct ctl_op *op, const char *key) {
+    for (uint32_t i = 0; i < op->arg_count; i++)
+        if (strcmp(op->args[i].key, key) == 0)
+            return &op->args[i];
+    return NULL;
+}
+
+void ctl_op_command(const struct ctl_op *op, char out[CTL_COMMAND_BYTES]) {
+    snprintf(out, CTL_COMMAND_BYTES, "%s%s%s", op->noun, op->verb ? " " : "",
+             op->verb ? op->verb : "");
+}
+
+size_t ctl_choice_next(const char *choices, const char **next) {
+    size_t len = strcspn(choices, "|");
+    *next = choices[len] ? choices + len + 1 : NULL;
+    return len;
+}

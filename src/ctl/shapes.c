@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ctl/ops.h"
+
+/*
+ * sequence      of a MOMENT: the last write that it includes.
+ * state         "refused" waits for accept-loss, and then `reason` says why; "deleted" is in the
+ *               trash.
+ * clients       connections that have the disk open now.
+ * recorded      the data of all writes recorded so far.
+ * oldest        with newest: what can be opened.
+ * generation    counts the engines since the cold start, from 1; `kind` and `at` tell how and when
+ *               the present one began, pause_ns how long nothing was served then.
+ * failures      planned reloads that failed since the cold start; `failure` is why the last did.
+ */
+const struct ctl_shape ctl_shapes[] = {
+    {"MOMENT", "{\"sequence\": integer, \"time\": time}"},
+    {"VOLUME", "{\"name\": string,\n"
+               " \"size_bytes\": integer,\n"
+               " \"block_size_bytes\": 512 | 4096,\n"
+               " \"durability\": \"flush\" | \"write\",\n"
+               " \"state\": \"serving\" | \"deleted\" | \"refused\",\n"
+               " \"reason\": string?,\n"
+               " \"created_at\": time,\n"
+               " \"deleted_at\": time?,\n"
+               " \"clients\": integer,\n"
+               " \"images\": integer,\n"
+               " \"oldest\": MOMENT,\n"
+               " \"newest\": MOMENT,\n"
+               " \"addresses\": [string]}"},
+    {"IMAGE", "{\"name\": string,\n"
+              " \"at\": MOMENT,\n"
+              " \"writable\": boolean,\n"
+              " \"opened_at\": time,\n"
+              " \"lease_ends_at\": time?,\n"
+              " \"disks\": [{\"volume\": string,\n"
+              "            \"size_bytes\": integer,\n"
+              "            \"export\": string,\n"
+              "            \"clients\": integer,\n"
+              "            \"addresses\": [string]}]}"},
+    {"MARK", "{\"volume\": string, \"label\": string, \"at\": MOMENT, \"created_at\": time}"},
+    {"RELOAD", "{\"generation\": integer,\n"
+               " \"kind\": \"cold\" | \"planned\" | \"uninvited\",\n"
+               " \"at\": time,\n"
+               " \"pause_ns\": integer?,\n"
+               " \"failures\": integer,\n"
+               " \"failure\": string?}"},
+};
+
+const uint32_t ctl_shape_count = sizeof ctl_shapes / sizeof ctl_shapes[0];

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of proto/nbd share. */
+#ifndef PROTO_NBD_NBD_PRIV_H
+#define PROTO_NBD_NBD_PRIV_H
+
+#include "proto/nbd/nbd.h"
+#include "proto/nbd/nbd_wire.h"
+
+/* The number of base:allocation in our replies; in those to LIST_META_CONTEXT it is 0. */
+#define NBD_ALLOCATION_ID 1u
+
+/* How far one message came; nbd_input turns the rest into a step. */
+enum nbd_progress {
+    NBD_DONE, /* `consumed` bytes were taken; go on */
+    NBD_STOP, /* `step` says why */
+};
+
+struct nbd_turn {
+    enum nbd_progress progress;
+    struct nbd_step step;
+};
+
+static inline struct nbd_turn nbd_done(size_t consumed) {
+    return (struct nbd_turn){.progress = NBD_DONE, .step = {.consumed = consumed}};
+}
+static inline struct nbd_turn nbd_stop(enum nbd_what what) {
+    return (struct nbd_turn){.progress = NBD_STOP, .step = {.what = what}};
+}
+static inline struct nbd_turn nbd_more(size_t need) {
+    return (struct nbd_turn){.progress = NBD_STOP,
+                             .step = {.what = NBD_MORE, .need = (uint32_t)need}};
+}
+
+/* A message being made. */
+struct nbd_out {
+    uint32_t used;
+    uint8_t bytes[NBD_MESSAGE_BYTES_MAX];
+};
+
+/* Queues a message; ERR_AGAIN if there is no room now (nothing has changed then). */
+int nbd_send(struct nbd_env *env, struct nbd_h n, const uint8_t *bytes, uint32_t len);
+
+/* Enters CLOSING. */
+struct nbd_turn nbd_close(struct nbd_env *env, struct nbd_h n, int reason);
+
+/* Option and request that cannot be served: the next `skip` bytes are dropped, then the error is
+ * sent. */
+struct nbd_refusal {
+    uint8_t refused; /* enum nbd_refused */
+    uint64_t skip;
+    uint64_t cookie, offset;
+    uint32_t op;
+    int error;
+};
+void nbd_refuse(struct nbd_env *env, struct nbd_h n, const struct nbd_refusal *why);
+
+/* One option, one request, as far as they are there. */
+struct nbd_turn nbd_option_input(struct nbd_env *env, struct nbd_h n, const uint8_t *p,
+                                 size_t bytes);
+struct nbd_turn nbd_request_input(struct nbd_env *env, struct nbd_h n, const uint8_t *p,
+                                  size_t bytes);
+
+/* The export that messages of this connection speak of (nbd_export.c): 0: it is open now; ERR_AGAIN:
+ * it is being opened; or why it cannot be. The same name gives the same answer until
+ * nbd_export_forget_failure. */
+int nbd_export_get(struct nbd_env *env, struct nbd_h n, const uint8_t *name, uint32_t name_bytes);
+void nbd_export_forget_failure(struct nbd_env *env, struct nbd_h n);
+
+/* An error reply to an option: header and text. */
+void nbd_put_option_error(struct nbd_out *out, uint32_t option, int err);
+
+/* An error reply to a request in room for REQUEST_HEAD_BYTES; returns its bytes. */
+uint32_t nbd_put_error(uint8_t *p, enum nbd_mode mode, uint64_t cookie, uint64_t offset,
+                       uint32_t op, int err);
+
+/* Buffer bytes that count for this request. */
+uint32_t nbd_request_cost(const struct request *r);
+
+static inline uint32_t nbd_op(uint16_t command, uint16_t flags) {
+    return command | (uint32_t)flags << 16;
+}
+static inline uint16_t nbd_op_command(uint32_t op) {
+    return (uint16_t)op;
+}
+static inline uint16_t nbd_op_flags(uint32_t op) {
+    return (uint16_t)(op >> 16);
+}
+
+#define NBD_COUNTS_OFFSET offsetof(struct nbd, outstanding)
+#define NBD_COUNTS_BYTES                                                                           \
+    (offsetof(struct nbd, receiving) + sizeof(struct request_h) - NBD_COUNTS_OFFSET)
+/* Opens the fields that change with every request, and only those. */
+static inline struct nbd *nbd_edit_counts(struct arena *a, struct nbd_h n) {
+    return nbd_edit_part(a, n, NBD_COUNTS_OFFSET, NBD_COUNTS_BYTES);
+}
+
+#endif

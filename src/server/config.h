@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuration: command line over file over defaults. The file is INI; docs/configuration.md lists the keys,
+ * which are those of the table in config.c. Volumes are not in it but in the store's catalogue.
+ */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include <stdint.h>
+
+#define CONFIG_LISTENERS_MAX 8
+
+struct config {
+    char store[512];
+    char control[100]; /* path of the control socket; default STORE/control.sock */
+    char nbd[CONFIG_LISTENERS_MAX][120];
+    int nbd_count;
+    uint64_t buffer_bytes;      /* data buffers: requests, replies, frames */
+    uint64_t block_table_bytes; /* where each block is now */
+    uint64_t store_max_bytes;   /* of the log; 0: what the file system has */
+    uint64_t connections;       /* at most */
+    uint64_t requests;          /* outstanding, at most */
+    uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
+    uint64_t probation_s;       /* after a reload, a death brings the former program back */
+};
+
+/* Fills *c; returns 0, or the exit status (message written, or help shown) with *status set. */
+int config_read(struct config *c, int argc, char **argv, int *status);
+
+#endif

@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the control operations do: arguments into operations of the engine, slots into the shapes of
+ * ctl/shapes.c. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "engine/timeline/volumes.h"
+#include "server/perdured.h"
+
+/* --- shapes --- */
+
+static json_t *time_of(uint64_t wall_ns) {
+    char text[MOMENT_TEXT_BYTES];
+    if (wall_ns == 0)
+        return json_null();
+    moment_format_utc(wall_ns, text);
+    return json_string(text);
+}
+
+static json_t *moment_of(uint64_t sequence, uint64_t wall_ns) {
+    return json_pack("{s:I,s:o}", "sequence", (json_int_t)sequence, "time", time_of(wall_ns));
+}
+
+static json_t *addresses_of(const struct perdured *p, const char *export) {
+    const struct arena *a = &p->core.r.a;
+    json_t *list = json_array();
+    char text[320];
+    for (struct listener_h h = listener_next(a, (struct listener_h){0}); h.v;
+         h = listener_next(a, h)) {
+        const char *address = (const char *)listener_view(a, h)->address;
+        if (strncmp(address, "unix:", 5) == 0)
+            snprintf(text, sizeof text, "nbd+unix:///%s?socket=%s", export, address + 5);
+        else
+            snprintf(text, sizeof text, "nbd://%s/%s", address, export);
+        json_array_append_new(list, json_string(text));
+    }
+    return list;
+}
+
+static uint32_t images_of(const struct arena *a, uint64_t id) {
+    uint32_t n = 0;
+    for (struct volume_h h = volume_next(a, (struct volume_h){0}); h.v; h = volume_next(a, h))
+        n += (volume_view(a, h)->flags & VOLUME_IMAGE) && volume_view(a, h)->source_id == id;
+    return n;
+}
+
+static json_t *volume_of(const struct perdured *p, const struct volume *v) {
+    const struct arena *a = &p->core.r.a;
+    const struct timeline *t = timeline_try(a, v->timeline);
+    const char *state = v->slot.state == VOLUME_LOST      ? "refused"
+                        : v->slot.state == VOLUME_DELETED ? "deleted"
+                                                          : "serving";
+    return json_pack(
+        "{s:s,s:I,s:I,s:s,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name", (const char *)v->name,
+        "size_bytes", (json_int_t)v->size_bytes, "block_size_bytes", (json_int_t)v->block_size,
+        "durability", v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "state", state, "reason",
+        v->slot.state == VOLUME_LOST
+            ? "writes that were answered may be lost; see the alerts, then volume accept-loss"
+            : NULL,
+        "created_at", time_of(v->created_ns), "deleted_at",
+        v->slot.state == VOLUME_DELETED ? time_of(v->deleted_ns) : json_null(), "clients",
+        (json_int_t)v->users, "images", (json_int_t)images_of(a, v->id), "oldest",
+        moment_of(t ? t->first_sequence : 0, v->created_ns), "newest",
+        moment_of(log_recorded(p->log), log_wall_ns(p->log)), "addresses",
+        addresses_of(p, (const char *)v->name));
+}
+
+/* The name of an image as people gave it: what follows the '.' of its disks. */
+static const char *image_name(const struct volume *v) {
+    const char *dot = strchr((const char *)v->name, '.');
+    return dot ? dot + 1 : (const char *)v->name;
+}
+
+static json_t *image_of(const struct perdured *p, const char *name) {
+    const struct arena *a = &p->core.r.a;
+    json_t *disks = json_array(), *image = NULL;
+    for (struct volume_h h = volume_next(a, (struct volume_h){0}); h.v; h = volume_next(a, h)) {
+        const struct volume *v = volume_view(a, h);
+        if (!(v->flags & VOLUME_IMAGE) || v->slot.state == VOLUME_CREATING ||
+            strcmp(image_name(v), name) != 0)
+            continue;
+        int source = (int)strcspn((const char *)v->name, ".");
+        json_array_append_new(
+            disks, json_pack("{s:o,s:I,s:s,s:I,s:o}", "volume",
+                             json_stringn((const char *)v->name, (size_t)source), "size_bytes",
+                             (json_int_t)v->size_bytes, "export", (const char *)v->name, "clients",
+                             (json_int_t)v->users, "addresses",
+                             addresses_of(p, (const char *)v->name)));
+        if (!image)
+            image = json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
+                              moment_of(v->moment_sequence, v->moment_ns), "writable",
+                              !(v->flags & VOLUME_READ_ONLY), "opened_at", time_of(v->created_ns),
+                              "lease_ends_at",
+                              time_of(v->lease_until_ns ? v->lease_until_ns - log_now_ns(p->log) +
+                                                              log_wall_ns(p->log)
+                                                        : 0));
+    }
+    if (!image) {
+        json_decref(disks);
+        return NULL;
+    }
+    json_object_set_new(image, "disks", disks);
+    return image;
+}
+
+static json_t *reload_of(const struct perdured *p) {
+    const struct server *s = server_view(&p->core.r.a, p->core.r.server);
+    return json_pack("{s:I,s:s,s:o,s:o,s:I,s:s?}", "generation", (json_int_t)p->boot->generation,
+                     "kind",
+                     !p->core.warm          ? "cold"
+                     : p->core.after_crash ? "uninvited"
+                                           : "planned",
+                     "at", time_of(p->serving_wall_ns), "pause_ns",
+                     p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(),
+                     "failures", (json_int_t)p->failures, "failure",
+                     p->failure[0] ? p->failure : NULL);
+}
+
+/* --- answers --- */
+
+static int answer(struct perdured *p, const struct ctl_request *q, json_t *result) {
+    control_reply(&p->control, p->control.current, ctl_reply_ok(q->id, result));
+    return 0;
+}
+
+static int refuse(struct perdured *p, const struct ctl_request *q, int err, const char *message,
+                  const char *hint) {
+    control_reply(&p->control, p->control.current, ctl_reply_err(q->id, err, message, hint));
+    return 0;
+}
+
+static struct pending *await(struct perdured *p, const struct ctl_request *q) {
+    for (int i = 0; i < PENDING_MAX; i++)
+        if (p->pending[i].number == 0) {
+            p->pending[i] = (struct pending){++p->numbers, p->control.current, q->id, q->op};
+            return &p->pending[i];
+        }
+    return NULL;
+}
+
+static void settle(struct perdured *p, struct pending *w, json_t *result) {
+    control_reply(&p->control, w->address, ctl_reply_ok(w->id, result));
+    w->number = 0;
+}
+
+static int begin(struct perdured *p, const struct ctl_request *q, struct admin_request *a) {
+    struct operation_h h;
+    struct pending *w = await(p, q);
+    if (!w)
+        return ERR_BUSY;
+    a->reply = w->number;
+    int err = admin_begin(&p->admin, a, &h);
+    if (err < 0)
+        w->number = 0;
+    return err;
+}
+
+static void put(char to[VOLUME_NAME_BYTES], const char *text) {
+    snprintf(to, VOLUME_NAME_BYTES, "%s", text ? text : "");
+}
+
+static int put_volumes(struct admin_request *a, const struct ctl_list *list) {
+    if (list->count > OPERATION_VOLUMES_MAX)
+        return ERR_TOOBIG;
+    a->volume_count = list->count;
+    for (uint32_t i = 0; i < list->count; i++)
+        put(a->volumes[i], list->item[i]);
+    return 0;
+}
+
+static void put_volume(struct admin_request *a, const struct ctl_request *q) {
+    a->volume_count = 1;
+    put(a->volumes[0], ctl_text(&q->args, "name"));
+}
+
+static void put_moment(struct admin_request *a, const struct moment *m) {
+    switch (m->kind) {
+    case MOMENT_NOW:
+        a->moment_kind = OPERATION_AT_NOW;
+        break;
+    case MOMENT_TIME:
+        a->moment_kind = OPERATION_AT_TIME;
+        a->moment = m->time_ns;
+        break;
+    case MOMENT_SEQUENCE:
+        a->moment_kind = OPERATION_AT_SEQUENCE;
+        a->moment = m->sequence;
+        break;
+    case MOMENT_MARK:
+        a->moment_kind = OPERATION_AT_MARK;
+        put(a->label, m->label);
+        break;
+    }
+}
+
+static uint32_t durability_flag(const struct ctl_request *q) {
+    const char *d = ctl_text(&q->args, "durability");
+    return d && strcmp(d, "write") == 0 ? OPERATION_DURABLE_WRITES : 0;
+}
+
+static uint32_t flag(const struct ctl_request *q, const char *key, uint32_t bit) {
+    return ctl_flag(&q->args, key) ? bit : 0;
+}
+
+/* --- operations that change something --- */
+
+static int volume_create(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_VOLUME_CREATE,
+                              .flags = durability_flag(q),
+                              .size_bytes = ctl_number(&q->args, "size_bytes"),
+                              .block_size = (uint32_t)ctl_number(&q->args, "block_size_bytes")};
+    put(a.name, ctl_text(&q->args, "name"));
+    return begin(ctx, q, &a);
+}
+
+static int volume_set(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_VOLUME_SET, .flags = durability_flag(q)};
+    put_volume(&a, q);
+    return begin(ctx, q, &a);
+}
+
+static int volume_resize(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_VOLUME_RESIZE,
+                              .flags = flag(q, "force", OPERATION_FORCE),
+                              .size_bytes = ctl_number(&q->args, "size_bytes")};
+    put_volume(&a, q);
+    return begin(ctx, q, &a);
+}
+
+static int volume_delete(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_VOLUME_DELETE,
+                              .flags = flag(q, "force", OPERATION_FORCE) |
+                                       flag(q, "now", OPERATION_NOW)};
+    put_volume(&a, q);
+    return begin(ctx, q, &a);
+}
+
+static int volume_accept_loss(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_ACCEPT_LOSS};
+    put_volume(&a, q);
+    return begin(ctx, q, &a);
+}
+
+static int image_open(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_IMAGE_OPEN,
+                              .flags = flag(q, "writable", OPERATION_WRITABLE),
+                              .lease_ns = ctl_number(&q->args, "lease_ns")};
+    int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
+    put_moment(&a, ctl_moment(&q->args, "at"));
+    put(a.name, ctl_text(&q->args, "name"));
+    return err < 0 ? err : begin(ctx, q, &a);
+}
+
+static int image_close(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_IMAGE_CLOSE,
+                              .flags = flag(q, "force", OPERATION_FORCE)};
+    put(a.image, ctl_text(&q->args, "name"));
+    return begin(ctx, q, &a);
+}
+
+static int image_promote(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_IMAGE_PROMOTE};
+    put(a.image, ctl_text(&q->args, "name"));
+    put(a.name, ctl_text(&q->args, "volume"));
+    return begin(ctx, q, &a);
+}
+
+static int restore(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_RESTORE,
+                              .flags = flag(q, "force", OPERATION_FORCE) |
+                                       flag(q, "dry_run", OPERATION_DRY_RUN)};
+    int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
+    put_moment(&a, ctl_moment(&q->args, "at"));
+    if (ctl_has(&q->args, "range")) {
+        struct ctl_range r = ctl_range(&q->args, "range");
+        a.kind = OPERATION_RESTORE_RANGE;
+        a.offset_bytes = r.offset_bytes;
+        a.length_bytes = r.length_bytes;
+        if (a.volume_count != 1)
+            return refuse(ctx, q, ERR_INVAL, "a range is of one volume",
+                          "restore each volume's range by itself, at the same moment");
+    }
+    return err < 0 ? err : begin(ctx, q, &a);
+}
+
+static int mark_create(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_MARK, .moment_kind = OPERATION_AT_NOW};
+    int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
+    put(a.name, ctl_text(&q->args, "label"));
+    return err < 0 ? err : begin(ctx, q, &a);
+}
+
+static int mark_delete(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_MARK_DELETE};
+    int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
+    put(a.name, ctl_text(&q->args, "label"));
+    return err < 0 ? err : begin(ctx, q, &a);
+}
+
+/* --- ends of operations --- */
+
+static json_t *names_of(const struct perdured *p, const struct operation *o) {
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < o->volume_count; i++) {
+        const struct volume *v = volume_try(&p->core.r.a, o->volumes[i]);
+        if (v)
+            json_array_append_new(list, json_string((const char *)v->name));
+    }
+    return list;
+}
+
+static json_t *restore_result(const struct perdured *p, const struct operation *o) {
+    json_t *volumes = json_array();
+    for (uint32_t i = 0; i < o->volume_count; i++) {
+        const struct volume *v = volume_try(&p->core.r.a, o->volumes[i]);
+        if (!v)
+            continue;
+        int whole = o->kind == OPERATION_RESTORE;
+        json_array_append_new(
+            volumes, json_pack("{s:s,s:I,s:I,s:I}", "volume", (const char *)v->name, "offset_bytes",
+                               (json_int_t)(whole ? 0 : o->offset_bytes), "length_bytes",
+                               (json_int_t)(whole ? v->size_bytes : o->length_bytes), "clients",
+                               (json_int_t)v->users));
+    }
+    return json_pack("{s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "to",
+                     moment_of(o->results[0], o->results[1]), "before",
+                     moment_of(o->results[2], o->now_ns), "volumes", volumes);
+}
+
+static json_t *result_of(const struct perdured *p, const struct operation *o) {
+    const struct arena *a = &p->core.r.a;
+    const struct volume *made = volume_try(a, o->made[0]);
+    const struct volume *v = volume_try(a, o->volumes[0]);
+    switch (o->kind) {
+    case OPERATION_VOLUME_CREATE:
+    case OPERATION_IMAGE_PROMOTE:
+        return volume_of(p, made ? made : v);
+    case OPERATION_VOLUME_RESIZE:
+    case OPERATION_VOLUME_SET:
+    case OPERATION_ACCEPT_LOSS:
+        return volume_of(p, v);
+    case OPERATION_VOLUME_DELETE:
+        return json_pack("{s:s,s:o,s:b,s:I}", "name",
+                         v ? (const char *)v->name : (const char *)o->name, "deleted_at",
+                         time_of(o->results[4] ? o->results[4] : o->now_ns), "now",
+                         (o->flags & OPERATION_NOW) != 0, "freed_bytes", (json_int_t)o->results[3]);
+    case OPERATION_IMAGE_OPEN:
+        return image_of(p, made ? image_name(made) : (const char *)o->name);
+    case OPERATION_IMAGE_CLOSE:
+        return json_pack("{s:s,s:o}", "name", (const char *)o->name, "closed_at",
+                         time_of(o->now_ns));
+    case OPERATION_RESTORE:
+    case OPERATION_RESTORE_RANGE:
+        return restore_result(p, o);
+    case OPERATION_MARK:
+        return json_pack("{s:s,s:o,s:o}", "label", (const char *)o->name, "volumes",
+                         names_of(p, o), "at", moment_of(o->results[0], o->results[1]));
+    case OPERATION_MARK_DELETE:
+        return json_pack("{s:s,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o));
+    default:
+        return json_object();
+    }
+}
+
+int perdured_answer(void *ctx, struct operation_h h) {
+    struct perdured *p = ctx;
+    const struct operation *o = operation_view(&p->core.r.a, h);
+    if (o->flags & OPERATION_ON_DEMAND)
+        return perdured_moment_opened(p, h);
+    for (int i = 0; i < PENDING_MAX; i++) {
+        struct pending *w = &p->pending[i];
+        if (w->number == 0 || w->number != o->reply)
+            continue;
+        if (o->error == 0) {
+            settle(p, w, result_of(p, o));
+        } else {
+            const char *detail = (const char *)o->detail;
+            control_reply(&p->control, w->address,
+                          ctl_reply_err(w->id, o->error,
+                                        detail[0] ? detail : err_text(o->error), NULL));
+            w->number = 0;
+        }
+    }
+    return 1; /* taken, or its asker has gone */
+}
+
+/* --- operations that only look --- */
+
+static int volume_list(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    const struct arena *a = &p->core.r.a;
+    json_t *list = json_array();
+    for (struct volume_h h = volume_next(a, (struct volume_h){0}); h.v; h = volume_next(a, h)) {
+        const struct volume *v = volume_view(a, h);
+        if (!(v->flags & VOLUME_IMAGE) && v->slot.state != VOLUME_CREATING)
+            json_array_append_new(list, volume_of(p, v));
+    }
+    return answer(p, q, json_pack("{s:o}", "volumes", list));
+}
+
+static int volume_show(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    char text[160];
+    const char *name = ctl_text(&q->args, "name");
+    struct volume_h h = volumes_find(&p->core.r.a, name);
+    if (h.v && !(volume_view(&p->core.r.a, h)->flags & VOLUME_IMAGE))
+        return answer(p, q, volume_of(p, volume_view(&p->core.r.a, h)));
+    snprintf(text, sizeof text, "there is no volume %s", name);
+    return refuse(p, q, ERR_NOTFOUND, text, "perdure volume list shows those that exist");
+}
+
+static int image_list(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    const struct arena *a = &p->core.r.a;
+    json_t *list = json_array();
+    for (struct volume_h h = volume_next(a, (struct volume_h){0}); h.v; h = volume_next(a, h)) {
+        const struct volume *v = volume_view(a, h);
+        int first = (v->flags & VOLUME_IMAGE) && v->slot.state != VOLUME_CREATING;
+        for (struct volume_h e = volume_next(a, (struct volume_h){0}); first && e.v != h.v;
+             e = volume_next(a, e)) /* an image of several disks is listed once */
+            first = !(volume_view(a, e)->flags & VOLUME_IMAGE) ||
+                    strcmp(image_name(volume_view(a, e)), image_name(v)) != 0;
+        if (first)
+            json_array_append_new(list, image_of(p, image_name(v)));
+    }
+    return answer(p, q, json_pack("{s:o}", "images", list));
+}
+
+static int status(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    struct core *c = &p->core;
+    struct log_space space;
+    uint64_t total = 0, free_bytes = 0;
+    json_t *listeners = json_array();
+    int volumes = 0, images = 0;
+    log_space(p->log, &space);
+    p->files.ops->space(p->files.ctx, &total, &free_bytes);
+    for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
+         h = listener_next(&c->r.a, h))
+        json_array_append_new(listeners,
+                              json_pack("{s:s,s:s}", "protocol", "nbd", "address",
+                                        (const char *)listener_view(&c->r.a, h)->address));
+    for (struct volume_h h = volume_next(&c->r.a, (struct volume_h){0}); h.v;
+         h = volume_next(&c->r.a, h)) {
+        int is_image = (volume_view(&c->r.a, h)->flags & VOLUME_IMAGE) != 0;
+        images += is_image;
+        volumes += !is_image;
+    }
+    json_t *store = json_pack(
+        "{s:s,s:I,s:I,s:I,s:I,s:o,s:I}", "path", p->config.store, "size_bytes", (json_int_t)total,
+        "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
+        "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
+        (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
+        moment_of(log_recorded(p->log), log_wall_ns(p->log)), "durable_sequence",
+        (json_int_t)log_durable(p->log));
+    json_t *arena = json_pack(
+        "{s:I,s:I,s:I}", "size_bytes", (json_int_t)c->bytes, "used_bytes",
+        (json_int_t)((c->r.buffers.pages - c->r.buffers.free_pages) * (uint64_t)BUFFER_PAGE_BYTES),
+        "huge_bytes",
+        (json_int_t)(c->bytes / 100 * (uint64_t)linux_memory.huge_percent(c->base, c->bytes)));
+    return answer(
+        p, q,
+        json_pack("{s:s,s:s,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}", "version", PERDURE_VERSION,
+                  "state",
+                  atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE ? "serving"
+                                                                                   : "reloading",
+                  "pid", (json_int_t)getpid(), "started_at",
+                  time_of(server_view(&c->r.a, c->r.server)->started_wall_ns), "reload",
+                  reload_of(p), "store", store, "arena", arena, "listeners", listeners, "volumes",
+                  (json_int_t)volumes, "images", (json_int_t)images, "connections",
+                  (json_int_t)conn_used(&c->r.a), "alerts", (json_int_t)p->alerts.count));
+}
+
+static int connections(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    const struct arena *a = &p->core.r.a;
+    json_t *list = json_array();
+    for (struct conn_h h = conn_next(a, (struct conn_h){0}); h.v; h = conn_next(a, h)) {
+        const struct conn *c = conn_view(a, h);
+        const struct nbd *n = nbd_try(a, (struct nbd_h){c->protocol_slot});
+        const struct volume *v = n ? volume_try(a, n->volume) : NULL;
+        const char *state = c->slot.state != CONN_OPEN || !n || n->slot.state == NBD_PHASE_CLOSING
+                                ? "closing"
+                            : n->slot.state == NBD_PHASE_TRANSMISSION ? "serving"
+                                                                      : "negotiating";
+        json_array_append_new(
+            list,
+            json_pack("{s:I,s:s,s:s,s:s,s:s,s:s?,s:o,s:b,s:I,s:I,s:I,s:I,s:I}", "id",
+                      (json_int_t)h.v, "protocol", "nbd", "transport",
+                      strncmp((const char *)c->peer, "unix:", 5) == 0 ? "unix" : "tcp", "peer",
+                      (const char *)c->peer, "state", state, "export",
+                      v ? (const char *)v->name : NULL, "connected_at",
+                      time_of(c->accepted_wall_ns), "preserved",
+                      !(c->flags & CONN_NO_POSITIONS), "reloads", (json_int_t)c->reloads,
+                      "in_flight", (json_int_t)c->requests, "requests",
+                      (json_int_t)c->requests_ever, "read_bytes", (json_int_t)c->read_bytes,
+                      "written_bytes", (json_int_t)c->written_bytes));
+    }
+    return answer(p, q, json_pack("{s:o}", "connections", list));
+}
+
+static int alerts(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < p->alerts.count; i++) {
+        const struct alert *e = &p->alerts.at[i];
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:s,s:s,s:o}", "level",
+                                        e->level == ALERT_CRITICAL  ? "critical"
+                                        : e->level == ALERT_ERROR   ? "error"
+                                        : e->level == ALERT_WARNING ? "warning"
+                                                                    : "info",
+                                        "code", e->code, "subject", e->subject, "text", e->text,
+                                        "raised_at", time_of(e->raised_wall_ns)));
+    }
+    return answer(p, q, json_pack("{s:o}", "alerts", list));
+}
+
+/* --- marks: rows of the catalogue --- */
+
+struct mark_query {
+    struct catalogue_request request;
+    struct catalogue_list list;
+    struct perdured *p;
+    uint64_t number;
+    uint64_t volume; /* only of this one; 0: all */
+    json_t *marks;
+};
+
+static struct pending *pending_by_number(struct perdured *p, uint64_t number) {
+    for (int i = 0; i < PENDING_MAX; i++)
+        if (p->pending[i].number == number)
+            return &p->pending[i];
+    return NULL;
+}
+
+static void marks_arrived(struct catalogue_request *r) {
+    struct mark_query *m = r->owner;
+    const struct arena *a = &m->p->core.r.a;
+    struct pending *w = pending_by_number(m->p, m->number);
+    for (uint32_t i = 0; r->result == 0 && i < m->list.count; i++) {
+        const struct catalogue_row *row = &m->list.rows[i];
+        for (uint32_t k = 0; k < row->volume_count; k++) {
+            struct volume_h h = volumes_find_id(a, row->volumes[k]);
+            if (!h.v || (m->volume && m->volume != row->volumes[k]))
+                continue;
+            json_array_append_new(
+                m->marks, json_pack("{s:s,s:s,s:o,s:o}", "volume",
+                                    (const char *)volume_view(a, h)->name, "label", row->name, "at",
+                                    moment_of(row->sequence, row->time_ns), "created_at",
+                                    time_of(row->time_ns)));
+        }
+    }
+    if (w && r->result == 0 && m->list.count == CATALOGUE_ROWS_MAX) {
+        r->args.after = m->list.rows[m->list.count - 1].key;
+        catalogue_submit(&m->p->catalogue, r);
+        return;
+    }
+    if (w && r->result == 0) {
+        settle(m->p, w, json_pack("{s:O}", "marks", m->marks));
+    } else if (w) {
+        control_reply(&m->p->control, w->address,
+                      ctl_reply_err(w->id, r->result, r->detail, NULL));
+        w->number = 0;
+    }
+    json_decref(m->marks);
+    free(m);
+}
+
+static int mark_list(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    const char *name = ctl_text(&q->args, "name");
+    struct volume_h h = name ? volumes_find(&p->core.r.a, name) : (struct volume_h){0};
+    if (name && !h.v)
+        return refuse(p, q, ERR_NOTFOUND, "there is no such volume", NULL);
+    struct mark_query *m = calloc(1, sizeof *m);
+    struct pending *w = m ? await(p, q) : NULL;
+    if (!w) {
+        free(m);
+        return ERR_BUSY;
+    }
+    m->p = p;
+    m->number = w->number;
+    m->volume = h.v ? volume_view(&p->core.r.a, h)->id : 0;
+    m->marks = json_array();
+    m->request.kind = CATALOGUE_LIST_MARKS;
+    m->request.list = &m->list;
+    m->request.done = marks_arrived;
+    m->request.owner = m;
+    catalogue_submit(&p->catalogue, &m->request);
+    return 0;
+}
+
+/* --- reload --- */
+
+static int reload(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    const char *why = NULL;
+    struct pending *w = await(p, q);
+    if (!w)
+        return ERR_BUSY;
+    int err = core_reload(&p->core, ctl_text(&q->args, "binary"), &why);
+    if (err == 0)
+        return 0;
+    w->number = 0;
+    return refuse(p, q, err, why, NULL);
+}
+
+void perdured_reload_prepared(struct perdured *p) {
+    for (int i = 0; i < PENDING_MAX; i++)
+        if (p->pending[i].number && strcmp(p->pending[i].op->name, "reload") == 0)
+            settle(p, &p->pending[i], reload_of(p));
+}
+
+void perdured_reload_failed(struct perdured *p, const char *why) {
+    p->failures++;
+    snprintf(p->failure, sizeof p->failure, "%s", why);
+    for (int i = 0; i < PENDING_MAX; i++) {
+        struct pending *w = &p->pending[i];
+        if (!w->number || strcmp(w->op->name, "reload") != 0)
+            continue;
+        control_reply(&p->control, w->address,
+                      ctl_reply_err(w->id, ERR_REFUSED, why, "the present program goes on"));
+        w->number = 0;
+    }
+}
+
+const struct ctl_handler perdured_handlers[] = {
+    {"volume.create", volume_create},
+    {"volume.list", volume_list},
+    {"volume.show", volume_show},
+    {"volume.set", volume_set},
+    {"volume.resize", volume_resize},
+    {"volume.delete", volume_delete},
+    {"volume.accept-loss", volume_accept_loss},
+    {"image.open", image_open},
+    {"image.list", image_list},
+    {"image.close", image_close},
+    {"image.promote", image_promote},
+    {"restore", restore},
+    {"mark.create", mark_create},
+    {"mark.list", mark_list},
+    {"mark.delete", mark_delete},
+    {"status", status},
+    {"connections", connections},
+    {"reload", reload},
+    {"alerts", alerts},
+};
+const uint32_t perdured_handler_count = sizeof perdured_handlers / sizeof perdured_handlers[0];

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The NBD front end: joins the protocol's state machine to the reactor's connections, to the volumes, and
+ * through the control plane to the engine. */
+#ifndef SERVER_NBD_FRONT_H
+#define SERVER_NBD_FRONT_H
+
+#include "plat/control_plane.h"
+#include "plat/io_source.h"
+#include "proto/nbd/nbd.h"
+#include "server/reactor.h"
+
+/* Exports that are not simply volumes: moments, opened on demand. */
+struct nbd_front_exports {
+    /* 0 and *volume; ERR_AGAIN: nbd_front_opened() tells later; or an error. */
+    int (*open_moment)(void *ctx, struct nbd_h n, const char *name, struct volume_h *volume);
+    /* What was asked for is not wanted any more. */
+    void (*cancel)(void *ctx, struct nbd_h n);
+    /* The last user of a volume has gone: an image on demand is closed. */
+    void (*unused)(void *ctx, struct volume_h volume);
+    void *ctx;
+};
+
+struct nbd_front {
+    struct reactor *r;
+    struct nbd_env env;
+    struct protocol protocol;
+    struct control_plane cp;
+    int connection; /* to the engine's group */
+    const struct nbd_front_exports *exports;
+    struct io_source source;
+    /* Requests that found no place in the engine's queue, oldest first. */
+    struct request_h *waiting;
+    uint32_t waiting_count, waiting_room;
+    uint64_t next_expiry_ns;
+};
+
+int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane cp,
+                   const struct nbd_front_exports *exports);
+/* At attach: the slots of the protocol are checked; connections that wait for an export ask again. */
+int nbd_front_attach(struct nbd_front *f);
+void nbd_front_opened(struct nbd_front *f, struct nbd_h n, int result, struct volume_h volume);
+/* Closes connections whose handshake takes too long; returns when to call again. */
+uint64_t nbd_front_expire(struct nbd_front *f, uint64_t now_ns);
+
+#endif

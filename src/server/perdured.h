@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The server's engine process: everything wired together. Private to src/server. */
+#ifndef SERVER_PERDURED_H
+#define SERVER_PERDURED_H
+
+#include "arena/control_plane.h"
+#include "engine/admin.h"
+#include "engine/ancestry.h"
+#include "engine/engine.h"
+#include "engine/log.h"
+#include "plat/posix/posix.h"
+#include "server/alerts.h"
+#include "server/config.h"
+#include "server/control.h"
+#include "server/core.h"
+#include "server/nbd_front.h"
+
+#define PENDING_MAX CONTROL_CONNS
+
+/* A control request whose answer comes with the end of an operation, or of a reload's preparation. */
+struct pending {
+    uint64_t number; /* 0: free; the operation's reply word */
+    uint64_t address;
+    int64_t id;
+    const struct ctl_op *op;
+};
+
+/* A connection that waits for a moment to be opened. */
+struct awaited {
+    uint64_t number; /* 0: free */
+    struct nbd_h nbd;
+};
+
+struct perdured {
+    struct boot *boot;
+    struct config config;
+    struct core core;
+    struct alerts alerts;
+    struct posix_files posix_files;
+    struct file_system files;
+    struct posix_random posix_random;
+    struct posix_jobs *jobs, *catalogue_jobs;
+    struct cp_lanes lanes;
+    struct control_plane cp;
+    int listener; /* of the engine's group */
+    struct ancestries *ancestries;
+    struct index *index;
+    struct log *log;
+    struct log_report report;
+    struct engine *engine;
+    struct catalogue catalogue;
+    struct admin admin;
+    struct nbd_front nbd;
+    struct control control;
+    struct pending pending[PENDING_MAX];
+    struct awaited awaited[PENDING_MAX];
+    uint64_t numbers;
+    int stopping;
+    char failure[512]; /* why the last reload was refused */
+    uint32_t failures;
+    uint64_t serving_wall_ns;
+};
+
+/* server/handlers.c */
+extern const struct ctl_handler perdured_handlers[];
+extern const uint32_t perdured_handler_count;
+int perdured_answer(void *ctx, struct operation_h h); /* admin_engine_ops.answer */
+void perdured_reload_prepared(struct perdured *p);    /* answers `reload` before letting go */
+void perdured_reload_failed(struct perdured *p, const char *why);
+
+/* server/exports.c */
+extern const struct nbd_front_exports perdured_exports_template;
+int perdured_moment_opened(struct perdured *p, struct operation_h h);
+
+/* server/assemble.c */
+int perdured_assemble(struct perdured *p, char *why, size_t room);
+
+#endif

@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line against a scripted server: requests sent, output, exit codes.
+
+usage: cli_test.py PERDURE REFERENCE
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+from fake_server import SILENCE, FakeServer, Refusal
+
+PERDURE, REFERENCE = sys.argv[1:3]
+
+# Central Europe, written out: the test needs no zone files.
+ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
+
+
+def moment(sequence, time):
+    return {"sequence": sequence, "time": time}
+
+
+VOLUME = {
+    "name": "demo", "size_bytes": 10 << 30, "block_size_bytes": 4096, "durability": "flush",
+    "state": "serving", "reason": None, "created_at": "2026-11-22T16:00:00Z", "deleted_at": None,
+    "clients": 2, "images": 1,
+    "oldest": moment(1, "2026-11-22T16:00:00.000000001Z"),
+    "newest": moment(4711, "2026-11-22T16:30:00.25Z"),
+    "addresses": ["nbd://127.0.0.1:10809/demo", "nbd+unix:///demo?socket=run/nbd.sock"],
+}
+
+VOLUME_TEXT = """\
+volume       demo
+size         10 GiB
+block size   4 KiB
+durable at   flush
+state        serving
+clients      2
+open images  1
+oldest       2026-11-22 17:00:00.000 +01:00 (seq:1)
+newest       2026-11-22 17:30:00.250 +01:00 (seq:4711)
+created      2026-11-22 17:00:00 +01:00
+address      nbd://127.0.0.1:10809/demo
+             nbd+unix:///demo?socket=run/nbd.sock
+"""
+
+IMAGE = {
+    "name": "check", "at": moment(99, "2026-07-01T10:00:00.5Z"), "writable": True,
+    "opened_at": "2026-11-22T16:00:00Z", "lease_ends_at": "2026-11-22T18:00:00Z",
+    "disks": [
+        {"volume": "db", "size_bytes": 1 << 40, "export": "db.check", "clients": 1,
+         "addresses": ["nbd://127.0.0.1:10809/db.check"]},
+        {"volume": "logs", "size_bytes": 512 << 20, "export": "logs.check", "clients": 0,
+         "addresses": ["nbd://127.0.0.1:10809/logs.check"]},
+    ],
+}
+
+RESTORED = {
+    "dry_run": False, "to": moment(50, "2026-11-22T16:00:00Z"),
+    "before": moment(99, "2026-11-22T16:10:00Z"),
+    "volumes": [
+        {"volume": "db", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 1},
+        {"volume": "logs", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 0},
+    ],
+}
+
+RELOAD = {"generation": 3, "kind": "planned", "at": "2026-11-22T16:00:00Z", "pause_ns": 1830000,
+          "failures": 0, "failure": None}
+
+STATUS = {
+    "version": "0.1.0", "state": "serving", "pid": 42, "started_at": "2026-11-22T15:00:00Z",
+    "reload": RELOAD,
+    "store": {"path": "/srv/store", "size_bytes": 1 << 40, "free_bytes": 512 << 30,
+              "used_bytes": 511 << 30, "reserve_bytes": 1 << 30,
+              "newest": moment(4711, "2026-11-22T16:30:00.25Z"), "durable_sequence": 4700},
+    "arena": {"size_bytes": 1 << 30, "used_bytes": 300 << 20, "huge_bytes": 0},
+    "listeners": [{"protocol": "nbd", "address": "127.0.0.1:10809"},
+                  {"protocol": "control", "address": "/srv/store/control.sock"}],
+    "volumes": 3, "images": 1, "connections": 17, "alerts": 0,
+}
+
+STATUS_TEXT = """\
+server         serving, version 0.1.0, process 42
+started        2026-11-22 16:00:00 +01:00
+engine         number 3, since 2026-11-22 17:00:00 +01:00, start planned, pause 1.83 ms
+store          /srv/store
+space          511 GiB used, 512 GiB free of 1 TiB, 1 GiB held in reserve
+newest         2026-11-22 17:30:00.250 +01:00 (seq:4711)
+durable up to  4700
+arena          300 MiB used of 1 GiB, 0 B in huge pages
+listens        nbd on 127.0.0.1:10809
+               control on /srv/store/control.sock
+volumes        3
+open images    1
+connections    17
+alerts         0
+"""
+
+CONNECTION = {
+    "id": 7, "protocol": "nbd", "transport": "tcp", "peer": "127.0.0.1:51234",
+    "state": "serving", "export": "demo", "connected_at": "2026-11-22T16:00:00Z",
+    "preserved": True, "reloads": 12, "in_flight": 32, "requests": 1000,
+    "read_bytes": 4096, "written_bytes": 10 << 20,
+}
+
+# words, operation, arguments sent, result, output (None: shown by another row)
+ROWS = [
+    ("volume create demo --size 10G", "volume.create",
+     {"name": "demo", "size_bytes": 10 << 30}, VOLUME, VOLUME_TEXT),
+    ("volume create --size=1.5T db --block-size 512 --durability write", "volume.create",
+     {"name": "db", "size_bytes": 3 << 39, "block_size_bytes": 512, "durability": "write"},
+     VOLUME, None),
+    ("volume list", "volume.list", {}, {"volumes": []},
+     "no volumes; make one: perdure volume create NAME --size 10G\n"),
+    ("volume list", "volume.list", {},
+     {"volumes": [VOLUME, dict(VOLUME, name="db-of-\u00e9toile", size_bytes=512, clients=100,
+                               state="deleted")]},
+     "NAME            SIZE  BLOCK  STATE    CLIENTS  IMAGES  OLDEST\n"
+     "demo          10 GiB   4096  serving        2       1  2026-11-22 17:00:00 +01:00\n"
+     "db-of-\u00e9toile   512 B   4096  deleted      100       1"
+     "  2026-11-22 17:00:00 +01:00\n"),
+    ("volume show demo", "volume.show", {"name": "demo"}, VOLUME, VOLUME_TEXT),
+    ("volume show demo", "volume.show", {"name": "demo"},
+     {"name": "demo", "state": "refused", "reason": "writes were lost", "oldest": None},
+     "volume       demo\nsize         -\nblock size   -\ndurable at   -\nstate        refused\n"
+     "reason       writes were lost\nclients      -\nopen images  -\n"
+     "oldest       -\nnewest       -\ncreated      -\n\n"
+     "it is served again after: perdure volume accept-loss demo\n"),
+    ("volume set demo --durability write", "volume.set",
+     {"name": "demo", "durability": "write"}, VOLUME, VOLUME_TEXT),
+    ("volume resize demo 20G", "volume.resize", {"name": "demo", "size_bytes": 20 << 30},
+     VOLUME, VOLUME_TEXT),
+    ("volume resize demo 5G --force", "volume.resize",
+     {"name": "demo", "size_bytes": 5 << 30, "force": True}, VOLUME, VOLUME_TEXT),
+    ("volume delete demo", "volume.delete", {"name": "demo"},
+     {"name": "demo", "deleted_at": "2026-11-22T16:00:00Z", "now": False, "freed_bytes": 0},
+     "demo is in the trash; perdure volume delete demo --now gives its space back\n"),
+    ("volume delete demo --now --force", "volume.delete",
+     {"name": "demo", "now": True, "force": True},
+     {"name": "demo", "deleted_at": "2026-11-22T16:00:00Z", "now": True,
+      "freed_bytes": 5 << 30},
+     "demo is deleted; 5 GiB given back\n"),
+    ("volume accept-loss demo", "volume.accept-loss", {"name": "demo"}, VOLUME, VOLUME_TEXT),
+    ("image open db logs --at -5min --name check --writable --for 2h", "image.open",
+     {"volumes": ["db", "logs"], "at": "-5min", "name": "check", "writable": True,
+      "lease_ns": 7200 * 10**9}, IMAGE,
+     "image   check\n"
+     "moment  2026-07-01 12:00:00.500 +02:00 (seq:99)\n"
+     "access  writable\n"
+     "closes  2026-11-22 19:00:00 +01:00\n"
+     "db      nbd://127.0.0.1:10809/db.check\n"
+     "logs    nbd://127.0.0.1:10809/logs.check\n"),
+    ("image open demo --at before-upgrade", "image.open",
+     {"volumes": ["demo"], "at": "before-upgrade"},
+     dict(IMAGE, writable=False, lease_ends_at=None, disks=IMAGE["disks"][:1]),
+     "image   check\n"
+     "moment  2026-07-01 12:00:00.500 +02:00 (seq:99)\n"
+     "access  read-only\n"
+     "closes  when told\n"
+     "db      nbd://127.0.0.1:10809/db.check\n"),
+    ("image list", "image.list", {}, {"images": []}, "no open images\n"),
+    ("image list", "image.list", {}, {"images": [IMAGE]},
+     "IMAGE  EXPORT         SIZE  MOMENT                          ACCESS    CLIENTS  CLOSES\n"
+     "check  db.check      1 TiB  2026-07-01 12:00:00.500 +02:00  writable        1"
+     "  2026-11-22 19:00:00 +01:00\n"
+     "check  logs.check  512 MiB  2026-07-01 12:00:00.500 +02:00  writable        0"
+     "  2026-11-22 19:00:00 +01:00\n"),
+    ("image close check", "image.close", {"name": "check"},
+     {"name": "check", "closed_at": "2026-11-22T16:00:00Z"}, "check is closed\n"),
+    ("image close check --force", "image.close", {"name": "check", "force": True},
+     {"name": "check", "closed_at": "2026-11-22T16:00:00Z"}, "check is closed\n"),
+    ("image promote check demo-fixed", "image.promote",
+     {"name": "check", "volume": "demo-fixed"}, VOLUME, VOLUME_TEXT),
+    ("restore db logs --at seq:50 --range 1G:64M --force", "restore",
+     {"volumes": ["db", "logs"], "at": "seq:50", "force": True,
+      "range": {"offset_bytes": 1 << 30, "length_bytes": 64 << 20}}, RESTORED,
+     "db, logs went back to 2026-11-22 17:00:00.000 +01:00 (seq:50)\n"
+     "VOLUME      OFFSET  LENGTH  CLIENTS\n"
+     "db      1073741824  64 MiB        1\n"
+     "logs    1073741824  64 MiB        0\n"
+     "undo it with: perdure restore db logs --at seq:99 --range 1073741824:67108864\n"),
+    ("restore demo --at now --dry-run", "restore",
+     {"volumes": ["demo"], "at": "now", "dry_run": True},
+     dict(RESTORED, dry_run=True, volumes=[dict(RESTORED["volumes"][0], volume="demo")]),
+     "demo would go back to 2026-11-22 17:00:00.000 +01:00 (seq:50)\n"
+     "VOLUME      OFFSET  LENGTH  CLIENTS\n"
+     "demo    1073741824  64 MiB        1\n"
+     "nothing was changed\n"),
+    ("mark db logs --label nightly", "mark.create", {"volumes": ["db", "logs"],
+                                                     "label": "nightly"},
+     {"label": "nightly", "volumes": ["db", "logs"], "at": moment(5, "2026-11-22T16:00:00Z")},
+     "nightly of db, logs is 2026-11-22 17:00:00.000 +01:00 (seq:5)\n"),
+    ("mark create list --label nightly", "mark.create", {"volumes": ["list"],
+                                                         "label": "nightly"},
+     {"label": "nightly", "volumes": ["list"], "at": moment(5, "2026-11-22T16:00:00Z")},
+     "nightly of list is 2026-11-22 17:00:00.000 +01:00 (seq:5)\n"),
+    ("mark --label nightly -- list", "mark.create", {"volumes": ["list"], "label": "nightly"},
+     {"label": "nightly", "volumes": ["list"], "at": moment(5, "2026-11-22T16:00:00Z")}, None),
+    ("mark list", "mark.list", {}, {"marks": []}, "no marks\n"),
+    ("mark list demo", "mark.list", {"name": "demo"},
+     {"marks": [{"volume": "demo", "label": "before-upgrade",
+                 "at": moment(5, "2026-11-22T16:00:00.123456789Z"),
+                 "created_at": "2026-11-22T16:00:00Z"}]},
+     "VOLUME  LABEL           MOMENT                          SEQUENCE\n"
+     "demo    before-upgrade  2026-11-22 17:00:00.123 +01:00         5\n"),
+    ("mark delete db logs --label nightly", "mark.delete",
+     {"volumes": ["db", "logs"], "label": "nightly"},
+     {"label": "nightly", "volumes": ["db", "logs"]}, "nightly of db, logs is forgotten\n"),
+    ("status", "status", {}, STATUS, STATUS_TEXT),
+    ("connections", "connections", {}, {"connections": []}, "no connections\n"),
+    ("connections", "connections", {}, {"connections": [CONNECTION]},
+     "ID  PEER             EXPORT  STATE    REQUESTS  UNDER WAY   READ  WRITTEN  RELOADS  SINCE\n"
+     " 7  127.0.0.1:51234  demo    serving      1000         32  4 KiB   10 MiB       12"
+     "  2026-11-22 17:00:00 +01:00\n"),
+    ("alerts", "alerts", {}, {"alerts": []}, "no alerts\n"),
+    ("alerts", "alerts", {},
+     {"alerts": [{"level": "warning", "code": "log_write_failed", "subject": "demo",
+                  "text": "evil \u001b[2J text", "raised_at": "2026-11-22T16:00:00Z"}]},
+     "LEVEL    SINCE                       SUBJECT  ALERT\n"
+     "warning  2026-11-22 17:00:00 +01:00  demo     evil ?[2J text\n"),
+]
+
+# words, exit code, part of the message: nothing is sent
+USAGE = [
+    ("", 2, "usage: perdure"),
+    ("frobnicate", 2, 'there is no command "frobnicate"'),
+    ("volum list", 2, "perhaps perdure volume is meant"),
+    ("volume", 2, "volume needs a verb"),
+    ("volume lits", 2, "perhaps perdure volume list is meant"),
+    ("volume create", 2, "volume create needs NAME"),
+    ("volume create demo", 2, "volume create needs --size SIZE"),
+    ("volume create demo --size", 2, "--size needs a value"),
+    ("volume create demo --size 10GB", 2, "powers of 1024"),
+    ("volume create demo --size 10X", 2, "  10X\n    ^\n"),
+    ("volume create demo --size 1K", 2, "between 4 KiB and 64 PiB"),
+    ("volume create Demo --size 1G", 2, "lower-case"),
+    ("volume create demo --size 1G --block-size 1024", 2, "one of 512|4096"),
+    ("volume create demo --size 1G --durability never", 2, "one of flush|write"),
+    ("volume create demo --size 1G --size 2G", 2, "--size is given twice"),
+    ("volume create demo --sise 1G", 2, "perhaps --size is meant"),
+    ("volume create demo other --size 1G", 2, 'takes no argument "other"'),
+    ("volume list --jsn", 2, "perhaps --json is meant"),
+    ("volume list -x", 2, "there is no option -x"),
+    ("volume list --json=yes", 2, "--json takes no value"),
+    ("volume delete demo --now=1", 2, "--now takes no value"),
+    ("status now", 2, 'takes no argument "now"'),
+    ("restore --at now", 2, "restore needs NAME"),
+    ("restore demo", 2, "restore needs --at T"),
+    ("restore demo demo --at now", 2, '"demo" is given twice'),
+    ("restore demo --at 5min", 2, "begins with '-'"),
+    ("restore demo --at 2026-13-01T00:00:00Z", 2, "  2026-13-01T00:00:00Z\n       ^\n"),
+    ("restore demo --at 2026-10-25T02:30:00", 2,
+     'write "2026-10-25 02:30:00 +02:00" or "2026-10-25 02:30:00 +01:00"'),
+    ("restore demo --at 2026-03-29T02:30:00", 2, "never showed this time"),
+    ("restore demo --at now --range 1G", 2, "OFFSET:LENGTH"),
+    ("image open demo --at now --for 1", 2, "a unit of time"),
+    ("image open demo --at now --for 1ms", 2, "between 1 s"),
+    ("mark demo", 2, "mark create needs --label L"),
+    ("mark demo --label 1st", 2, "begins with a letter"),
+    ("--timeout 5 status", 2, "--timeout"),
+    ("--timeout 0s status", 2, "at least 1 ms"),
+    ("--size 5 volume create demo", 2, "there is no option --size here"),
+    ("help --nroff", 2, "help knows --markdown"),
+    ("help frobnicate", 2, "there is no command"),
+    ("help a b c", 2, "help takes a command"),
+]
+
+CODES = [
+    ("invalid", 2), ("range", 2), ("too_big", 2), ("ambiguous", 2), ("not_found", 3),
+    ("exists", 4), ("busy", 4), ("refused", 5), ("no_space", 6), ("shutting_down", 7),
+    ("unreachable", 7), ("closed", 7), ("not_permitted", 8), ("read_only", 8), ("integrity", 9),
+    ("format", 9), ("timed_out", 10), ("io", 1), ("unsupported", 1), ("no_memory", 1),
+    ("cancelled", 1), ("changed", 1), ("again", 1), ("protocol", 1), ("unheard_of", 1),
+]
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="perdure-cli-")
+        self.socket = os.path.join(self.dir, "control.sock")
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def perdure(self, words, socket=True, env=None, cwd=None):
+        words = words.split() if isinstance(words, str) else words
+        full_env = {"PATH": os.environ["PATH"], "TZ": ZONE}
+        if socket:
+            full_env["PERDURE_SOCKET"] = self.socket
+        full_env.update(env or {})
+        return subprocess.run([PERDURE] + words, capture_output=True, text=True, env=full_env,
+                              cwd=cwd or self.dir, timeout=60)
+
+    def ask(self, words, *script, **kwargs):
+        with FakeServer(self.socket, script) as server:
+            done = self.perdure(words, **kwargs)
+        return done, server.requests
+
+    def test_rows(self):
+        for i, (words, op, args, result, output) in enumerate(ROWS):
+            with self.subTest(row=i, words=words):
+                done, requests = self.ask(words, result)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertEqual(requests, [{"id": 1, "op": op, "args": args}])
+                if output is not None:
+                    self.assertEqual(done.stdout, output)
+
+    def test_rows_json(self):
+        for i, (words, op, args, result, _) in enumerate(ROWS):
+            with self.subTest(row=i, words=words):
+                done, requests = self.ask("--json " + words, result)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertEqual(json.loads(done.stdout), result)
+                self.assertEqual(done.stdout.count("\n"), 1)
+                self.assertEqual(requests[0]["args"], args)
+
+    def test_every_operation_has_a_row(self):
+        text = self.perdure("help --markdown").stdout
+        named = {line.split("`")[1] for line in text.splitlines()
+                 if line.startswith("Operation `")}
+        self.assertEqual({row[1] for row in ROWS} | {"reload"}, named)
+
+    def test_usage(self):
+        for i, (words, code, part) in enumerate(USAGE):
+            with self.subTest(row=i, words=words):
+                done = self.perdure(words)
+                self.assertEqual((done.returncode, done.stdout), (code, ""))
+                self.assertIn(part, done.stderr)
+                self.assertNotIn("cannot be reached", done.stderr)
+
+    def test_local_times_go_out_in_utc(self):
+        cases = [("2026-07-01 12:00:00", "2026-07-01T10:00:00Z"),
+                 ("2026-11-22T17:00:03.25", "2026-11-22T16:00:03.25Z"),
+                 ("2026-10-25 02:30:00 +01:00", "2026-10-25T01:30:00Z")]
+        for text, sent in cases:
+            done, requests = self.ask(["image", "open", "demo", "--at", text], IMAGE)
+            self.assertEqual(done.returncode, 0)
+            self.assertEqual(requests[0]["args"]["at"], sent)
+        done, requests = self.ask("image open demo --at 00:00", IMAGE)
+        self.assertRegex(requests[0]["args"]["at"], r"^\d{4}-\d\d-\d\dT2[23]:00:00Z$")
+
+    def test_exit_codes(self):
+        for code, exit_code in CODES:
+            with self.subTest(code=code):
+                done, _ = self.ask("volume show demo", Refusal(code, "that is why", "do this"))
+                self.assertEqual((done.returncode, done.stdout), (exit_code, ""))
+                self.assertEqual(done.stderr, "perdure: that is why\n  hint: do this\n")
+        done, _ = self.ask("volume show demo --json", Refusal("not_found", "no \"demo\""))
+        self.assertEqual((done.returncode, done.stdout), (3, ""))
+        self.assertEqual(json.loads(done.stderr),
+                         {"ok": False, "code": "not_found", "message": "no \"demo\""})
+        done, _ = self.ask("status", Refusal("io", "evil \u001b[2J\u0007"))
+        self.assertEqual(done.stderr, "perdure: evil ?[2J?\n")
+
+    def test_no_server(self):
+        done = self.perdure("status")
+        self.assertEqual(done.returncode, 7)
+        self.assertIn("cannot be reached: No such file", done.stderr)
+        self.assertIn("hint: start it", done.stderr)
+        with FakeServer(self.socket, []):
+            os.rename(self.socket, self.socket + ".gone")
+            os.symlink(self.socket + ".gone", self.socket)
+        done = self.perdure("status")
+        self.assertEqual(done.returncode, 7)
+        done = self.perdure(["--socket", "/" + "x" * 200, "status"])
+        self.assertEqual(done.returncode, 2)
+
+    def test_which_socket(self):
+        with FakeServer(self.socket, [{"volumes": []}]) as server:
+            done = self.perdure(["--socket", self.socket, "volume", "list"],
+                                env={"PERDURE_SOCKET": "/nowhere"})
+            self.assertEqual((done.returncode, len(server.requests)), (0, 1))
+        os.mkdir(os.path.join(self.dir, "run"))
+        self.socket = os.path.join(self.dir, "run", "control.sock")
+        done, requests = self.ask("volume list", {"volumes": []}, socket=False)
+        self.assertEqual((done.returncode, len(requests)), (0, 1))
+        done = self.perdure("volume list", socket=False, cwd=self.dir + "/run")
+        self.assertIn("/run/perdure/control.sock", done.stderr)
+
+    def test_broken_answers(self):
+        for answer in (b"nonsense\n", b"[]\n", b"{}\n", b'{"id":1,"ok":true}\n',
+                       b'{"id":2,"ok":true,"result":{}}\n', b"\n"):
+            done, _ = self.ask("status", answer)
+            self.assertEqual((done.returncode, done.stdout), (1, ""), answer)
+            self.assertIn("answer", done.stderr)
+
+    def test_closed_without_answer(self):
+        # What only reads is asked again; what changes something is not.
+        done, requests = self.ask("status", None, b'{"id":1,', STATUS)
+        self.assertEqual((done.returncode, done.stdout), (0, STATUS_TEXT))
+        self.assertEqual(len(requests), 3)
+        done, requests = self.ask("volume delete demo", None, {"name": "demo"})
+        self.assertEqual((done.returncode, len(requests)), (7, 1))
+        self.assertIn("look before you repeat it", done.stderr)
+
+    def test_time_limit(self):
+        done, _ = self.ask("--timeout 50ms status", SILENCE)
+        self.assertEqual((done.returncode, done.stdout), (10, ""))
+        self.assertIn("did not answer in time", done.stderr)
+
+    def test_long_answer(self):
+        volumes = {"volumes": [dict(VOLUME, name="v%d" % i) for i in range(3000)]}
+        done, _ = self.ask("volume list --json", volumes)
+        self.assertEqual(json.loads(done.stdout), volumes)
+
+    def test_full_output(self):
+        with FakeServer(self.socket, [STATUS]), open("/dev/full", "w") as full:
+            done = subprocess.run([PERDURE, "--socket", self.socket, "status"], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("could not be written", done.stderr)
+
+    def test_reload(self):
+        after = dict(RELOAD, generation=4, pause_ns=1750000)
+        script = [RELOAD, dict(STATUS, reload=RELOAD), None, dict(STATUS, reload=after)]
+        done, requests = self.ask("reload --binary /opt/perdured", *script)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, "reloaded: engine 4 serves, the pause was 1.75 ms\n")
+        self.assertEqual(requests[0]["args"], {"binary": "/opt/perdured"})
+        self.assertEqual([r["op"] for r in requests], ["reload"] + ["status"] * 3)
+        done, _ = self.ask("reload --json", *script)
+        self.assertEqual(json.loads(done.stdout), after)
+
+        taken_back = dict(RELOAD, generation=5, failures=1, failure="its self-check failed")
+        done, _ = self.ask("reload", RELOAD, dict(STATUS, reload=taken_back))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("serves on: its self-check failed", done.stderr)
+
+        done, requests = self.ask("reload", Refusal("refused", "it does not qualify: layout"))
+        self.assertEqual((done.returncode, len(requests)), (5, 1))
+
+        done, _ = self.ask("--timeout 100ms reload", RELOAD, *[STATUS] * 50)
+        self.assertEqual(done.returncode, 10)
+
+    def hooks(self, before, after, *script):
+        log = os.path.join(self.dir, "log")
+        if os.path.exists(log):
+            os.unlink(log)
+
+        def note(word, rest):
+            return "echo %s >> %s; %s" % (word, log, rest)
+
+        def noting(step):
+            def run(request):
+                with open(log, "a") as f:
+                    f.write(request["op"] + "\n")
+                return step
+            return run
+
+        done, _ = self.ask(["mark", "demo", "--label", "l", "--exec-before",
+                            note("before", before), "--exec-after", note("after", after)],
+                           *[noting(s) for s in script])
+        with open(log) as f:
+            return done, f.read().split()
+
+    def test_hooks(self):
+        good = {"label": "l", "volumes": ["demo"], "at": moment(5, "2026-11-22T16:00:00Z")}
+        done, order = self.hooks("true", "true", good)
+        self.assertEqual((done.returncode, order), (0, ["before", "mark.create", "after"]))
+        # A failed first hook: no mark, but what it may have frozen is thawed.
+        done, order = self.hooks("exit 3", "true", good)
+        self.assertEqual((done.returncode, order), (1, ["before", "after"]))
+        self.assertIn("--exec-before ended with exit code 3", done.stderr)
+        # A failed mark: the second hook runs, the mark's error counts.
+        done, order = self.hooks("true", "exit 4", Refusal("no_space", "full"))
+        self.assertEqual((done.returncode, order), (6, ["before", "mark.create", "after"]))
+        self.assertIn("full", done.stderr)
+        self.assertIn("--exec-after ended with exit code 4", done.stderr)
+        done, order = self.hooks("true", "kill -9 $$", good)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--exec-after was ended by signal 9", done.stderr)
+        # A signal while the application is at rest waits until it is let go.
+        done, order = self.hooks("kill -TERM $PPID", "true", good)
+        self.assertEqual((done.returncode, order), (-15, ["before", "mark.create", "after"]))
+
+    def test_help(self):
+        for words in ("--help", "help", "-h", "help --help"):
+            done = self.perdure(words)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("volume create", done.stdout)
+        for words in ("volume create --help", "help volume create", "volume create demo -h"):
+            done = self.perdure(words)
+            self.assertEqual(done.returncode, 0)
+            self.assertTrue(done.stdout.startswith(
+                "usage: perdure volume create NAME --size SIZE [--block-size BYTES]"))
+        for words in ("help mark", "mark --help"):
+            done = self.perdure(words)
+            self.assertIn("mark delete", done.stdout)
+            self.assertNotIn("volume", done.stdout.replace("VOLUME", ""))
+        done = self.perdure("--version")
+        self.assertRegex(done.stdout, r"^perdure \d+\.\d+\.\d+\n$")
+
+    def test_reference_is_current(self):
+        with open(REFERENCE) as f:
+            self.assertEqual(f.read(), self.perdure("help --markdown").stdout,
+                             "run: perdure help --markdown > docs/reference.md")
+
+    def test_manual_page(self):
+        page = self.perdure("help --man").stdout
+        for line in page.splitlines():
+            if line.startswith("."):
+                self.assertRegex(line, r"^\.(TH|SH|SS|TP|PP|RS|RE|nf|fi)\b")
+            self.assertFalse(line.startswith("'"))
+        if shutil.which("groff"):
+            done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z"], input=page,
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def complete(self, line, *script):
+        words = line.split(" ")
+        program = ("%s help --completion bash > c; . ./c; PATH=%s:$PATH; "
+                   "COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _perdure; "
+                   "echo ${COMPREPLY[@]}" % (PERDURE, os.path.dirname(PERDURE)))
+        with FakeServer(self.socket, script):
+            done = subprocess.run(["bash", "-c", program, "bash"] + words, capture_output=True,
+                                  text=True, cwd=self.dir, timeout=60,
+                                  env={"PATH": os.environ["PATH"],
+                                       "PERDURE_SOCKET": self.socket,
+                                       "PERDURE_COMPLETION_TIMEOUT": "1min"})
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split()
+
+    def test_completion(self):
+        self.assertEqual(self.complete("perdure vo"), ["volume"])
+        self.assertIn("restore", self.complete("perdure "))
+        self.assertEqual(self.complete("perdure volume res"), ["resize"])
+        self.assertEqual(self.complete("perdure --json volume sh"), ["show"])
+        self.assertEqual(self.complete("perdure volume create d --b"), ["--block-size"])
+        self.assertEqual(self.complete("perdure volume create d --block-size "), ["512", "4096"])
+        self.assertEqual(self.complete("perdure mark demo --exec-b"), ["--exec-before"])
+        volumes = {"volumes": [VOLUME, dict(VOLUME, name="db")]}
+        self.assertEqual(self.complete("perdure volume show d", volumes), ["demo", "db"])
+        self.assertEqual(self.complete("perdure restore de", volumes), ["demo"])
+        self.assertEqual(self.complete("perdure image close ", {"images": [
+            dict(IMAGE, disks=IMAGE["disks"][:1])]}), ["check"])
+        self.assertEqual(self.complete("perdure volume create "), [])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])

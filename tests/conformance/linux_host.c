@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/err.h"
+#include "unix_host.h"
+#include "plat/linux/linux.h"
+
+static int open_router(struct unix_router *r, int dir) {
+    int err;
+    r->ctx = linux_ring_open(dir, 256, &err);
+    if (!r->ctx)
+        return err;
+    r->router = (struct io_router){&linux_ring_ops, r->ctx};
+    r->descriptor = linux_ring_descriptor(r->ctx);
+    return 0;
+}
+
+static void close_router(struct unix_router *r) {
+    linux_ring_close(r->ctx);
+}
+
+static int open_machine(struct machine *m) {
+    return unix_machine_open(m, (struct unix_router){.open = open_router, .close = close_router});
+}
+
+int main(void) {
+    static const struct host host = {"linux", open_machine, unix_machine_close, unix_machine_wait,
+                                     unix_machine_fill};
+    return conformance_run(&host);
+}
