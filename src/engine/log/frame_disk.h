@@ -11,8 +11,8 @@
 
 #define FRAME_BYTES_MAX (1u << 20)
 #define FRAME_PAGES_MAX (FRAME_BYTES_MAX / BLOCK_BYTES)
-#define FRAME_RECORDS_OFFSET 192u        /* in the header block */
-#define FRAME_BLOCK_RECORDS_OFFSET 16u   /* in a further record block */
+#define FRAME_RECORDS_OFFSET 192u      /* in the header block */
+#define FRAME_BLOCK_RECORDS_OFFSET 16u /* in a further record block */
 
 enum frame_flag { FRAME_CUT = 1 << 0 };
 
@@ -66,9 +66,9 @@ struct frame_walk {
     const uint8_t *block; /* record block in hand */
     uint32_t at, end;     /* in it */
     uint32_t next_page, next_crc;
-    int check_crc;        /* further blocks must match the CRC that names them */
-    uint32_t data_page;   /* where the next record's data begins */
-    uint64_t sequence;    /* of the next record */
+    int check_crc;      /* further blocks must match the CRC that names them */
+    uint32_t data_page; /* where the next record's data begins */
+    uint64_t sequence;  /* of the next record */
     struct record record;
     uint32_t crc[RECORD_BLOCKS_MAX];
     uint32_t record_page; /* where the data of `record` begins */

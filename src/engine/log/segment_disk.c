@@ -129,8 +129,8 @@ int footer_decode(const uint8_t *block, uint32_t segment_bytes, struct segment_f
     f->blocks = get_le32(block + 136);
     f->sample_count = get_le32(block + 140);
     f->family_count = get_le32(block + 144);
-    f->previous = (struct frame_name){get_le32(block + 148), get_le32(block + 152),
-                                      get_le32(block + 156)};
+    f->previous =
+        (struct frame_name){get_le32(block + 148), get_le32(block + 152), get_le32(block + 156)};
     f->last_frame_offset = get_le32(block + 160);
     f->last_frame_crc = get_le32(block + 164);
     if (f->sample_count > FOOTER_SAMPLES_MAX || f->family_count > FOOTER_FAMILIES_MAX)
@@ -139,7 +139,7 @@ int footer_decode(const uint8_t *block, uint32_t segment_bytes, struct segment_f
         f->families[i] = get_le32(block + FAMILIES_OFFSET + 4 * i);
     for (uint32_t i = 0; i < f->sample_count; i++) {
         const uint8_t *p = block + SAMPLES_OFFSET + SAMPLE_BYTES * i;
-        f->samples[i] = (struct footer_sample){get_le32(p), get_le64(p + 8), get_le64(p + 16),
+        f->samples[i] = (struct footer_sample){get_le32(p), 0, get_le64(p + 8), get_le64(p + 16),
                                                get_le64(p + 24)};
     }
     return footer_is_possible(f, segment_bytes) ? 0 : ERR_FORMAT;

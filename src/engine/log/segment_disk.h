@@ -37,6 +37,7 @@ static inline int frame_name_same(struct frame_name a, struct frame_name b) {
 
 struct footer_sample {
     uint32_t offset;
+    uint32_t reserved;
     uint64_t sequence;
     uint64_t time_ns;
     uint64_t wall_ns;
