@@ -83,8 +83,8 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
 /* What a footer that checks must still satisfy, so that its users need no bounds of their own. */
 static int footer_is_possible(const struct segment_footer *f, uint32_t segment_bytes) {
     uint32_t end = segment_bytes - BLOCK_BYTES;
-    if (f->segment == 0 || f->frames == 0 || f->records < f->frames ||
-        f->first_sequence > f->last_sequence || f->first_time_ns > f->last_time_ns)
+    if (f->segment == 0 || f->frames == 0 || f->first_sequence > f->last_sequence ||
+        f->first_time_ns > f->last_time_ns)
         return 0;
     if (f->data_end <= SEGMENT_FRAMES_OFFSET || f->data_end % BLOCK_BYTES != 0 ||
         f->run_offset < f->data_end || f->run_offset > end || f->run_bytes > end - f->run_offset)

@@ -12,7 +12,7 @@
 #define STORE_COPIES 2u
 #define STORE_FEATURES_KNOWN UINT64_C(0)
 
-#define SEGMENT_BYTES_MIN (256u << 10)
+#define SEGMENT_BYTES_MIN (4u << 20)
 #define SEGMENT_BYTES_MAX (64u << 20)
 
 enum store_state { STORE_IN_USE = 0, STORE_STOPPED = 1 };
