@@ -4,11 +4,15 @@
  * block device opened by path. Operations are queued, handed over together, and end as completions,
  * in any order, each exactly once.
  *
- * Positions. Operations get consecutive 32-bit positions in the order of queueing, beginning with
- * `first_position` of the queue. A router with the capability IO_CAP_POSITIONS outlives the process
- * that feeds it: io_adopt() of a dead process's queue tells which positions were taken over by the
- * machine (their completions come through the adopted queue) and which never will be. Without it,
- * what was in flight when the process died has an unknown outcome.
+ * Positions. Operations get consecutive 32-bit positions in the order of queueing, beginning with 0
+ * in each process. A router with the capability IO_CAP_POSITIONS outlives the process that feeds it:
+ * the implementation's adopt function, given a dead process's queue, tells which positions were taken
+ * over by the machine (their completions come through the adopted queue) and which never will be.
+ * Without it, what was in flight when the process died has an unknown outcome.
+ *
+ * Operations in flight are not ordered. A direct operation (every write, and reads without IO_CACHED)
+ * begins and ends on whole sectors, or ends with an error. A read that reaches beyond the end of the
+ * file is short there.
  */
 #ifndef PLAT_IO_ROUTER_H
 #define PLAT_IO_ROUTER_H
@@ -66,8 +70,9 @@ struct io_router_ops {
     int (*queue)(void *ctx, const struct io_submission *s, uint32_t *position);
     /* Hands over all that is queued. */
     int (*submit)(void *ctx);
-    /* Takes up to max completions without waiting. They stay in the queue, to be seen again by a
-     * successor, until retire(n) after the turn that took them has committed. */
+    /* Takes up to max completions without waiting, each once. They stay in the queue, to be seen
+     * again by a successor, until retire() after the turn that took them has committed; it retires
+     * the n that were taken first. */
     int (*peek)(void *ctx, struct io_completion *out, int max);
     void (*retire)(void *ctx, int n);
     /* Tries a cached read at once: bytes read, or ERR_AGAIN if it would wait for the device. */

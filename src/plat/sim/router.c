@@ -5,9 +5,8 @@
  *
  * Who owns an operation:
  *
- *   OWNED   --kill--> ORPHAN   what the dead process had handed over; adoptable
- *   ORPHAN  --adopt--> OWNED   by the successor, marked adopted
- *   ORPHAN  --kill--> NOBODY   the successor died without adopting it: it lands untold
+ *   OWNED   --kill--> ORPHAN   what the dead process had handed over or adopted
+ *   ORPHAN  --adopt--> OWNED   by a successor that adopts its queue; marked adopted
  *
  * The buffers of a read are written at its completion if it is owned, and at its adoption if it
  * completed before; the memory of a dead process is not touched.
@@ -19,7 +18,7 @@
 #include "base/err.h"
 #include "plat/sim/sim_priv.h"
 
-enum owner { OWNED = 0, ORPHAN, NOBODY };
+enum owner { OWNED = 0, ORPHAN };
 
 struct sim_io {
     struct sim_io *next;
@@ -27,7 +26,7 @@ struct sim_io {
     unsigned char *data; /* of a write, as it was handed over */
     uint64_t offset_bytes, bytes;
     uint64_t cookie;
-    uint32_t op, flags, position;
+    uint32_t op, flags, position, queue;
     int32_t result;
     enum owner owner;
     int cancelled, adopted, unread;
@@ -99,6 +98,7 @@ static int queue(void *ctx, const struct io_submission *s, uint32_t *position) {
     for (uint32_t i = 0; i < s->vec_count; i++)
         io->bytes += s->vecs[i].bytes;
     io->position = q->next_position++;
+    io->queue = q->number;
     q->busy++;
     push(&q->queued_end, io);
     *position = io->position;
@@ -195,30 +195,31 @@ void sim_io_fire(struct sim *sim, struct sim_io *io) {
     sim_note(sim, 'c', io->position, (uint64_t)io->result);
     free(io->data);
     io->data = NULL;
-    if (io->owner == OWNED)
-        push(&q->completed_end, io);
-    else if (io->owner == ORPHAN)
-        push(&q->orphans_end, io);
-    else
-        io_free(sim, io);
+    push(io->owner == OWNED ? &q->completed_end : &q->orphans_end, io);
 }
 
 static int peek(void *ctx, struct io_completion *out, int max) {
     struct sim *sim = ctx;
+    struct sim_queue *q = &sim->queue;
     int n = 0;
     if (sim->stopped)
         return 0;
-    for (const struct sim_io *io = sim->queue.completed; io && n < max; io = io->next)
+    const struct sim_io *io = q->completed;
+    for (uint32_t i = 0; i < q->shown; i++)
+        io = io->next;
+    for (; io && n < max; io = io->next)
         out[n++] = (struct io_completion){io->cookie, io->result, (uint32_t)io->adopted};
+    q->shown += (uint32_t)n;
     return n;
 }
 
 static void retire(void *ctx, int n) {
     struct sim *sim = ctx;
     struct sim_queue *q = &sim->queue;
+    must(n >= 0 && (uint32_t)n <= q->shown);
+    q->shown -= (uint32_t)n;
     for (; n > 0; n--) {
         struct sim_io *io = q->completed;
-        must(io != NULL);
         q->completed = io->next;
         if (!q->completed)
             q->completed_end = &q->completed;
@@ -249,11 +250,10 @@ static void list_free(struct sim *sim, struct sim_io **list, struct sim_io ***en
     *end = list;
 }
 
-/* Positions begin anywhere, and may wrap soon. */
 void sim_queue_open(struct sim *sim) {
     struct sim_queue *q = &sim->queue;
-    q->next_position = q->handed_over = 0u - (uint32_t)prng_below(&sim->prng, 200);
-    q->busy = 0;
+    q->number++;
+    q->next_position = q->handed_over = q->busy = q->shown = 0;
     q->queued_end = &q->queued;
     q->completed_end = &q->completed;
 }
@@ -262,25 +262,27 @@ void sim_queue_open(struct sim *sim) {
 void sim_queue_kill(struct sim *sim) {
     struct sim_queue *q = &sim->queue;
     list_free(sim, &q->queued, &q->queued_end);
-    list_free(sim, &q->orphans, &q->orphans_end);
     while (q->completed) {
         struct sim_io *io = q->completed;
         q->completed = io->next;
         io->owner = ORPHAN;
         push(&q->orphans_end, io);
     }
-    q->dead = 1;
-    q->dead_handed_over = q->handed_over;
+    if (q->dead_count == q->dead_room) {
+        q->dead_room = q->dead_room ? 2 * q->dead_room : 16;
+        q->dead = realloc(q->dead, q->dead_room * sizeof *q->dead);
+        must(q->dead != NULL);
+    }
+    q->dead[q->dead_count++] = (struct sim_dead_queue){q->number, q->handed_over};
     sim_queue_open(sim);
 }
 
+/* What is in flight of an older queue has met its fate already. */
 void sim_io_kill(struct sim *sim, struct sim_event *e) {
     struct sim_io *io = e->io;
-    if (io->owner != OWNED) {
-        io->owner = NOBODY;
-        return;
-    }
     io->owner = ORPHAN;
+    if (io->queue != sim->queue.number)
+        return;
     switch (prng_below(&sim->prng, 3)) {
     case 0:
         e->due_ns = sim->monotonic_ns;
@@ -306,27 +308,44 @@ void sim_queue_clear(struct sim *sim) {
     list_free(sim, &q->queued, &q->queued_end);
     list_free(sim, &q->completed, &q->completed_end);
     list_free(sim, &q->orphans, &q->orphans_end);
-    q->dead = 0;
+    q->dead_count = 0;
     sim_queue_open(sim);
 }
 
-int sim_adopt(struct sim *sim, uint32_t *taken_end) {
+uint32_t sim_queue_number(const struct sim *sim) {
+    return sim->queue.number;
+}
+
+int sim_adopt(struct sim *sim, uint32_t queue_number, uint32_t *taken_before) {
     struct sim_queue *q = &sim->queue;
+    const struct sim_dead_queue *dead = NULL;
     int count = 0;
     if (sim->options.no_positions)
         return ERR_UNSUPPORTED;
-    if (!q->dead)
+    for (uint32_t i = 0; i < q->dead_count; i++) {
+        if (q->dead[i].number == queue_number)
+            dead = &q->dead[i];
+    }
+    if (!dead)
         return ERR_NOTFOUND;
     for (uint32_t i = 0; i < sim->heap_count; i++) {
-        if (sim->heap[i].kind == SIM_EVENT_IO && sim->heap[i].io->owner == ORPHAN) {
-            sim->heap[i].io->owner = OWNED;
-            sim->heap[i].io->adopted = 1;
-            count++;
-        }
+        struct sim_event *e = &sim->heap[i];
+        if (e->kind != SIM_EVENT_IO || e->io->owner != ORPHAN || e->io->queue != queue_number)
+            continue;
+        e->io->owner = OWNED;
+        e->io->adopted = 1;
+        count++;
     }
-    while (q->orphans) {
-        struct sim_io *io = q->orphans;
-        q->orphans = io->next;
+    struct sim_io **at = &q->orphans;
+    q->orphans_end = &q->orphans;
+    while (*at) {
+        struct sim_io *io = *at;
+        if (io->queue != queue_number) {
+            at = &io->next;
+            q->orphans_end = at;
+            continue;
+        }
+        *at = io->next;
         if (io->unread)
             io->result =
                 (int32_t)read_into(sim, io->inode, io->vecs, io->vec_count, io->offset_bytes);
@@ -336,10 +355,8 @@ int sim_adopt(struct sim *sim, uint32_t *taken_end) {
         push(&q->completed_end, io);
         count++;
     }
-    q->orphans_end = &q->orphans;
-    q->dead = 0;
-    *taken_end = q->dead_handed_over;
-    sim_note(sim, 'A', (uint64_t)count, *taken_end);
+    *taken_before = dead->handed_over;
+    sim_note(sim, 'A', (uint64_t)count, *taken_before);
     return count;
 }
 

@@ -56,6 +56,7 @@ void sim_free(struct sim *sim) {
     sim_names_drop_all(sim, &sim->live, 1);
     sim_names_drop_all(sim, &sim->durable, 0);
     must(sim->inodes == NULL && sim->used_pages == 0);
+    free(sim->queue.dead);
     free(sim->name_ops);
     free(sim->heap);
     free(sim);

@@ -32,8 +32,8 @@
  *  8. A page holds at most SIM_PIECES_MAX pending pieces, and a store SIM_NAMES_PENDING_MAX pending
  *     names; beyond that the oldest is settled early, as a machine may at any time.
  *  9. A kill loses nothing that was written, and closes everything. Each operation handed over to
- *     the router and not completed is completed at once, completed later, or cancelled; it belongs
- *     to the successor if that adopts the queue, and else lands, or not, without telling anybody.
+ *     the router and not completed is completed at once, completed later, or cancelled, whether or
+ *     not a successor adopts the queue.
  * 10. A write's buffers are not changed between submit and completion: a bug, found by must().
  *
  * Beyond this come the faults that a test asks for (struct sim_fault).
@@ -93,11 +93,14 @@ void sim_kill(struct sim *sim);
 /* The machine dies and starts again: what survives is rules 2 to 6; the monotonic clock begins
  * anew. */
 void sim_power_cut(struct sim *sim);
-/* After a kill: the operations that the dead process had handed over, and completions that it had
- * not retired, come out of this process's router, marked adopted. *taken_end: the operations at
- * positions before it (modulo 2^32) were handed over, those from it on never happen. Returns their
- * number; ERR_UNSUPPORTED without IO_CAP_POSITIONS, ERR_NOTFOUND if there is no dead process. */
-int sim_adopt(struct sim *sim, uint32_t *taken_end);
+/* The router's queue of the process that runs now; 1 for the first process, and so on. */
+uint32_t sim_queue_number(const struct sim *sim);
+/* After a kill: the operations that a dead process had handed over in that queue, and completions
+ * that were not retired, come out of this process's router, marked adopted. *taken_before: the
+ * operations at positions before it were handed over, those from it on never happen. Returns the
+ * number of operations; ERR_UNSUPPORTED without IO_CAP_POSITIONS, ERR_NOTFOUND: no such queue. The
+ * memory that they read into or write from must be where it was. */
+int sim_adopt(struct sim *sim, uint32_t queue_number, uint32_t *taken_before);
 
 /* After n more operations on files or completions the process stands still: everything fails with
  * ERR_IO and changes nothing, so that a kill or cut can be placed inside a job or a transaction.

@@ -108,17 +108,24 @@ struct sim_open {
     uint32_t flags;
 };
 
-/* The router's queue of the process that runs now, and what the dead one left. */
+/* A queue whose process has died. */
+struct sim_dead_queue {
+    uint32_t number;
+    uint32_t handed_over;
+};
+
+/* The router's queue of the process that runs now, and what dead ones left. */
 struct sim_queue {
+    uint32_t number;        /* 1 for the first process, and so on */
     uint32_t next_position; /* of the next operation queued */
     uint32_t handed_over;   /* operations before this position */
-    uint32_t busy;          /* queued, in flight, or completed and not retired */
+    uint32_t busy;          /* its own: queued, in flight, or completed and not retired */
+    uint32_t shown;         /* completed, told by peek, and not retired */
     struct sim_io *queued, **queued_end;
     struct sim_io *completed, **completed_end;
-    struct sim_io *orphans; /* completed after the kill, or before and not retired */
-    struct sim_io **orphans_end;
-    uint32_t dead_handed_over;
-    int dead; /* there is a dead process's queue to adopt */
+    struct sim_io *orphans, **orphans_end; /* completed, of dead queues */
+    struct sim_dead_queue *dead;
+    uint32_t dead_count, dead_room;
 };
 
 struct sim_fault_entry {
