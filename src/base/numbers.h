@@ -23,6 +23,7 @@ enum table_number {
     TABLE_OPERATION = 11, /* ctl: control operations under way */
     TABLE_SERVER = 12,    /* server: the one root slot */
     TABLE_LANE = 13,      /* arena/control_plane.h: queues of messages */
+    TABLE_MEMTABLE = 14,  /* engine/index: versions of unsealed segments */
 };
 
 enum region_number {

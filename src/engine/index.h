@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the log and the request path ask of the index (index/). Three levels, newest first: the
- * memtables of segments that are not sealed, the runs of sealed ones; and beside them the block
- * table, a cache of "where is this block of this timeline now".
+ * What the log and the request path ask of the index (index/): which version of a block lies where.
+ *
+ * Levels, newest first: the memtables of segments that are not sealed, the runs of sealed ones;
+ * each holds the versions of one range of sequence numbers. Beside them the block table, a cache of
+ * "where is this block of this timeline now".
  *
  * Memtables and block table lie in arena regions and are not undone (arena rule 5):
- *  1. index_append writes entries beyond the committed count; the count is in a slot and undone.
+ *  1. Versions are appended beyond the committed count; the count is in a slot and undone.
  *  2. After the commit, index_apply links the new entries and brings them into the block table. It
- * may be repeated from the last applied entry: an attach does so.
+ *     begins at the first entry that is not applied; doing an entry again changes nothing. An attach
+ *     does so, too.
+ *  3. Nobody sees a version before it is applied. The versions of one request (VERSION_MORE on all
+ *     but the last) are applied together, after the commit of the last one.
  */
 #ifndef ENGINE_INDEX_H
 #define ENGINE_INDEX_H
@@ -16,48 +21,99 @@
 #include <stdint.h>
 
 #include "arena/buffer.h"
+#include "arena/io.h"
 #include "base/units.h"
+#include "engine/ancestry.h"
 #include "engine/slots.h"
+#include "engine/log.h"
 #include "engine/version.h"
+#include "plat/alert.h"
+#include "plat/job.h"
 
 struct index;
 
-/* Where one block's content is. UNKNOWN only inside the index. */
+struct index_parts {
+    struct arena *a;
+    struct io_port *io; /* index_open puts ROUTINE_LEAF_READ in place */
+    struct buffer_pool *buffers;
+    struct job_runner jobs;
+    struct ancestries *ancestries;
+    struct alert_sink alerts;
+    uint64_t cache_bytes; /* limit of what is kept of runs in private memory */
+};
+
+/* Region for memtables of segments with so many records and blocks. A memtable of such a segment
+ * never is full. */
+uint64_t index_memtable_region_bytes(uint32_t memtables, uint32_t records, uint32_t blocks);
+
+extern const struct arena_table_spec memtable_spec;
+
+/* Returns 0 or ERR_NOMEM. The log is opened with index_log_ops and the index as their context, and
+ * then made known to the index. At an attach: index_open, index_set_log, index_attach, then the rest.
+ * Taking a cold start: index_open, index_set_log, what the log does at its start, index_apply. */
+int index_open(struct index **out, const struct index_parts *parts);
+void index_set_log(struct index *x, struct log *l);
+int index_attach(struct index *x);
+void index_close(struct index *x);
+
+/* What the log asks of the index (engine/log.h). A run is made by a job of the index, of a private
+ * copy of the segment's memtable; the memtable stays until the run is on disk. */
+extern const struct log_index_ops index_log_ops;
+
+/* ---- From the loop ---- */
+
+/* After every arena_commit, before anything leaves the process. */
+void index_apply(struct index *x);
+
+/* In a turn: look-ups and runs that wait for room go on. */
+void index_turn(struct index *x);
+
+/* ---- Look-ups ---- */
+
 struct block_place {
-    uint64_t place;
-    uint32_t crc;
+    uint64_t place; /* DATA, ZERO or HOLE */
+    uint32_t crc;   /* DATA */
 };
 
-/* Who sees what: ancestors[0] is the timeline itself; of ancestors[i] records up to limit are seen.
- * Limits do not rise along the list. Built by timeline/, private memory. */
-struct ancestor {
-    uint32_t timeline;
-    uint64_t limit;
-};
-struct ancestry {
-    uint32_t timeline;
-    uint32_t family;
-    uint32_t count;
-    uint64_t generation; /* changes when the list does */
-    const struct ancestor *list;
-};
+#define INDEX_NOW UINT64_MAX
 
-/* A look-up of up to one chunk (64 blocks). `want` has a bit for each block asked for; done() is
- * called in a later turn unless index_find returned 0, with result 0 or ERR_IO, ERR_INTEGRITY. What
- * was never written is PLACE_HOLE. The caller owns the memory until done. Not preserved: after an
- * attach it is asked again. */
+/* A look-up in one chunk. `want` has a bit for each block asked for. done() is called in a later
+ * turn if index_find returned ERR_AGAIN, with 0, ERR_IO or ERR_INTEGRITY; else index_find returns
+ * that itself. What was never written is a hole. The caller owns the memory, and the view, until
+ * then. Not preserved: after an attach it is asked again.
+ *
+ * limit INDEX_NOW: as of the newest applied version at the call; asks the block table first and
+ * fills it. */
 struct index_find {
     const struct ancestry *view;
-    uint64_t limit; /* newest sequence to see; UINT64_MAX: now */
+    uint64_t limit;
     uint64_t chunk;
     uint64_t want;
-    struct block_place found[CHUNK_BLOCKS];
     void (*done)(struct index_find *f, int result);
     void *owner;
-    /* private to the index */
-    uint64_t missing;
-    uint32_t level, leaf;
-    struct index_find *next;
+    struct block_place found[CHUNK_BLOCKS];
+    struct index_search *search; /* private to the index, while it lasts */
 };
+int index_find(struct index *x, struct index_find *f);
+
+/* The data at p, which a look-up has given for this block now, did not check. */
+void index_forget(struct index *x, const struct ancestry *view, uint64_t block,
+                  struct block_place p);
+
+/* Newest sequence that look-ups see. */
+uint64_t index_applied(const struct index *x);
+
+/* Whether a segment is live; whether it is sealed, so that its file does not change any more. */
+int index_segment_is_live(const struct index *x, uint32_t segment);
+int index_segment_is_sealed(const struct index *x, uint32_t segment);
+
+struct index_counts {
+    uint32_t runs, memtables;
+    uint64_t table_hits, table_misses;
+    uint64_t filter_probes, filter_passes;
+    uint64_t leaf_hits, leaf_reads, directory_reads;
+    uint64_t cache_bytes;
+};
+struct index_counts index_counts(const struct index *x);
 
 #endif

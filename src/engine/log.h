@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the rest of the engine asks of the log (log/). One log a store; every change of every volume
- * is a record in it, in the order of dense sequence numbers. Formats: docs/formats.md.
+ * is a record in it, in the order of its sequence numbers. Formats: docs/formats.md.
  *
  * Recorded = in the open frame in the arena, part of the turn. Durable = the frame is on disk. At
- * most LOG_UNLOGGED_BYTES_MAX are recorded and not durable.
+ * most unlogged_bytes_max are recorded and not durable.
+ *
+ * Sequence numbers are dense while a store is in use; a start goes on well beyond any number that
+ * may have been given before.
  */
 #ifndef ENGINE_LOG_H
 #define ENGINE_LOG_H
@@ -12,7 +15,13 @@
 #include <stdint.h>
 
 #include "arena/buffer.h"
+#include "arena/io.h"
+#include "engine/slots.h"
 #include "engine/version.h"
+#include "plat/alert.h"
+#include "plat/clock.h"
+#include "plat/file.h"
+#include "plat/job.h"
 
 #define LOG_SEGMENT_BYTES (64u << 20)
 #define LOG_SEGMENT_RECORDS 65536u
@@ -20,6 +29,136 @@
 #define LOG_UNLOGGED_BYTES_MAX (64u << 20)
 
 struct log;
+
+/* Slots that TABLE_FRAME must have: full frames, and half full ones beside them. */
+#define LOG_FRAMES_MAX 192u
+
+extern const struct arena_table_spec segment_spec, frame_spec, engine_spec;
+
+/* Numbers of io.device: below LOG_DEVICE_STORE, the slot file of that number. */
+#define LOG_DEVICE_STORE 0xfffffff0u
+
+/*
+ * What the log calls; index/ implements it. `segment` is a slot of TABLE_SEGMENT. Unless said
+ * otherwise, calls are part of a turn.
+ */
+struct log_index_ops {
+    /* Bytes of a run over so many records with so many blocks of data, at most. A pure function
+     * that never falls when an argument rises. */
+    uint32_t (*run_bytes_max)(void *ctx, uint32_t records, uint32_t blocks);
+    /* The segment begins to take versions. ERR_AGAIN: not now. */
+    int (*begin)(void *ctx, struct segment_h segment);
+    /* A version, in the order of sequence numbers. Rule 1 of engine/index.h. ERR_AGAIN: not now,
+     * nothing has happened. At a cold start it must not fail: a segment holds no more records than
+     * it held before. */
+    int (*append)(void *ctx, struct segment_h segment, const struct version *v);
+    /* A version that was appended earlier and is not durable stands at v->place now, in `segment`.
+     * May be called again for the same version after a kill, even though the first call was in a
+     * turn that was rolled back. v->crc is valid. */
+    void (*moved)(void *ctx, struct segment_h segment, const struct version *v);
+    /* All of the segment is durable and no more versions come: make its run and call
+     * log_write_run(). Called again after an attach or a cold start if it was not sealed. */
+    void (*seal)(void *ctx, struct segment_h segment);
+    /* Its run is on disk (run_offset, run_bytes, run_crc in the slot). After log_write_run, and at a
+     * cold start for each sealed segment, in order of their numbers. */
+    int (*sealed)(void *ctx, struct segment_h segment);
+    /* The segment is no longer there: forget what was begun or sealed. */
+    void (*freed)(void *ctx, struct segment_h segment);
+};
+
+struct log_params {
+    uint32_t frame_bytes; /* at most, <= LOG_FRAME_BYTES */
+    uint32_t unlogged_bytes_max;
+    uint32_t submit_bytes;     /* an open frame of so many is submitted at once */
+    uint64_t submit_age_ns;    /* or with a record this old */
+    uint32_t reserve_segments; /* never used for writes */
+    uint32_t ready_segments;   /* prepared ahead */
+    uint64_t max_bytes;        /* of slot files; UINT64_MAX: what the file system has */
+    uint64_t orphan_bytes;     /* how far beyond the end a dead process may still write */
+    uint64_t quarantine_ns;    /* how long a slot rests that a dead write may still hit */
+};
+struct log_params log_params_default(void);
+
+struct log_env {
+    struct arena *arena;
+    struct buffer_pool *buffers;
+    struct io_port *io;
+    struct file_system files; /* of jobs, and of the start */
+    struct job_runner jobs;
+    struct clock clock;
+    struct alert_sink alerts;
+    const struct log_index_ops *index;
+    void *index_ctx;
+    /* At a cold start: does the catalogue say that the segment is freed? It never forgets one: an
+     * old slot file put back in the place of the new one is known by that. */
+    int (*segment_freed)(void *ctx, uint32_t segment);
+    void *catalogue_ctx;
+};
+
+/* Life. ------------------------------------------------------------------------------------- */
+
+/* Makes the files of an empty store in a directory that has none. ERR_EXISTS. */
+struct log_create {
+    uint8_t store_id[16];
+    uint32_t segment_bytes;   /* 0: LOG_SEGMENT_BYTES */
+    uint32_t segment_records; /* 0: LOG_SEGMENT_RECORDS */
+    uint64_t wall_ns;
+};
+int log_create_store(const struct file_system *files, const struct log_create *c);
+
+/* Private memory. Registers the log's routines in env->io. NULL: no memory. */
+struct log *log_open(const struct log_env *env, const struct log_params *params);
+void log_close(struct log *l);
+
+/* What a cold start found. */
+struct log_report {
+    uint64_t epoch;
+    uint32_t segments_sealed;
+    uint32_t segments_scanned;
+    uint64_t frames_scanned;
+    uint64_t last_sequence;  /* newest that counts */
+    uint32_t stopped;        /* 1: the store was stopped in order */
+    uint32_t frames_torn;    /* at the end: cut */
+    uint32_t records_cut;    /* of requests that are not whole */
+    uint32_t frames_damaged; /* durable, and their header or records do not check */
+    uint32_t blocks_damaged; /* durable, and their data do not check; they are delivered */
+    uint64_t records_lost;   /* sequence numbers missing in the middle */
+    uint32_t segments_missing;
+    uint32_t salvaged_frames;
+    uint64_t salvaged_records;
+    uint32_t salvage_damaged; /* frames that did not check; what follows is lost */
+};
+
+/* A cold start, in start-up code with arena phase EMPTY; commits in between. In this order:
+ * log_recover reads the log. log_salvage, if there is a dead arena (rolled back), copies from it the
+ * frames that continue the log; ERR_FORMAT: not an arena that can be read. log_begin makes the root
+ * slot and TABLE_SEGMENT, records durably where the former epochs ended, writes the salvaged frames,
+ * tells the index all, and lets the log work. Nothing may be served before log_begin. */
+int log_recover(struct log *l, struct log_report *report);
+int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
+                struct log_report *report);
+int log_begin(struct log *l, struct log_report *report);
+
+/* A warm attach: log_attach claims the buffers of frames and segments (after io_attach);
+ * ERR_INTEGRITY if the slots contradict each other. log_resume, in the first turn, after io_adopted
+ * or io_lost and after the index has attached. */
+int log_attach(struct log *l);
+void log_resume(struct log *l);
+
+/* Everything recorded is durable and nothing is in flight: the store is marked as stopped. ERR_BUSY
+ * if that is not so. Start-up rules: may block. */
+int log_stop(struct log *l);
+
+/* io.device to the router's device; opens it if need be. For struct io_port. */
+int log_device(void *log, uint32_t device);
+
+/* Turns. ------------------------------------------------------------------------------------ */
+
+/* First and last call of every turn. */
+void log_turn_begin(struct log *l);
+void log_turn_end(struct log *l);
+/* Monotonic time at which the log wants a turn; UINT64_MAX: only after an input. */
+uint64_t log_deadline(const struct log *l);
 
 enum log_record_flag {
     LOG_REPLAYED = 1 << 0, /* the request was replayed after a reload */
@@ -49,27 +188,68 @@ struct log_append {
 };
 
 /* Records in this turn and gives the sequence number; the index is told. ERR_AGAIN: not now, come
- * back in a later turn; ERR_NOSPC: the store is full. Nothing has happened then. */
+ * back in a later turn; ERR_NOSPC: the store is full; ERR_INVAL, ERR_RANGE, ERR_TOOBIG. Nothing has
+ * happened then. */
 int log_append(struct log *l, const struct log_append *r, uint64_t *sequence);
 
 /* Everything up to `sequence` is wanted on disk now; log_durable() tells when it is. */
 void log_want_durable(struct log *l, uint64_t sequence);
 uint64_t log_durable(const struct log *l);  /* newest sequence of which all before are durable */
 uint64_t log_recorded(const struct log *l); /* newest sequence given */
-int log_failed(const struct log *l);        /* 0, or why records can no longer become durable */
+/* 0, or why what is recorded does not become durable. It is kept in memory and tried again; when
+ * that succeeds nothing is lost and this is 0 again. */
+int log_failed(const struct log *l);
 
 /* The bytes of a place that is not on disk yet, or NULL: it is to be read from its segment. Valid
  * in this turn. */
 const void *log_bytes_at(const struct log *l, uint64_t place);
 
+/* Segments. --------------------------------------------------------------------------------- */
+
+/* {0} if there is none of that number. */
+struct segment_h log_segment(const struct log *l, uint32_t segment);
+
 /* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone). Reads pin
- * it until they end (log_unpin_segment), so that it is not recycled under them. */
+ * it until they end (log_unpin_segment), so that it is not recycled under them. Pins are private
+ * memory: after an attach, owners of reads in flight pin again, before log_resume. */
 int log_pin_segment(struct log *l, uint32_t segment, uint32_t *device);
 void log_unpin_segment(struct log *l, uint32_t segment);
 
-/* Moments. The newest sequence whose store time is not after time_ns and after which a request is
- * whole; ERR_RANGE before the beginning. May read the log: call from a job through its own
- * snapshot. */
+/* The answer to log_index_ops.seal. The log owns `run` (malloc) from here on; it is written behind
+ * the frames, and index->sealed is called. */
+void log_write_run(struct log *l, struct segment_h segment, void *run, uint32_t bytes,
+                   uint32_t versions);
+
+/* The catalogue says durably that nobody needs the segment. ERR_NOTFOUND, or ERR_BUSY: it is not
+ * sealed. */
+int log_free_segment(struct log *l, uint32_t segment);
+
+/* For status: slot files in use for history, and unused ones; room for writes in bytes that the log
+ * has now, without the reserve and without what the file system may still give. */
+struct log_space {
+    uint32_t slots;
+    uint32_t slots_unused;
+    uint64_t segment_bytes;
+    uint64_t unlogged_bytes;
+    uint64_t room_bytes;
+    int full; /* 1: writes that need room fail with ERR_NOSPC */
+};
+void log_space(const struct log *l, struct log_space *s);
+
+/* Time. ------------------------------------------------------------------------------------- */
+
 uint64_t log_now_ns(const struct log *l); /* store time of this turn */
+uint64_t log_wall_ns(const struct log *l);
+
+/* 1 after a jump of the wall clock of more than 60 s, until it is confirmed or gone: store time goes
+ * on by the monotonic clock alone, and nothing is to be dropped by age. */
+int log_clock_suspect(const struct log *l);
+void log_clock_confirm(struct log *l);
+
+/* The newest sequence whose store time is not after time_ns and after which a request is whole.
+ * done(owner, result, sequence) is called in a later turn: 0; ERR_RANGE: before the beginning;
+ * ERR_IO, ERR_INTEGRITY. Not preserved: after an attach it is asked again. Returns ERR_NOMEM or 0. */
+int log_sequence_at(struct log *l, uint64_t time_ns,
+                    void (*done)(void *owner, int result, uint64_t sequence), void *owner);
 
 #endif

@@ -71,29 +71,63 @@ enum timeline_state { TIMELINE_CREATING = 1, TIMELINE_LIVE = 2 };
 SLOT_STRUCT(timeline, TIMELINE_FIELDS)
 SLOT_TABLE(timeline, TABLE_TIMELINE)
 
+/* A slot file of the log and the segment in it (log/). By whom each edge is made:
+ *
+ *   (none) --job: room allocated--> FREE --job begins--> PREPARING --job done--> RESERVED
+ *   RESERVED --append needs room--> OPEN --full, and all durable--> SEALING --footer durable-->
+ *   SEALED --catalogue: freed--> FREE, or LEAVING until the last read of it ends
+ *   OPEN --no frame was ever durable in it--> FREE
+ */
 enum segment_state {
-    SEGMENT_OPEN = 1,    /* takes frames */
-    SEGMENT_SEALING = 2, /* full; its run is being made */
-    SEGMENT_SEALED = 3,  /* run written and durable */
-    SEGMENT_FREE = 4,    /* the slot may be used for a new segment */
-    SEGMENT_RESERVED = 5 /* a prepared slot, reserved for answered writes */
+    SEGMENT_OPEN = 1,      /* takes records, or frames of it are on their way */
+    SEGMENT_SEALING = 2,   /* complete and durable; its run is being made */
+    SEGMENT_SEALED = 3,    /* run written and durable */
+    SEGMENT_FREE = 4,      /* the slot may be used for a new segment */
+    SEGMENT_RESERVED = 5,  /* prepared for segment `number`, which has no frame yet */
+    SEGMENT_PREPARING = 6, /* a job works on the slot */
+    SEGMENT_LEAVING = 7,   /* freed, and still read */
 };
 
-/* A slot file of the log and the segment in it. */
+enum segment_flag {
+    SEGMENT_CLOSED = 1 << 0,        /* OPEN: takes no more records */
+    SEGMENT_RAW = 1 << 1,           /* its room was never written */
+    SEGMENT_CREATING = 1 << 2,      /* PREPARING: the file is being made */
+    SEGMENT_MORE_FAMILIES = 1 << 3, /* more than its notes hold */
+};
+
+/* first_*, last_* and what follows data_end count durable frames; number to blocks, all. */
 #define SEGMENT_FIELDS(F, A)                                                                       \
     F(uint32_t, file)   /* slot file number: log/slot-NNNNNNNN */                                  \
     F(uint32_t, number) /* segment number, never reused; 0: none yet */                            \
-    F(uint64_t, epoch)                                                                             \
+    F(uint32_t, flags)                                                                             \
+    F(uint32_t, append_end) /* bytes given to frames */                                            \
+    F(uint32_t, records)                                                                           \
+    F(uint32_t, blocks)   /* of data */                                                            \
+    F(uint32_t, data_end) /* bytes used by durable frames */                                       \
+    F(uint32_t, frames)                                                                            \
     F(uint64_t, first_sequence)                                                                    \
     F(uint64_t, last_sequence)                                                                     \
     F(uint64_t, first_time_ns) /* store time */                                                    \
     F(uint64_t, last_time_ns)                                                                      \
-    F(uint32_t, data_end)   /* bytes used by frames */                                             \
+    F(uint64_t, first_wall_ns)                                                                     \
+    F(uint64_t, last_wall_ns)                                                                      \
+    F(uint64_t, first_epoch)                                                                       \
+    F(uint64_t, last_epoch)                                                                        \
+    F(uint32_t, previous_segment) /* the frame before the first */                                 \
+    F(uint32_t, previous_offset)                                                                   \
+    F(uint32_t, previous_crc)                                                                      \
+    F(uint32_t, last_frame_offset)                                                                 \
+    F(uint32_t, last_frame_crc)                                                                    \
+    F(uint32_t, notes)    /* buffer page + 1 with samples and families, while it is not SEALED */  \
+    F(uint32_t, samples)  /* in the notes */                                                       \
+    F(uint32_t, families) /* in the notes */                                                       \
     F(uint32_t, run_offset) /* where the footer's run begins */                                    \
     F(uint32_t, run_bytes)                                                                         \
+    F(uint32_t, run_crc)                                                                           \
     F(uint32_t, versions)                                                                          \
-    F(uint32_t, memtable) /* index of its memtable + 1, 0: none */                                 \
-    F(uint32_t, flags)                                                                             \
+    F(uint32_t, memtable)      /* index of its memtable + 1, 0: none; index/ */                    \
+    F(uint32_t, attempts)      /* at preparing or sealing that failed in a row */                  \
+    F(uint64_t, rest_until_ns) /* FREE: not used before, monotonic */                              \
     A(uint8_t, reserved, 32)
 HANDLE(segment)
 SLOT_STRUCT(segment, SEGMENT_FIELDS)

@@ -53,6 +53,10 @@ static inline uint64_t place_block(uint64_t place, uint32_t i) {
     return place_kind(place) == PLACE_DATA ? place + (uint64_t)i * PLACE_FULL_BLOCK_SECTORS : place;
 }
 
+enum version_flag {
+    VERSION_MORE = 1 << 0, /* the next version belongs to the same request: shown together */
+};
+
 struct version {
     uint64_t sequence;
     uint64_t time_ns; /* store time */
@@ -60,6 +64,7 @@ struct version {
     uint64_t blocks;
     uint32_t timeline;
     uint32_t family;
+    uint32_t flags;        /* enum version_flag */
     uint64_t place;        /* of the first block */
     const uint32_t *crc;   /* DATA: one per block */
     uint32_t ref_timeline; /* REFERENCE */

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is kept of runs in private memory, bounded: directories and leaves that have been read and
+ * checked, in one list, last used first; the last ones go. The two newest always stay, however large:
+ * a search needs a directory and one of its leaves.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "engine/index/index_priv.h"
+
+int index_cache_open(struct index_cache *c, uint64_t limit_bytes) {
+    c->limit_bytes = limit_bytes;
+    c->bucket_count = 64;
+    while (c->bucket_count < limit_bytes / RUN_PAGE_BYTES && c->bucket_count < 1u << 20)
+        c->bucket_count *= 2;
+    c->buckets = calloc(c->bucket_count, sizeof *c->buckets);
+    return c->buckets ? 0 : ERR_NOMEM;
+}
+
+static struct cache_item **bucket_of(struct index_cache *c, uint64_t identity, uint32_t leaf) {
+    return &c->buckets[hash_pair(identity, leaf) & (c->bucket_count - 1)];
+}
+
+static void list_remove(struct index_cache *c, struct cache_item *i) {
+    *(i->newer ? &i->newer->older : &c->newest) = i->older;
+    *(i->older ? &i->older->newer : &c->oldest) = i->newer;
+}
+
+static void list_add(struct index_cache *c, struct cache_item *i) {
+    i->newer = NULL;
+    i->older = c->newest;
+    *(c->newest ? &c->newest->newer : &c->oldest) = i;
+    c->newest = i;
+}
+
+static void drop(struct index_cache *c, struct cache_item *i) {
+    struct cache_item **at = bucket_of(c, i->identity, i->leaf);
+    while (*at != i)
+        at = &(*at)->hash_next;
+    *at = i->hash_next;
+    list_remove(c, i);
+    c->bytes -= i->size_bytes;
+    run_directory_close(&i->directory);
+    free(i->page);
+    free(i);
+}
+
+void index_cache_close(struct index_cache *c) {
+    while (c->oldest)
+        drop(c, c->oldest);
+    free(c->buckets);
+    memset(c, 0, sizeof *c);
+}
+
+struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, uint32_t leaf) {
+    struct cache_item *i = *bucket_of(c, identity, leaf);
+    while (i && (i->identity != identity || i->leaf != leaf))
+        i = i->hash_next;
+    if (i && i != c->newest) {
+        list_remove(c, i);
+        list_add(c, i);
+    }
+    return i;
+}
+
+void index_cache_drop_run(struct index_cache *c, uint64_t identity) {
+    for (struct cache_item *i = c->newest, *next; i; i = next) {
+        next = i->older;
+        if (i->identity == identity)
+            drop(c, i);
+    }
+}
+
+static void put(struct index_cache *c, struct cache_item *i) {
+    struct cache_item **bucket = bucket_of(c, i->identity, i->leaf);
+    i->hash_next = *bucket;
+    *bucket = i;
+    list_add(c, i);
+    c->bytes += i->size_bytes;
+    while (c->bytes > c->limit_bytes && c->oldest != i && c->oldest != i->older)
+        drop(c, c->oldest);
+}
+
+struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity, uint32_t leaf,
+                                        uint8_t *page, int *err) {
+    *err = leaf_check(page, identity, leaf);
+    struct cache_item *i = *err == 0 ? calloc(1, sizeof *i) : NULL;
+    if (!i) {
+        *err = *err ? *err : ERR_NOMEM;
+        free(page);
+        return NULL;
+    }
+    i->identity = identity;
+    i->leaf = leaf;
+    i->page = page;
+    i->size_bytes = RUN_PAGE_BYTES + sizeof *i;
+    put(c, i);
+    return i;
+}
+
+struct cache_item *index_cache_put_directory(struct index_cache *c, uint64_t identity,
+                                             uint8_t *bytes, uint64_t len, int *err) {
+    struct cache_item *i = calloc(1, sizeof *i);
+    *err = i ? run_directory_open(&i->directory, bytes, len, identity) : ERR_NOMEM;
+    if (*err < 0) {
+        free(bytes);
+        free(i);
+        return NULL;
+    }
+    i->identity = identity;
+    i->leaf = ITEM_DIRECTORY;
+    i->size_bytes = i->directory.size_bytes + sizeof *i;
+    put(c, i);
+    return i;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making runs. The log asks for the run of a segment that takes no more records; a job makes it of a
+ * private copy of the memtable, and the log writes it. After a kill the log asks again.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "engine/index/index_priv.h"
+
+static void to_interval(const struct memtable_entry *e, struct run_interval *i) {
+    *i = (struct run_interval){.family = e->family,
+                               .timeline = e->timeline,
+                               .kind = e->kind,
+                               .ref_timeline = e->ref_timeline,
+                               .block = e->chunk,
+                               .end_block = e->place,
+                               .sequence = e->sequence,
+                               .time_ns = e->time_ns,
+                               .ref_sequence = e->ref_sequence};
+}
+
+static void to_entry(const struct run_job *j, const struct memtable_entry *e,
+                     struct run_entry *out) {
+    *out = (struct run_entry){.family = e->family,
+                              .timeline = e->timeline,
+                              .segment = j->number,
+                              .blocks = e->blocks,
+                              .block = e->chunk * CHUNK_BLOCKS + e->first,
+                              .sequence = e->sequence,
+                              .time_ns = e->time_ns,
+                              .place = place_of_kind(e->kind),
+                              .ref_timeline = e->ref_timeline,
+                              .ref_sequence = e->ref_sequence};
+    if (e->kind == PLACE_DATA) {
+        out->segment = place_segment(e->place);
+        out->place = e->place;
+        out->crc = &j->checks[e->checks];
+    }
+}
+
+static void make_run(struct job *job) {
+    struct run_job *j = (struct run_job *)(void *)job;
+    struct run_input in = {.entries = malloc((j->entry_count + 1) * sizeof *in.entries),
+                           .intervals = malloc((j->entry_count + 1) * sizeof *in.intervals)};
+    j->result = ERR_NOMEM;
+    if (in.entries && in.intervals) {
+        for (uint32_t i = 0; i < j->entry_count; i++) {
+            if (j->entries[i].blocks == 0)
+                to_interval(&j->entries[i], &in.intervals[in.interval_count++]);
+            else
+                to_entry(j, &j->entries[i], &in.entries[in.entry_count++]);
+        }
+        j->result = run_make(&in, run_identity(j->number), &j->bytes, &j->length_bytes);
+    }
+    free(in.entries);
+    free(in.intervals);
+}
+
+static void free_job(struct run_job *j) {
+    struct run_job **at = &j->x->jobs;
+    while (*at != j)
+        at = &(*at)->next;
+    *at = j->next;
+    free(j->entries);
+    free(j->checks);
+    free(j);
+}
+
+/* No memory: it is tried again. The segment may be gone meanwhile. */
+static void run_is_made(struct job *job) {
+    struct run_job *j = (struct run_job *)(void *)job;
+    struct index *x = j->x;
+    const struct segment *s = segment_try(x->a, j->segment);
+    if (j->result < 0)
+        x->unsealed = 1;
+    else if (s && s->number == j->number && s->slot.state == SEGMENT_SEALING)
+        log_write_run(x->log, j->segment, j->bytes, (uint32_t)j->length_bytes, j->entry_count);
+    else
+        free(j->bytes);
+    free_job(j);
+}
+
+static int is_under_way(const struct index *x, uint32_t segment) {
+    for (const struct run_job *j = x->jobs; j; j = j->next)
+        if (j->number == segment)
+            return 1;
+    return 0;
+}
+
+/* 0, or ERR_AGAIN: it is not all applied yet, or there is no memory. */
+static int start_job(struct index *x, struct segment_h segment, struct memtable_h h) {
+    const struct memtable *m = memtable_view(x->a, h);
+    struct memtable_view v = memtable_at(x->a, h);
+    if (v.area->applied < m->entries || x->moving)
+        return ERR_AGAIN;
+    struct run_job *j = calloc(1, sizeof *j);
+    if (!j)
+        return ERR_AGAIN;
+    *j = (struct run_job){.job = {.run = make_run, .done = run_is_made},
+                          .x = x,
+                          .segment = segment,
+                          .number = m->segment,
+                          .entries = malloc((m->entries + 1) * sizeof *j->entries),
+                          .entry_count = m->entries,
+                          .checks = malloc((m->checks + 1) * sizeof *j->checks),
+                          .next = x->jobs};
+    x->jobs = j;
+    if (!j->entries || !j->checks) {
+        free_job(j);
+        return ERR_AGAIN;
+    }
+    memcpy(j->entries, v.entries, m->entries * sizeof *j->entries);
+    memcpy(j->checks, v.checks, m->checks * sizeof *j->checks);
+    x->parts.jobs.ops->start(x->parts.jobs.ctx, &j->job);
+    return 0;
+}
+
+void index_make_runs(struct index *x) {
+    if (!x->unsealed)
+        return;
+    x->unsealed = 0;
+    for (struct segment_h h = segment_next(x->a, (struct segment_h){0}); h.v;
+         h = segment_next(x->a, h)) {
+        const struct segment *s = segment_view(x->a, h);
+        struct memtable_h m = index_memtable_of(x, s->number);
+        if (s->slot.state == SEGMENT_SEALING && s->run_bytes == 0 && m.v &&
+            !is_under_way(x, s->number) && start_job(x, h, m) < 0)
+            x->unsealed = 1;
+    }
+}
+
+/* The runner has been drained: no job runs. */
+void index_close_jobs(struct index *x) {
+    while (x->jobs) {
+        free(x->jobs->bytes);
+        free_job(x->jobs);
+    }
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Store time: what records carry and retention counts. It advances with the monotonic clock, by up
+ * to an eighth faster or slower as long as it is away from wall time, and never goes back.
+ *
+ * When the wall clock jumps by more than JUMP_NS, nobody knows yet which clock was wrong. Until a
+ * person confirms the new time, or it jumps back, store time follows the monotonic clock alone.
+ *
+ * The state is saved with every record and ten times a second otherwise, so what a former process
+ * has shown is not gone back on by more than nothing was recorded in.
+ */
+#include "base/units.h"
+#include "engine/log/log_priv.h"
+
+#define JUMP_NS (60 * (int64_t)NS_PER_S)
+#define SLEW_SHARE 8
+#define SAVE_NS (100 * NS_PER_MS)
+
+static uint64_t advance(const struct engine *root, uint64_t mono_ns, uint64_t wall_ns) {
+    uint64_t passed = mono_ns - root->time_mono_ns;
+    uint64_t next = root->time_store_ns + passed;
+    if (root->time_suspect)
+        return next;
+    uint64_t most = passed / SLEW_SHARE;
+    if (wall_ns > next)
+        return next + min_u64(wall_ns - next, most);
+    return next - min_u64(next - wall_ns, most);
+}
+
+/* How far the wall clock is from where it should be by now. */
+static int64_t jumped_by(const struct engine *root, uint64_t mono_ns, uint64_t wall_ns) {
+    return (int64_t)(wall_ns - (root->time_wall_ns + (mono_ns - root->time_mono_ns)));
+}
+
+static void save(struct log *l) {
+    struct engine *root = root_edit(l);
+    root->time_store_ns = l->store_ns;
+    root->time_mono_ns = l->mono_ns;
+    root->time_wall_ns = l->wall_ns;
+}
+
+static void suspect(struct log *l, int64_t by_ns) {
+    root_edit(l)->time_suspect = 1;
+    log_alert(l, ALERT_ERROR, "clock_jumped",
+              "the wall clock jumped by %lld s; nothing is dropped by age until the time is "
+              "confirmed",
+              (long long)(by_ns / (int64_t)NS_PER_S));
+}
+
+static void trust(struct log *l) {
+    root_edit(l)->time_suspect = 0;
+    log_alert_clear(l, "clock_jumped");
+}
+
+void log_clock_turn(struct log *l) {
+    const struct engine *root = root_view(l);
+    uint64_t mono_ns = clock_monotonic_ns(&l->env.clock);
+    l->wall_ns = clock_wall_ns(&l->env.clock);
+    l->mono_ns = max_u64(mono_ns, root->time_mono_ns);
+    int64_t jump = jumped_by(root, l->mono_ns, l->wall_ns);
+    int64_t away = (int64_t)(l->wall_ns - (root->time_store_ns + l->mono_ns - root->time_mono_ns));
+    if (jump > JUMP_NS || jump < -JUMP_NS) {
+        if (root->time_suspect && away <= JUMP_NS && away >= -JUMP_NS)
+            trust(l);
+        else
+            suspect(l, jump);
+    }
+    l->store_ns = advance(root, l->mono_ns, l->wall_ns);
+    if (jump > JUMP_NS || jump < -JUMP_NS || l->mono_ns - root->time_mono_ns >= SAVE_NS)
+        save(l);
+}
+
+void log_clock_save(struct log *l) {
+    if (root_view(l)->time_mono_ns != l->mono_ns || root_view(l)->time_store_ns != l->store_ns)
+        save(l);
+}
+
+/* After the machine or the process was away, the wall clock alone knows for how long. */
+void log_clock_start(struct log *l, uint64_t least_ns) {
+    l->mono_ns = clock_monotonic_ns(&l->env.clock);
+    l->wall_ns = clock_wall_ns(&l->env.clock);
+    l->store_ns = max_u64(least_ns, l->wall_ns);
+    save(l);
+    if (least_ns > l->wall_ns + (uint64_t)JUMP_NS)
+        suspect(l, -(int64_t)(least_ns - l->wall_ns));
+}
+
+uint64_t log_now_ns(const struct log *l) {
+    return l->store_ns;
+}
+
+uint64_t log_wall_ns(const struct log *l) {
+    return l->wall_ns;
+}
+
+int log_clock_suspect(const struct log *l) {
+    return root_view(l)->time_suspect != 0;
+}
+
+void log_clock_confirm(struct log *l) {
+    if (!log_clock_suspect(l))
+        return;
+    trust(l);
+    l->store_ns = max_u64(l->store_ns, l->wall_ns);
+    save(l);
+}

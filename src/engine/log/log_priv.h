@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The log from inside. Files:
+ *
+ *   *_disk.c    formats
+ *   frame.c     a frame in the arena
+ *   writer.c    records into frames; frames to disk
+ *   move.c      frames whose write failed get other places
+ *   slots.c     slot files and segments: preparing, freeing, finding
+ *   seal.c      runs and footers
+ *   epoch.c     the store header
+ *   clock.c     store time
+ *   start.c     opening, a new store, attach, stop
+ *   scan.c      cold start: what is in the slot files
+ *   chain.c     which frames count
+ *   recover.c   cold start: slots, versions, where to go on
+ *   salvage.c   frames of a dead arena
+ *   moment.c    time to sequence
+ *
+ * Everything preserved is in the root slot (root.h), TABLE_SEGMENT and TABLE_FRAME; struct log is
+ * private and derived from them, or counts what a new process may count anew.
+ */
+#ifndef ENGINE_LOG_LOG_PRIV_H
+#define ENGINE_LOG_LOG_PRIV_H
+
+#include "engine/log.h"
+#include "engine/log/frame.h"
+#include "engine/log/segment_disk.h"
+#include "engine/log/store_disk.h"
+#include "engine/root.h"
+
+#define LOG_DIR "log"
+#define LOG_PATH_BYTES 32u
+#define LOG_RETRY_MIN_NS (10 * NS_PER_MS)
+#define LOG_RETRY_MAX_NS NS_PER_S
+#define LOG_NUMBERS_GAP (UINT64_C(1) << 24) /* more than can be recorded and not durable */
+#define LOG_SEGMENT_GAP 16u                 /* segment numbers that a start leaves out */
+
+/* Samples and families of a segment that is not sealed, in a page of the buffers. Written beyond the
+ * counts in the segment's slot. */
+struct segment_notes {
+    uint32_t families[FOOTER_FAMILIES_MAX];
+    struct footer_sample samples[FOOTER_SAMPLES_MAX];
+};
+_Static_assert(sizeof(struct segment_notes) == 256 + 32 * 64, "no padding");
+
+struct seal_job;
+struct slot_job;
+struct moment;
+
+struct log {
+    struct log_env env;
+    struct log_params params;
+    struct arena *a;
+    struct buffer_pool *buffers;
+    struct io_port *io;
+    struct engine_h root;
+    /* Frames, oldest first. */
+    struct frame_h ring[LOG_FRAMES_MAX];
+    uint32_t ring_first, ring_count;
+    uint32_t unlogged_pages;
+    /* Slots of TABLE_SEGMENT. */
+    uint32_t segment_capacity;
+    uint32_t *by_number; /* slot index + 1 by hash of the number, chained through by_number_next */
+    uint32_t *by_number_next;
+    uint32_t by_number_mask;
+    uint32_t *pins; /* by slot index */
+    uint32_t state_count[SEGMENT_LEAVING + 1];
+    int32_t *devices; /* by slot file number: the router's + 1 */
+    int32_t store_device;
+    uint8_t *file_used; /* by slot file number */
+    /* Work under way. */
+    struct slot_job *slot_job;
+    struct seal_job *seals; /* running, or waiting for seal_retry_ns */
+    struct moment *moments;
+    uint32_t epoch_writes; /* of the store header in flight, ours and adopted */
+    uint64_t epoch_retry_ns;
+    uint64_t slots_retry_ns;
+    uint64_t seal_retry_ns; /* 0: none waits */
+    int full;               /* the last try to make a slot file found no room */
+    int told_full;
+    int resumed; /* the log may begin work */
+    /* This turn. */
+    uint64_t mono_ns, wall_ns, store_ns;
+    /* A cold start under way. */
+    struct recovery *recovery;
+};
+
+static inline const struct engine *root_view(const struct log *l) {
+    return engine_view(l->a, l->root);
+}
+static inline struct engine *root_edit(struct log *l) {
+    return engine_edit(l->a, l->root);
+}
+static inline uint32_t log_segment_bytes(const struct log *l) {
+    return root_view(l)->log_segment_bytes;
+}
+
+/* Frames (writer.c). */
+static inline struct frame_h ring_at(const struct log *l, uint32_t i) {
+    return l->ring[(l->ring_first + i) % LOG_FRAMES_MAX];
+}
+uint32_t log_frame_vecs(void *ctx, const struct io *io, struct io_vec *vecs, uint32_t max);
+int log_frame_written(void *ctx, struct io_h h, const struct io *io, int32_t result);
+/* Whether `bytes` at `at` of a segment with so many records and blocks leave room for the footer. */
+int log_fits(const struct log *l, uint32_t at, uint32_t bytes, uint32_t records, uint32_t blocks);
+void log_submit(struct log *l);
+uint64_t log_submit_deadline(const struct log *l);
+void ring_rebuild(struct log *l); /* after an attach */
+
+/* Other places (move.c). */
+void log_move_frames(struct log *l);
+
+/* Segments (slots.c). */
+void segment_set_state(struct log *l, struct segment_h h, enum segment_state state);
+void segment_set_number(struct log *l, struct segment_h h, uint32_t number);
+struct segment_h segment_new_slot(struct log *l, enum segment_state state);
+void segment_drop_slot(struct log *l, struct segment_h h);
+void segments_index(struct log *l); /* derives by_number and state_count */
+int segment_take(struct log *l, int may_use_reserve, struct segment_h *out);
+void segment_give_back(struct log *l, struct segment_h h);
+/* The segment has no frame that counts: its slot is free again, after a rest if a dead write may
+ * still hit it. */
+void segment_abandon(struct log *l, struct segment_h h, int rest);
+void segments_work(struct log *l);
+void segments_unpinned(struct log *l); /* after an attach: frees what nobody reads any more */
+void segments_close(struct log *l);
+uint64_t segments_deadline(const struct log *l);
+void segment_path(uint32_t file, char path[LOG_PATH_BYTES]);
+struct segment_notes *segment_notes(const struct log *l, const struct segment *s);
+void segment_release_notes(struct log *l, struct segment_h h);
+
+/* A durable frame becomes part of its segment's notes and counts (seal.c). */
+void segment_note_frame(struct log *l, struct segment_h h, const struct frame_header *fh,
+                        uint64_t last_sequence, uint64_t last_time_ns);
+void segment_note_family(struct log *l, struct segment_h h, uint32_t family);
+/* Asks for the run if the segment is complete and durable. */
+void segment_try_seal(struct log *l, struct segment_h h);
+void seals_resume(struct log *l);
+void seals_ask_waiting(struct log *l); /* log_whole has risen */
+void seals_work(struct log *l);
+void seals_close(struct log *l);
+
+/* Store header (epoch.c). */
+int log_write_header(struct log *l, uint32_t state); /* at start and stop: waits */
+void log_raise_epoch(struct log *l);
+int log_epoch_written(void *ctx, struct io_h h, const struct io *io, int32_t result);
+
+/* Store time (clock.c). */
+void log_clock_turn(struct log *l);
+void log_clock_save(struct log *l);
+void log_clock_start(struct log *l, uint64_t least_ns);
+
+/* Moments (moment.c). */
+void moments_close(struct log *l);
+
+void log_alert(struct log *l, enum alert_level level, const char *code, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void log_alert_clear(struct log *l, const char *code);
+
+/* A cold start (recover.c). */
+void recovery_close(struct log *l);
+
+/* Start-up code commits when the undo log runs low; the arena's phase is EMPTY then. */
+void log_start_commit(struct log *l, int always);
+
+/* A version out of a record; `crc` stays with the caller. */
+struct version log_version_of(const struct frame_walk *w, uint32_t segment, uint32_t frame_offset,
+                              uint64_t frame_time_ns);
+
+#endif

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log as it runs: records become frames, frames become durable, segments fill, are sealed, freed
+ * and used again; a store without room; store time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "engine/log/frame.h"
+#include "engine/log/rig.h"
+#include "engine/root.h"
+
+static struct rig *started(uint64_t seed) {
+    struct rig *r = rig_new(seed);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.stopped, 1);
+    rig_wait_ready(r);
+    return r;
+}
+
+static uint64_t newest_place(const struct rig *r) {
+    return r->index.entries[r->index.count - 1].v.place;
+}
+
+static void a_record_is_in_memory_until_it_is_durable(void **state) {
+    struct rig *r = started(1);
+    assert_int_equal(rig_append(r, PLACE_DATA, 7, 3, 0), 0);
+    uint64_t sequence = log_recorded(r->l), place = newest_place(r);
+    assert_true(log_durable(r->l) < sequence);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_non_null(log_bytes_at(r->l, place_block(place, i)));
+    assert_null(log_bytes_at(r->l, place_block(place, 3)));
+    rig_check(r);
+    rig_wait_durable(r, sequence);
+    assert_null(log_bytes_at(r->l, place));
+    rig_check(r);
+    rig_free(r);
+}
+
+static void what_nobody_waits_for_is_submitted_when_it_is_old(void **state) {
+    struct rig *r = started(2);
+    rig_settle(r);
+    rig_turn(r, RIG_NOWHERE);
+    log_turn_begin(r->l);
+    uint64_t now = sim_clock(r->sim).ops->monotonic_ns(r->sim);
+    assert_int_equal(rig_append(r, PLACE_DATA, 7, 1, 0), 0);
+    rig_turn(r, RIG_NOWHERE);
+    assert_int_equal(r->io.in_flight, 0);
+    assert_int_equal(log_deadline(r->l), now + r->params.submit_age_ns);
+    sim_advance(r->sim, r->params.submit_age_ns);
+    rig_turn(r, RIG_NOWHERE);
+    assert_int_equal(r->io.in_flight, 1);
+    rig_settle(r);
+
+    assert_int_equal(rig_append(r, PLACE_DATA, 7, 1, 0), 0); /* wanted */
+    log_want_durable(r->l, log_recorded(r->l));
+    rig_turn(r, RIG_NOWHERE);
+    assert_int_equal(r->io.in_flight, 1);
+    rig_settle(r);
+
+    assert_int_equal(rig_append(r, PLACE_DATA, 7, 32, 0), 0); /* large */
+    rig_turn(r, RIG_NOWHERE);
+    assert_int_equal(r->io.in_flight, 1);
+    rig_free(r);
+}
+
+static void all_that_waits_goes_into_one_frame(void **state) {
+    struct rig *r = started(3);
+    rig_settle(r);
+    assert_int_equal(rig_append(r, PLACE_DATA, 1, 1, 0), 0);
+    log_want_durable(r->l, log_recorded(r->l));
+    rig_turn(r, RIG_NOWHERE);
+    for (int i = 0; i < 150; i++)
+        assert_int_equal(rig_append(r, PLACE_DATA, 2, 1, 0), 0);
+    log_want_durable(r->l, log_recorded(r->l));
+    rig_turn(r, RIG_NOWHERE);
+    assert_int_equal(frame_used(&r->a), 2);
+    rig_check(r);
+    uint64_t ops = r->io.completions;
+    rig_settle(r);
+    assert_int_equal(r->io.completions, ops + 2);
+    rig_check(r);
+    rig_free(r);
+}
+
+static void a_frame_holds_many_records_without_data(void **state) {
+    struct rig *r = started(4);
+    for (int i = 0; i < 3000; i++)
+        assert_int_equal(rig_append(r, i % 100 == 99 ? PLACE_DATA : PLACE_ZERO, (uint64_t)i,
+                                    1 + (uint64_t)i % 3, 0),
+                         0);
+    rig_check(r);
+    rig_settle(r);
+    rig_check(r);
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
+static void impossible_appends_are_refused(void **state) {
+    struct rig *r = started(5);
+    static const struct {
+        struct log_append a;
+        int err;
+    } cases[] = {
+        {{.kind = PLACE_UNKNOWN, .timeline = 1, .family = 1, .blocks = 1}, ERR_INVAL},
+        {{.kind = PLACE_ZERO, .timeline = 0, .family = 1, .blocks = 1}, ERR_INVAL},
+        {{.kind = PLACE_ZERO, .timeline = 1, .family = 1, .blocks = 0}, ERR_INVAL},
+        {{.kind = PLACE_ZERO, .timeline = 1, .family = 1, .blocks = 1, .flags = 64}, ERR_INVAL},
+        {{.kind = PLACE_DATA, .timeline = 1, .family = 1, .blocks = 249}, ERR_TOOBIG},
+        {{.kind = PLACE_ZERO, .timeline = 1, .family = 1, .block = UINT64_MAX, .blocks = 2},
+         ERR_RANGE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t sequence, before = log_recorded(r->l);
+        assert_int_equal(log_append(r->l, &cases[i].a, &sequence), cases[i].err);
+        assert_int_equal(log_recorded(r->l), before);
+    }
+    rig_free(r);
+}
+
+static void too_much_that_is_not_durable_waits(void **state) {
+    struct rig *r = started(6);
+    rig_settle(r);
+    int err;
+    uint32_t n = 0;
+    while ((err = rig_append(r, PLACE_DATA, 0, 200, 0)) == 0)
+        n++;
+    assert_int_equal(err, ERR_AGAIN);
+    struct log_space space;
+    log_space(r->l, &space);
+    assert_true(space.unlogged_bytes <= r->params.unlogged_bytes_max);
+    assert_true(space.unlogged_bytes + 202 * BLOCK_BYTES > r->params.unlogged_bytes_max ||
+                n >= 5); /* or no prepared segment was left */
+    rig_settle(r);
+    assert_int_equal(rig_append(r, PLACE_DATA, 0, 200, 0), 0);
+    rig_settle(r);
+    rig_check(r);
+    rig_free(r);
+}
+
+static void an_index_that_refuses_changes_nothing(void **state) {
+    struct rig *r = started(7);
+    rig_settle(r);
+    r->index.busy = 1;
+    uint32_t frames = frame_used(&r->a), pages = r->buffers.free_pages;
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(rig_append(r, PLACE_DATA, 0, 8, 0), ERR_AGAIN);
+        rig_turn(r, RIG_NOWHERE);
+    }
+    assert_int_equal(frame_used(&r->a), frames);
+    assert_int_equal(r->buffers.free_pages, pages);
+    r->index.busy = 0;
+    assert_int_equal(rig_append(r, PLACE_DATA, 0, 8, 0), 0);
+    rig_settle(r);
+    rig_check(r);
+    rig_free(r);
+}
+
+static void append_some(struct rig *r, uint32_t records) {
+    for (uint32_t n = 0; n < records;) {
+        int err = rig_append_at_random(r);
+        if (err == 0)
+            n++;
+        else
+            assert_int_equal(err, ERR_AGAIN);
+        if (err < 0 || prng_one_in(&r->prng, 4))
+            rig_step(r);
+    }
+    while (rig_append(r, PLACE_ZERO, 1, 1, 0) < 0) /* ends the last request */
+        rig_step(r);
+}
+
+static uint32_t count_state(const struct rig *r, enum segment_state state) {
+    uint32_t n = 0;
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h))
+        n += segment_view(&r->a, h)->slot.state == state;
+    return n;
+}
+
+static void segments_fill_and_are_sealed(void **state) {
+    struct rig *r = started(8);
+    append_some(r, 800);
+    rig_settle(r);
+    assert_true(count_state(r, SEGMENT_SEALED) >= 3);
+    assert_int_equal(count_state(r, SEGMENT_OPEN), 1);
+    assert_int_equal(r->index.sealeds, count_state(r, SEGMENT_SEALED));
+    rig_check(r);
+    uint32_t sealed = count_state(r, SEGMENT_SEALED);
+    assert_int_equal(log_stop(r->l), 0);
+    rig_kill(r);
+    rig_unmap(r->memory);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.stopped, 1);
+    assert_int_equal(r->report.segments_sealed, sealed);
+    assert_int_equal(r->report.frames_torn + r->report.frames_damaged, 0);
+    assert_int_equal(r->index.count, r->model_count);
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
+static void a_stopped_store_goes_on_in_its_last_segment(void **state) {
+    struct rig *r = started(9);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(rig_append(r, PLACE_DATA, 3, 9, 0), 0);
+        rig_settle(r);
+        const struct engine *root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
+        uint32_t end = root->log_end_bytes, segment = root->log_end_segment;
+        uint64_t recorded = log_recorded(r->l);
+        assert_int_equal(log_stop(r->l), 0);
+        rig_kill(r);
+        rig_unmap(r->memory);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        assert_true(log_recorded(r->l) > recorded);
+        rig_wait_ready(r);
+        assert_int_equal(place_segment(newest_place(r)), 0); /* a record without data */
+        rig_settle(r);
+        root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
+        assert_int_equal(root->log_end_segment, segment);
+        assert_int_equal(root->log_end_offset, end);
+    }
+    rig_free(r);
+}
+
+static void stopping_waits_for_nothing(void **state) {
+    struct rig *r = started(10);
+    assert_int_equal(rig_append(r, PLACE_DATA, 3, 9, 0), 0);
+    assert_int_equal(log_stop(r->l), ERR_BUSY);
+    rig_free(r);
+}
+
+/* Frees the oldest sealed segment, as the catalogue would: said durably first. */
+static uint32_t free_oldest(struct rig *r) {
+    uint32_t oldest = UINT32_MAX;
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h)) {
+        const struct segment *s = segment_view(&r->a, h);
+        if (s->slot.state == SEGMENT_SEALED && s->number < oldest)
+            oldest = s->number;
+    }
+    if (oldest == UINT32_MAX)
+        return 0;
+    r->freed[r->freed_count++ % 64] = oldest;
+    assert_int_equal(log_free_segment(r->l, oldest), 0);
+    /* The model forgets what the index has forgotten. */
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < r->model_count; i++)
+        if (list_index_find(&r->index, r->model[i].sequence))
+            r->model[kept++] = r->model[i];
+    r->model_count = r->model_committed = kept;
+    return oldest;
+}
+
+static void freed_segments_give_their_slots_to_new_numbers(void **state) {
+    struct rig *r = started(11);
+    uint32_t newest = 0, slots = 0;
+    for (int round = 0; round < 12; round++) {
+        append_some(r, 250);
+        rig_settle(r);
+        const struct engine *root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
+        assert_true(root->log_end_segment >= newest);
+        newest = root->log_end_segment;
+        while (count_state(r, SEGMENT_SEALED) > 1)
+            free_oldest(r);
+        rig_settle(r);
+        if (round == 3)
+            slots = segment_used(&r->a);
+    }
+    assert_int_equal(segment_used(&r->a), slots);
+    assert_true(newest > slots + 4);
+    rig_check(r);
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
+static void a_freed_segment_that_is_read_is_not_used(void **state) {
+    struct rig *r = started(12);
+    append_some(r, 600);
+    rig_settle(r);
+    uint32_t device;
+    uint32_t oldest = r->index.entries[0].segment;
+    assert_int_equal(log_pin_segment(r->l, oldest, &device), 0);
+    assert_int_equal(log_pin_segment(r->l, oldest, &device), 0);
+    assert_int_equal(free_oldest(r), oldest);
+    assert_int_equal(log_pin_segment(r->l, oldest, &device), ERR_NOTFOUND);
+    assert_int_equal(log_free_segment(r->l, oldest), ERR_NOTFOUND);
+    assert_int_equal(log_free_segment(r->l, 12345), ERR_NOTFOUND);
+    for (int i = 0; i < 50; i++)
+        rig_step(r);
+    assert_int_equal(count_state(r, SEGMENT_LEAVING), 1);
+    log_unpin_segment(r->l, oldest);
+    rig_step(r);
+    assert_int_equal(count_state(r, SEGMENT_LEAVING), 1);
+    log_unpin_segment(r->l, oldest);
+    rig_step(r);
+    assert_int_equal(count_state(r, SEGMENT_LEAVING), 0);
+    uint32_t open = 0;
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h))
+        if (segment_view(&r->a, h)->slot.state == SEGMENT_OPEN)
+            open = segment_view(&r->a, h)->number;
+    assert_int_equal(log_free_segment(r->l, open), ERR_BUSY);
+    rig_free(r);
+}
+
+/* Room. ---------------------------------------------------------------------------------------- */
+
+static int append_until_refused(struct rig *r) {
+    int err;
+    for (int i = 0; i < 20000; i++) {
+        err = rig_append(r, PLACE_DATA, 5, 64, 0);
+        if (err == ERR_NOSPC)
+            return 1;
+        assert_true(err == 0 || err == ERR_AGAIN);
+        rig_step(r);
+    }
+    return 0;
+}
+
+static void check_full(struct rig *r, int by_limit) {
+    struct log_space space;
+    assert_true(append_until_refused(r));
+    assert_string_equal(r->alert, "store_full");
+    rig_settle(r);
+    log_space(r->l, &space);
+    assert_int_equal(space.full, 1);
+    assert_int_equal(space.slots_unused, r->params.reserve_segments);
+    rig_check(r);
+    /* Service goes on when room returns. */
+    if (by_limit)
+        sim_disk_limit(r->sim, UINT64_C(1) << 30);
+    else
+        assert_int_not_equal(free_oldest(r), 0);
+    for (int i = 0; i < 3000; i++)
+        rig_step(r);
+    assert_int_equal(rig_append(r, PLACE_DATA, 5, 64, 0), 0);
+    assert_string_equal(r->cleared, "store_full");
+    rig_settle(r);
+    rig_check(r);
+}
+
+static void a_full_file_system_refuses_writes_and_serves_on(void **state) {
+    struct rig *r = started(13);
+    sim_disk_limit(r->sim, 8 * RIG_SEGMENT_BYTES + 100000);
+    check_full(r, 1);
+    rig_free(r);
+}
+
+static void a_limit_of_the_store_does_the_same(void **state) {
+    struct rig *r = rig_new(14);
+    r->params.max_bytes = 7 * RIG_SEGMENT_BYTES;
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    check_full(r, 0);
+    assert_int_equal(segment_used(&r->a), 7);
+    rig_free(r);
+}
+
+static void a_store_without_room_starts_again(void **state) {
+    struct rig *r = rig_new(15);
+    r->params.max_bytes = 6 * RIG_SEGMENT_BYTES;
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    assert_true(append_until_refused(r));
+    rig_settle(r);
+    for (int i = 0; i < 4; i++) {
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        assert_true(append_until_refused(r));
+        rig_settle(r);
+    }
+    assert_int_equal(segment_used(&r->a), 6);
+    rig_free(r);
+}
+
+/* Time. ---------------------------------------------------------------------------------------- */
+
+static void store_time_follows_and_never_goes_back(void **state) {
+    struct rig *r = started(16);
+    static const int64_t jumps_ns[] = {0, 5 * (int64_t)NS_PER_S, -20 * (int64_t)NS_PER_S,
+                                       30 * (int64_t)NS_PER_S};
+    for (int j = 0; j < 4; j++) {
+        sim_wall_jump(r->sim, jumps_ns[j]);
+        uint64_t before = log_now_ns(r->l);
+        for (int i = 0; i < 2000; i++) {
+            sim_advance(r->sim, 200 * NS_PER_MS);
+            rig_turn(r, RIG_NOWHERE);
+            uint64_t now = log_now_ns(r->l);
+            assert_true(now >= before + 170 * NS_PER_MS && now <= before + 230 * NS_PER_MS);
+            before = now;
+        }
+        assert_int_equal(log_now_ns(r->l), log_wall_ns(r->l));
+        assert_false(log_clock_suspect(r->l));
+    }
+    rig_free(r);
+}
+
+static void a_long_jump_is_suspect_until_confirmed(void **state) {
+    struct rig *r = started(17);
+    int64_t year = 365 * 86400 * (int64_t)NS_PER_S;
+    rig_step(r);
+    sim_wall_jump(r->sim, year);
+    uint64_t before = log_now_ns(r->l);
+    sim_advance(r->sim, NS_PER_S);
+    rig_turn(r, RIG_NOWHERE);
+    assert_string_equal(r->alert, "clock_jumped");
+    for (int i = 0; i < 100; i++) {
+        sim_advance(r->sim, NS_PER_S);
+        rig_turn(r, RIG_NOWHERE);
+    }
+    assert_true(log_clock_suspect(r->l));
+    assert_true(log_now_ns(r->l) < before + 120 * NS_PER_S);
+    rig_kill(r);
+    rig_attach(r, 0);
+    rig_turn(r, RIG_NOWHERE);
+    assert_true(log_clock_suspect(r->l));
+    log_clock_confirm(r->l);
+    assert_false(log_clock_suspect(r->l));
+    assert_int_equal(log_now_ns(r->l), log_wall_ns(r->l));
+    rig_turn(r, RIG_NOWHERE);
+
+    sim_wall_jump(r->sim, -year); /* and back: time stands nearly still, until that is gone */
+    before = log_now_ns(r->l);
+    rig_turn(r, RIG_NOWHERE);
+    assert_true(log_clock_suspect(r->l));
+    sim_wall_jump(r->sim, year);
+    sim_advance(r->sim, NS_PER_MS);
+    rig_turn(r, RIG_NOWHERE);
+    assert_false(log_clock_suspect(r->l));
+    assert_true(log_now_ns(r->l) >= before);
+    rig_free(r);
+}
+
+static void store_time_does_not_go_back_over_a_start(void **state) {
+    struct rig *r = started(18);
+    rig_settle(r);
+    uint64_t before = log_now_ns(r->l);
+    rig_power_cut(r);
+    sim_wall_jump(r->sim, -3600 * (int64_t)NS_PER_S);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_turn(r, RIG_NOWHERE);
+    assert_true(log_now_ns(r->l) >= before - NS_PER_S);
+    assert_true(log_clock_suspect(r->l));
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
+/* Stores that are not ours to open. ------------------------------------------------------------ */
+
+static void a_store_is_made_once(void **state) {
+    struct rig *r = rig_new(19);
+    struct file_system fs = sim_files(r->sim);
+    struct log_create c = {.store_id = {1}};
+    assert_int_equal(log_create_store(&fs, &c), ERR_EXISTS);
+    rig_free(r);
+}
+
+static void a_missing_or_damaged_store_is_told(void **state) {
+    struct rig *r = rig_new(20);
+    assert_int_equal(sim_corrupt(r->sim, "store", 100, 1), 0);
+    assert_int_equal(rig_start(r, NULL), 0); /* one copy is enough */
+    rig_power_cut(r);
+    sim_corrupt(r->sim, "store", 100, 1);
+    sim_corrupt(r->sim, "store", 4196, 1);
+    assert_int_equal(rig_start(r, NULL), ERR_FORMAT);
+    rig_power_cut(r);
+    struct file_system fs = sim_files(r->sim);
+    assert_int_equal(fs.ops->remove(fs.ctx, "store"), 0);
+    assert_int_equal(rig_start(r, NULL), ERR_NOTFOUND);
+    rig_free(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_record_is_in_memory_until_it_is_durable),
+        cmocka_unit_test(what_nobody_waits_for_is_submitted_when_it_is_old),
+        cmocka_unit_test(all_that_waits_goes_into_one_frame),
+        cmocka_unit_test(a_frame_holds_many_records_without_data),
+        cmocka_unit_test(impossible_appends_are_refused),
+        cmocka_unit_test(too_much_that_is_not_durable_waits),
+        cmocka_unit_test(an_index_that_refuses_changes_nothing),
+        cmocka_unit_test(segments_fill_and_are_sealed),
+        cmocka_unit_test(a_stopped_store_goes_on_in_its_last_segment),
+        cmocka_unit_test(stopping_waits_for_nothing),
+        cmocka_unit_test(freed_segments_give_their_slots_to_new_numbers),
+        cmocka_unit_test(a_freed_segment_that_is_read_is_not_used),
+        cmocka_unit_test(a_full_file_system_refuses_writes_and_serves_on),
+        cmocka_unit_test(a_limit_of_the_store_does_the_same),
+        cmocka_unit_test(a_store_without_room_starts_again),
+        cmocka_unit_test(store_time_follows_and_never_goes_back),
+        cmocka_unit_test(a_long_jump_is_suspect_until_confirmed),
+        cmocka_unit_test(store_time_does_not_go_back_over_a_start),
+        cmocka_unit_test(a_store_is_made_once),
+        cmocka_unit_test(a_missing_or_damaged_store_is_told),
+    };
+    return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+}
