@@ -151,16 +151,16 @@ static void record_applied(struct db *d, struct catalogue_request *r) {
 }
 
 static int open_database(struct catalogue *c, struct catalogue_request *r) {
-    if (c->db.handle)
+    if (c->db->handle)
         return 0;
-    int rc = db_open(&c->db, c->vfs, CATALOGUE_PATH, c->is_new);
+    int rc = db_open(c->db, c->vfs, CATALOGUE_PATH, c->is_new);
     if (rc == 0) {
-        rc = schema_check(&c->db, c->store_id, c->is_new, clock_wall_ns(&c->clock), r->detail,
+        rc = schema_check(c->db, c->store_id, c->is_new, clock_wall_ns(&c->clock), r->detail,
                           sizeof r->detail);
-        int error = db_settle(&c->db);
+        int error = db_settle(c->db);
         rc = error ? error : rc;
         if (rc < 0)
-            db_close(&c->db);
+            db_close(c->db);
     }
     if (rc == 0)
         c->is_new = 0;
@@ -171,7 +171,7 @@ static int open_database(struct catalogue *c, struct catalogue_request *r) {
 
 /* The transaction without its outcome: what the handler refused, or what failed. */
 static int attempt(struct catalogue *c, struct catalogue_request *r) {
-    struct db *d = &c->db;
+    struct db *d = c->db;
     db_run(d, "BEGIN IMMEDIATE", "");
     if (find_applied(d, r)) {
         db_run(d, "ROLLBACK", "");
@@ -200,15 +200,15 @@ static int attempt(struct catalogue *c, struct catalogue_request *r) {
 static int run_transaction(struct catalogue *c, struct catalogue_request *r) {
     must(r->args.operation != 0);
     int rc = attempt(c, r);
-    if (rc == 0 || c->db.handle) /* known */
+    if (rc == 0 || c->db->handle) /* known */
         return rc;
     struct catalogue_request probe = {.args = r->args};
     int opened = open_database(c, &probe);
-    int found = opened == 0 && find_applied(&c->db, &probe);
-    int error = opened < 0 ? opened : db_settle(&c->db);
+    int found = opened == 0 && find_applied(c->db, &probe);
+    int error = opened < 0 ? opened : db_settle(c->db);
     if (error) {
         memcpy(r->detail, probe.detail, sizeof r->detail);
-        db_close(&c->db);
+        db_close(c->db);
         return error == ERR_INTEGRITY || error == ERR_FORMAT ? error : ERR_AGAIN;
     }
     if (found)
@@ -217,10 +217,10 @@ static int run_transaction(struct catalogue *c, struct catalogue_request *r) {
 }
 
 static int run_query(struct catalogue *c, struct catalogue_request *r) {
-    int rc = handlers[r->kind](&c->db, r);
-    int error = db_settle(&c->db);
+    int rc = handlers[r->kind](c->db, r);
+    int error = db_settle(c->db);
     if (error) {
-        db_close(&c->db);
+        db_close(c->db);
         return catalogue_refuse(r, error, "the catalogue could not be read: %s", err_text(error));
     }
     return rc;
@@ -245,9 +245,9 @@ static void job_run(struct job *job) {
         return;
     }
     r->result = r->kind < CATALOGUE_QUERIES ? run_transaction(c, r) : run_query(c, r);
-    if (c->db.handle)
-        db_one(&c->db, &r->generation, "SELECT generation FROM store", "");
-    db_settle(&c->db);
+    if (c->db->handle)
+        db_one(c->db, &r->generation, "SELECT generation FROM store", "");
+    db_settle(c->db);
 }
 
 static void job_done(struct job *job) {
@@ -271,14 +271,19 @@ int catalogue_open(struct catalogue *c, const struct catalogue_config *config) {
     c->is_new = config->is_new;
     memcpy(c->store_id, config->store_id, sizeof c->store_id);
     c->vfs = catalogue_vfs_open(config->files, config->clock, config->random);
-    return c->vfs ? 0 : ERR_NOMEM;
+    c->db = calloc(1, sizeof *c->db);
+    if (c->vfs && c->db)
+        return 0;
+    catalogue_vfs_close(c->vfs);
+    free(c->db);
+    return ERR_NOMEM;
 }
 
 void catalogue_close(struct catalogue *c) {
     must(!c->first);
-    db_close(&c->db);
+    db_close(c->db);
+    free(c->db);
     catalogue_vfs_close(c->vfs);
-    c->vfs = NULL;
 }
 
 void catalogue_submit(struct catalogue *c, struct catalogue_request *r) {

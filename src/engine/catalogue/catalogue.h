@@ -25,7 +25,6 @@
 
 #include <stdint.h>
 
-#include "engine/catalogue/db.h"
 #include "engine/slots.h"
 #include "plat/clock.h"
 #include "plat/file.h"
@@ -151,6 +150,7 @@ struct catalogue_snapshot {
 };
 
 struct catalogue;
+struct db;
 
 struct catalogue_request {
     struct job job; /* the catalogue's */
@@ -176,9 +176,7 @@ struct catalogue {
     int is_new;
     uint8_t store_id[16];
     struct catalogue_vfs *vfs;
-    struct db db;                           /* used by the request that runs */
-    int is_checked;                         /* the same */
-    uint64_t opened;                        /* how often the database was opened; the same */
+    struct db *db;                          /* used by the request that runs */
     struct catalogue_request *first, *last; /* first: with the runner */
     uint64_t generation;
 };

@@ -8,6 +8,7 @@
 #define ENGINE_CATALOGUE_CATALOGUE_PRIV_H
 
 #include "engine/catalogue/catalogue.h"
+#include "engine/catalogue/db.h"
 
 typedef int catalogue_handler(struct db *d, struct catalogue_request *r);
 

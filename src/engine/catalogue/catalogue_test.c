@@ -3,6 +3,7 @@
 #include "engine/catalogue/world_test.h"
 
 #include "base/prng.h"
+#include "engine/catalogue/db.h"
 #include "engine/catalogue/vfs.h"
 
 static int ask_volume(struct world *w, struct catalogue_request *r, enum catalogue_kind kind,
