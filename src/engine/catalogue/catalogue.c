@@ -40,6 +40,7 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_SEGMENTS_FORGET] = segments_forget_rows,
     [CATALOGUE_COLD_START] = cold_start_rows,
     [CATALOGUE_SNAPSHOT] = snapshot_rows,
+    [CATALOGUE_DEAD_FAMILIES] = dead_families_rows,
     [CATALOGUE_RESOLVE] = resolve_rows,
     [CATALOGUE_MARK_FIND] = mark_find_row,
     [CATALOGUE_LIST_MARKS] = list_marks_rows,

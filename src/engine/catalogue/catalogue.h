@@ -61,6 +61,7 @@ enum catalogue_kind {
     CATALOGUE_COLD_START,      /* ends images that no process holds any more */
     CATALOGUE_QUERIES,         /* from here on: nothing is changed, operation is 0 */
     CATALOGUE_SNAPSHOT,        /* everything that a cold start needs */
+    CATALOGUE_DEAD_FAMILIES,   /* a snapshot of nothing else */
     CATALOGUE_RESOLVE,         /* what volumes showed at a moment */
     CATALOGUE_MARK_FIND,
     CATALOGUE_LIST_MARKS,

@@ -17,8 +17,8 @@ catalogue_handler volume_create_row, volume_resize_row, volume_set_row, volume_d
 catalogue_handler image_open_rows, image_close_rows, image_promote_row, cold_start_rows;
 catalogue_handler restore_rows, reference_row, mark_row, mark_delete_row, resolve_rows,
     mark_find_row;
-catalogue_handler segments_free_rows, segments_forget_rows, snapshot_rows, list_marks_rows,
-    list_stretches_rows;
+catalogue_handler segments_free_rows, segments_forget_rows, snapshot_rows, dead_families_rows,
+    list_marks_rows, list_stretches_rows;
 
 /* Fills detail and returns err. */
 #if defined(__GNUC__)

@@ -86,6 +86,40 @@ static uint32_t read_images(struct db *d, struct catalogue_snapshot *snap, uint3
     return n;
 }
 
+/* One block of memory for it all. */
+static struct catalogue_snapshot *make_snapshot(const struct catalogue_snapshot *counts) {
+    size_t timelines = (size_t)counts->timeline_count * sizeof *counts->timelines;
+    size_t objects = (size_t)counts->object_count * sizeof *counts->objects;
+    size_t numbers = ((size_t)counts->freed_count + counts->dead_count) * sizeof(uint32_t);
+    struct catalogue_snapshot *snap = calloc(1, sizeof *snap + timelines + objects + numbers);
+    if (!snap)
+        return NULL;
+    *snap = *counts;
+    snap->timelines = (void *)(snap + 1);
+    snap->objects = (void *)((char *)snap->timelines + timelines);
+    snap->freed = (void *)((char *)snap->objects + objects);
+    snap->dead = snap->freed + snap->freed_count;
+    return snap;
+}
+
+static int fill_snapshot(struct db *d, struct catalogue_request *r,
+                         const struct catalogue_snapshot *counts) {
+    struct catalogue_snapshot *snap = make_snapshot(counts);
+    if (!snap)
+        return catalogue_refuse(r, ERR_NOMEM, "no memory for the catalogue's content");
+    read_timelines(d, snap);
+    if (snap->object_count > 0)
+        snap->object_count = read_images(d, snap, read_volumes(d, r, snap));
+    read_numbers(d, "SELECT segment FROM freed ORDER BY segment", snap->freed, snap->freed_count);
+    read_numbers(d, "SELECT family FROM dead_families ORDER BY family", snap->dead,
+                 snap->dead_count);
+    if (d->error)
+        catalogue_snapshot_free(snap);
+    else
+        r->snapshot = snap;
+    return 0;
+}
+
 int snapshot_rows(struct db *d, struct catalogue_request *r) {
     struct catalogue_snapshot counts = {
         .timeline_count = count(d, "SELECT count(*) FROM timelines WHERE state = 0"),
@@ -94,28 +128,14 @@ int snapshot_rows(struct db *d, struct catalogue_request *r) {
         .freed_count = count(d, "SELECT count(*) FROM freed"),
         .dead_count = count(d, "SELECT count(*) FROM dead_families"),
     };
-    size_t timelines = (size_t)counts.timeline_count * sizeof *counts.timelines;
-    size_t objects = (size_t)counts.object_count * sizeof *counts.objects;
-    size_t numbers = ((size_t)counts.freed_count + counts.dead_count) * sizeof(uint32_t);
-    struct catalogue_snapshot *snap = calloc(1, sizeof *snap + timelines + objects + numbers);
-    if (!snap)
-        return catalogue_refuse(r, ERR_NOMEM, "no memory for the catalogue's content");
-    *snap = counts;
-    snap->timelines = (void *)(snap + 1);
-    snap->objects = (void *)((char *)snap->timelines + timelines);
-    snap->freed = (void *)((char *)snap->objects + objects);
-    snap->dead = snap->freed + snap->freed_count;
-    read_timelines(d, snap);
-    snap->object_count = read_images(d, snap, read_volumes(d, r, snap));
-    read_numbers(d, "SELECT segment FROM freed ORDER BY segment", snap->freed, snap->freed_count);
-    read_numbers(d, "SELECT family FROM dead_families ORDER BY family", snap->dead,
-                 snap->dead_count);
-    if (d->error) {
-        free(snap);
-        return 0;
-    }
-    r->snapshot = snap;
-    return 0;
+    return fill_snapshot(d, r, &counts);
+}
+
+int dead_families_rows(struct db *d, struct catalogue_request *r) {
+    struct catalogue_snapshot counts = {
+        .dead_count = count(d, "SELECT count(*) FROM dead_families"),
+    };
+    return fill_snapshot(d, r, &counts);
 }
 
 void catalogue_snapshot_free(struct catalogue_snapshot *s) {
