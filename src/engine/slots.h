@@ -29,17 +29,20 @@ enum volume_state {
     VOLUME_ONLINE = 2,
     VOLUME_LOST = 3,    /* answered writes may be missing: not served until accept-loss */
     VOLUME_LEAVING = 4, /* being deleted or closed: no new requests */
+    VOLUME_HELD = 5,    /* an operation is about to change it: requests that have not begun wait */
+    VOLUME_DELETED = 6, /* in the trash: not served, its name taken */
 };
 
 enum volume_flag {
     VOLUME_READ_ONLY = 1 << 0,
     VOLUME_IMAGE = 1 << 1,          /* an open time image; else a volume */
     VOLUME_DURABLE_WRITES = 1 << 2, /* durability=write: answered means durable */
+    VOLUME_ON_DEMAND = 1 << 3,      /* an image that is closed with its last user */
 };
 
 /* A disk that front ends serve: a volume, or an open image. */
 #define VOLUME_FIELDS(F, A)                                                                        \
-    A(uint8_t, name, VOLUME_NAME_BYTES) /* NUL-terminated */                                       \
+    A(uint8_t, name, VOLUME_NAME_BYTES) /* NUL-terminated; an image's disks share its name */      \
     F(uint64_t, id)                     /* catalogue */                                            \
     F(uint64_t, size_bytes)                                                                        \
     F(struct timeline_h, timeline)                                                                 \
@@ -51,7 +54,8 @@ enum volume_flag {
     F(uint64_t, moment_sequence) /* image: what it shows */                                        \
     F(uint64_t, moment_ns)                                                                         \
     F(uint64_t, lease_until_ns) /* image: store time; 0 = until closed */                          \
-    A(uint8_t, reserved, 64)
+    F(uint64_t, deleted_ns)     /* DELETED: wall */                                                \
+    A(uint8_t, reserved, 56)
 SLOT_STRUCT(volume, VOLUME_FIELDS)
 SLOT_TABLE(volume, TABLE_VOLUME)
 

@@ -7,14 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
 #include "plat/linux/linux.h"
 #include "server/perdured.h"
 
-#define MEMTABLES 4u
 #define INDEX_CACHE_BYTES (256 * MIB)
+
+static int32_t zone_offset_s(void *ctx, int64_t utc_s) {
+    time_t t = (time_t)utc_s;
+    struct tm local;
+    return localtime_r(&t, &local) ? (int32_t)local.tm_gmtoff : 0;
+}
 
 static int fail(char *why, size_t room, int err, const char *what) {
     snprintf(why, room, "%s: %s", what, err_text(err));
@@ -64,18 +70,375 @@ static int open_lanes(struct perdured *p) {
     return err;
 }
 
+/* --- what admin asks --- */
+
+static uint64_t recorded(void *ctx) {
+    return log_whole(((struct perdured *)ctx)->log);
+}
+static uint64_t durable(void *ctx) {
+    return log_durable(((struct perdured *)ctx)->log);
+}
+static void want_durable(void *ctx, uint64_t sequence) {
+    log_want_durable(((struct perdured *)ctx)->log, sequence);
+}
+static int failed(void *ctx) {
+    return log_failed(((struct perdured *)ctx)->log);
+}
+static uint64_t store_ns(void *ctx) {
+    return log_now_ns(((struct perdured *)ctx)->log);
+}
+static int append(void *ctx, const struct log_append *r, uint64_t *sequence) {
+    return log_append(((struct perdured *)ctx)->log, r, sequence);
+}
+static void catalogue_is(void *ctx, uint64_t generation) {
+    log_catalogue_is(((struct perdured *)ctx)->log, generation);
+}
+
+static void moment_found(void *owner, int result, uint64_t sequence, uint64_t time_ns) {
+    struct admin_moment *m = owner;
+    m->sequence = sequence;
+    m->time_ns = time_ns;
+    m->done(m, result);
+}
+
+static int find_moment(void *ctx, struct admin_moment *m) {
+    struct perdured *p = ctx;
+    int err =
+        log_find_moment(p->log, m->by_time, m->by_time ? m->time_ns : m->sequence, moment_found, m);
+    return err < 0 ? err : ERR_AGAIN;
+}
+
+/* The sealed segment with the next number; there are few thousands, and this is asked rarely. */
+static uint32_t next_sealed(void *ctx, uint32_t after) {
+    const struct arena *a = &((struct perdured *)ctx)->core.r.a;
+    uint32_t best = 0;
+    for (struct segment_h h = segment_next(a, (struct segment_h){0}); h.v; h = segment_next(a, h)) {
+        const struct segment *s = segment_view(a, h);
+        if (s->slot.state == SEGMENT_SEALED && s->number > after && (best == 0 || s->number < best))
+            best = s->number;
+    }
+    return best;
+}
+
+static int segment_families(void *ctx, uint32_t segment, const uint32_t *families, uint32_t count) {
+    return index_segment_families(((struct perdured *)ctx)->index, segment, families, count);
+}
+
+static void segment_freed(void *ctx, uint32_t segment) {
+    log_free_segment(((struct perdured *)ctx)->log, segment);
+}
+
+static const struct admin_log_ops admin_log = {.recorded = recorded,
+                                               .durable = durable,
+                                               .want_durable = want_durable,
+                                               .failed = failed,
+                                               .store_ns = store_ns,
+                                               .append = append,
+                                               .find_moment = find_moment,
+                                               .catalogue_is = catalogue_is,
+                                               .next_sealed = next_sealed,
+                                               .segment_families = segment_families,
+                                               .segment_freed = segment_freed};
+
+static int quiet(void *ctx, struct volume_h v) {
+    return engine_is_quiet(((struct perdured *)ctx)->engine, v);
+}
+
+/* Connections that serve the disk are closed. */
+static void evict(void *ctx, struct volume_h v) {
+    struct perdured *p = ctx;
+    const struct arena *a = &p->core.r.a;
+    struct nbd_h next;
+    for (struct nbd_h n = nbd_next(a, (struct nbd_h){0}); n.v; n = next) {
+        next = nbd_next(a, n);
+        const struct nbd *s = nbd_view(a, n);
+        if (volume_h_same(s->volume, v) && conn_try(a, s->conn))
+            reactor_abort(&p->core.r, s->conn);
+    }
+}
+
+static void changed(void *ctx, struct volume_h v) {
+    engine_volume_changed(((struct perdured *)ctx)->engine, v);
+}
+
+static const struct admin_engine_ops admin_engine = {
+    .quiet = quiet, .evict = evict, .changed = changed, .answer = perdured_answer};
+
+static int open_admin(struct perdured *p) {
+    const struct admin_config config = {.a = &p->core.r.a,
+                                        .catalogue = &p->catalogue,
+                                        .log = &admin_log,
+                                        .log_ctx = p,
+                                        .engine = &admin_engine,
+                                        .engine_ctx = p,
+                                        .clock = p->core.r.clock,
+                                        .random = p->random,
+                                        .alerts = alerts_sink(&p->alerts)};
+    return admin_open(&p->admin, &config);
+}
+
 /* --- cold --- */
 
-static int snapshot(struct perdured *p, struct catalogue_request *r, enum catalogue_kind kind) {
+/* A request to the catalogue at the start: waits for it. */
+static int ask(struct perdured *p, struct catalogue_request *r, enum catalogue_kind kind) {
     struct job_runner jobs = posix_jobs(p->catalogue_jobs);
     memset(r, 0, sizeof *r);
     r->kind = kind;
     r->args.now_ns = clock_wall_ns(&p->core.r.clock);
     if (kind == CATALOGUE_COLD_START)
         p->random.ops->fill(p->random.ctx, &r->args.operation, sizeof r->args.operation);
-    r->done = NULL;
     catalogue_submit(&p->catalogue, r);
     jobs.ops->drain(jobs.ctx);
     catalogue_reap(&p->catalogue);
     return r->result;
+}
+
+static int open_catalogue(struct perdured *p, const uint8_t store_id[16], int is_new) {
+    struct catalogue_config config = {.runner = posix_jobs(p->catalogue_jobs),
+                                      .files = p->files,
+                                      .clock = p->core.r.clock,
+                                      .random = p->random,
+                                      .is_new = is_new};
+    memcpy(config.store_id, store_id, 16);
+    return catalogue_open(&p->catalogue, &config);
+}
+
+static int segment_was_freed(void *ctx, uint32_t segment) {
+    const struct catalogue_snapshot *s = ((struct perdured *)ctx)->snapshot;
+    uint32_t low = 0, high = s ? s->freed_count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (s->freed[middle] < segment)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return s && low < s->freed_count && s->freed[low] == segment;
+}
+
+static void forget_segment(void *ctx, uint32_t segment) {
+    admin_forget_segment(&((struct perdured *)ctx)->admin, segment);
+}
+
+static int open_log(struct perdured *p) {
+    struct log_params params = log_params_default();
+    const struct log_env env = {.arena = &p->core.r.a,
+                                .buffers = &p->core.r.buffers,
+                                .io = &p->core.r.io,
+                                .files = p->files,
+                                .jobs = posix_jobs(p->jobs),
+                                .clock = p->core.r.clock,
+                                .alerts = alerts_sink(&p->alerts),
+                                .index = &index_log_ops,
+                                .index_ctx = p->index,
+                                .segment_freed = segment_was_freed,
+                                .segment_forgotten = forget_segment,
+                                .catalogue_ctx = p};
+    if (p->config.store_max_bytes)
+        params.max_bytes = p->config.store_max_bytes;
+    params.submit_age_ns = p->config.submit_age_us * NS_PER_US;
+    params.unlogged_bytes_max =
+        (uint32_t)min_u64(params.unlogged_bytes_max, p->config.buffer_bytes / 3);
+    p->log = log_open(&env, &params);
+    return p->log ? 0 : ERR_NOMEM;
+}
+
+static int open_index(struct perdured *p) {
+    const struct index_parts parts = {.a = &p->core.r.a,
+                                      .io = &p->core.r.io,
+                                      .buffers = &p->core.r.buffers,
+                                      .jobs = posix_jobs(p->jobs),
+                                      .ancestries = p->ancestries,
+                                      .alerts = alerts_sink(&p->alerts),
+                                      .cache_bytes = INDEX_CACHE_BYTES};
+    return index_open(&p->index, &parts);
+}
+
+/* What both ways open alike: private memory over the arena. */
+static int open_parts(struct perdured *p) {
+    int err;
+    if ((err = ancestries_open(&p->ancestries, &p->core.r.a)) < 0 || (err = open_index(p)) < 0 ||
+        (err = open_log(p)) < 0)
+        return err;
+    index_set_log(p->index, p->log);
+    p->core.r.io.device = log_device;
+    p->core.r.io.device_ctx = p->log;
+    const struct engine_parts parts = {.a = &p->core.r.a,
+                                       .buffers = &p->core.r.buffers,
+                                       .io = &p->core.r.io,
+                                       .log = p->log,
+                                       .index = p->index,
+                                       .ancestries = p->ancestries,
+                                       .alerts = alerts_sink(&p->alerts),
+                                       .reply = reply,
+                                       .reply_ctx = p};
+    return engine_open(&p->engine, &parts);
+}
+
+static int new_store(struct perdured *p, uint8_t id[16]) {
+    struct log_create create = {.wall_ns = clock_wall_ns(&p->core.r.clock)};
+    p->random.ops->fill(p->random.ctx, create.store_id, sizeof create.store_id);
+    memcpy(id, create.store_id, 16);
+    return log_create_store(&p->files, &create);
+}
+
+static void tell_recovery(const struct perdured *p) {
+    const struct log_report *r = &p->report;
+    if (r->stopped && r->salvaged_records == 0)
+        return;
+    log_line(5,
+             "recovered: %u segments read, %llu frames, newest write %llu, %u torn frames cut, %u "
+             "frames saved from memory",
+             r->segments_scanned, (unsigned long long)r->frames_scanned,
+             (unsigned long long)r->last_sequence, r->frames_torn, r->salvaged_frames);
+}
+
+static int assemble_cold(struct perdured *p, char *why, size_t room) {
+    struct catalogue_request *request = calloc(1, sizeof *request);
+    struct volumes_load load;
+    uint8_t id[16] = {0};
+    int err, is_new = p->files.ops->exists(p->files.ctx, "store") != 1;
+    if (!request)
+        return fail(why, room, ERR_NOMEM, "start");
+    if (is_new && (err = new_store(p, id)) < 0)
+        return fail(why, room, err, "the store cannot be made");
+    if ((err = open_parts(p)) < 0)
+        return fail(why, room, err, "the engine cannot be made");
+    if (!is_new && (err = log_store_id(&p->files, id)) < 0)
+        return fail(why, room, err, "the store's header cannot be read");
+    if ((err = open_catalogue(p, id, is_new)) < 0 ||
+        (err = ask(p, request, CATALOGUE_COLD_START)) < 0 ||
+        (err = ask(p, request, CATALOGUE_SNAPSHOT)) < 0) {
+        snprintf(why, room, "the catalogue: %s%s%s", err_text(err), request->detail[0] ? ": " : "",
+                 request->detail);
+        return err;
+    }
+    p->snapshot = request->snapshot;
+    if ((err = volumes_load_begin(&load, p->snapshot)) < 0)
+        return fail(why, room, err, "the volumes cannot be loaded");
+    while ((err = volumes_load_turn(&load, &p->core.r.a)) == 1)
+        reactor_commit(&p->core.r);
+    volumes_load_end(&load);
+    if (err < 0)
+        return fail(why, room, err, "the volumes cannot be loaded");
+    reactor_commit(&p->core.r);
+    if ((err = log_recover(p->log, &p->report)) < 0)
+        return fail(why, room, err, "the log cannot be recovered");
+    int lost = 0;
+    if (p->core.dead) {
+        lost = log_salvage(p->log, p->core.dead, p->core.dead_bytes, &p->report) < 0 ||
+               p->report.salvage_damaged > 0;
+        core_bury(&p->core);
+    }
+    if ((err = log_begin(p->log)) < 0)
+        return fail(why, room, err, "the log cannot be begun");
+    catalogue_snapshot_free(p->snapshot);
+    p->snapshot = NULL;
+    free(request);
+    if ((err = open_admin(p)) < 0)
+        return fail(why, room, err, "start");
+    admin_sweep(&p->admin);
+    if (lost)
+        admin_declare_loss(&p->admin);
+    core_adopt(&p->core);
+    atomic_store(&p->core.r.a.live->phase, ARENA_SERVING);
+    tell_recovery(p);
+    return 0;
+}
+
+/* --- warm --- */
+
+static int assemble_warm(struct perdured *p, char *why, size_t room) {
+    int err;
+    if ((err = open_parts(p)) < 0 || (err = log_attach(p->log)) < 0 ||
+        (err = index_attach(p->index)) < 0 ||
+        (err = open_catalogue(p, engine_root_view(&p->core.r.a)->store_id, 0)) < 0 ||
+        (err = open_admin(p)) < 0)
+        return fail(why, room, err, "the arena's slots");
+    core_adopt(&p->core);
+    log_resume(p->log);
+    return 0;
+}
+
+int perdured_prepare(struct perdured *p, char *why, size_t room) {
+    p->posix_files.dir = p->core.store_dir;
+    p->files = posix_files(&p->posix_files);
+    p->jobs = posix_jobs_open();
+    p->catalogue_jobs = posix_jobs_open();
+    if (!p->jobs || !p->catalogue_jobs || posix_random_open(&p->posix_random) < 0)
+        return fail(why, room, ERR_NOMEM, "start");
+    p->random = posix_random(&p->posix_random);
+    p->alerts.clock = posix_clock();
+    return 0;
+}
+
+int perdured_assemble(struct perdured *p, char *why, size_t room) {
+    struct reactor *r = &p->core.r;
+    int err;
+    static const struct moment_zone_ops zone_ops = {zone_offset_s};
+    static const struct moment_zone zone = {&zone_ops, NULL};
+    static struct nbd_front_exports exports;
+    p->control.zone = &zone;
+    if ((err = core_attach(&p->core)) < 0)
+        return fail(why, room, err, "the arena's connections");
+    if ((err = open_lanes(p)) < 0)
+        return fail(why, room, err, "the control plane");
+    exports = perdured_exports_template;
+    exports.ctx = p;
+    if ((err = nbd_front_open(&p->nbd, r, p->cp, &exports)) < 0)
+        return fail(why, room, err, "the NBD front end");
+    err = p->core.warm ? assemble_warm(p, why, room) : assemble_cold(p, why, room);
+    if (err < 0)
+        return err;
+    if (p->core.warm &&
+        ((err = engine_attach(p->engine)) < 0 || (err = nbd_front_attach(&p->nbd)) < 0))
+        return fail(why, room, err, "the arena's requests");
+    for (int i = 0; !p->core.warm && i < p->config.nbd_count; i++) {
+        if ((err = reactor_listen(r, p->config.nbd[i], PROTOCOL_NBD)) < 0) {
+            snprintf(why, room, "cannot listen on %s: %s", p->config.nbd[i],
+                     err == ERR_EXISTS ? "the address is in use" : err_text(err));
+            return err;
+        }
+    }
+    p->control.handlers = perdured_handlers;
+    p->control.handler_count = perdured_handler_count;
+    p->control.handlers_ctx = p;
+    must(ctl_handlers_complete(perdured_handlers, perdured_handler_count));
+    if ((err = control_open(&p->control, r, p->config.control)) < 0) {
+        snprintf(why, room, "the control socket %s cannot be made: %s", p->config.control,
+                 err_text(err));
+        return err;
+    }
+    reactor_commit(r);
+    return 0;
+}
+
+/* Everything answered becomes durable; then the store says that it was stopped in order. */
+void perdured_stop(struct perdured *p) {
+    struct reactor *r = &p->core.r;
+    struct job_runner jobs = posix_jobs(p->jobs), catalogue = posix_jobs(p->catalogue_jobs);
+    uint64_t until = clock_monotonic_ns(&r->clock) + 20 * NS_PER_S;
+    control_close(&p->control);
+    reactor_accept_more(r, 0);
+    for (struct conn_h c = conn_next(&r->a, (struct conn_h){0}); c.v; c = conn_next(&r->a, c)) {
+        reactor_abort(r, c);
+        if (arena_undo_left(&r->a) < 4 * ARENA_HANDLER_UNDO_BYTES)
+            reactor_commit(r);
+    }
+    int err = ERR_BUSY;
+    while (err == ERR_BUSY && clock_monotonic_ns(&r->clock) < until) {
+        log_want_durable(p->log, log_recorded(p->log));
+        reactor_turn(r);
+        core_drop_rings(&p->core);
+        if (!arena_turn_is_clean(&r->a))
+            reactor_commit(r);
+        err = log_stop(p->log);
+    }
+    jobs.ops->drain(jobs.ctx);
+    catalogue.ops->drain(catalogue.ctx);
+    if (err < 0)
+        log_line(4, "stopped, but the log was not closed in order (%s); the next start recovers",
+                 err_text(err));
+    unlink(p->config.control);
+    atomic_store(&r->a.live->phase, ARENA_STOPPED);
 }

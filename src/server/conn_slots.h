@@ -91,7 +91,7 @@ enum conn_flag {
     F(uint64_t, tx_sent)                                                                           \
     F(uint64_t, accepted_wall_ns)                                                                  \
     F(uint32_t, watched) /* STREAM_ events it is registered for; not known after a kill */         \
-    F(uint32_t, reloads)         /* that it has outlived */                                        \
+    F(uint32_t, reloads) /* that it has outlived */                                                \
     F(uint64_t, requests_ever)                                                                     \
     F(uint64_t, read_bytes)                                                                        \
     F(uint64_t, written_bytes)                                                                     \

@@ -33,8 +33,8 @@ static int open_moment(void *ctx, struct nbd_h n, const char *name, struct volum
     int err = moment_split_export(name, strlen(name), &e, &f);
     if (err < 0 || !e.moment)
         return err < 0 ? err : ERR_NOTFOUND;
-    err = moment_parse(e.moment, e.moment_len, clock_wall_ns(&p->core.r.clock), p->control.zone,
-                       &m, &f);
+    err = moment_parse(e.moment, e.moment_len, clock_wall_ns(&p->core.r.clock), p->control.zone, &m,
+                       &f);
     if (err < 0)
         return err;
     if (!volumes_find(&p->core.r.a, e.volume).v)

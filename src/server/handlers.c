@@ -56,7 +56,8 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
     return json_pack(
         "{s:s,s:I,s:I,s:s,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name", (const char *)v->name,
         "size_bytes", (json_int_t)v->size_bytes, "block_size_bytes", (json_int_t)v->block_size,
-        "durability", v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "state", state, "reason",
+        "durability", v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "state", state,
+        "reason",
         v->slot.state == VOLUME_LOST
             ? "writes that were answered may be lost; see the alerts, then volume accept-loss"
             : NULL,
@@ -83,12 +84,12 @@ static json_t *image_of(const struct perdured *p, const char *name) {
             strcmp(image_name(v), name) != 0)
             continue;
         int source = (int)strcspn((const char *)v->name, ".");
-        json_array_append_new(
-            disks, json_pack("{s:o,s:I,s:s,s:I,s:o}", "volume",
-                             json_stringn((const char *)v->name, (size_t)source), "size_bytes",
-                             (json_int_t)v->size_bytes, "export", (const char *)v->name, "clients",
-                             (json_int_t)v->users, "addresses",
-                             addresses_of(p, (const char *)v->name)));
+        json_array_append_new(disks,
+                              json_pack("{s:o,s:I,s:s,s:I,s:o}", "volume",
+                                        json_stringn((const char *)v->name, (size_t)source),
+                                        "size_bytes", (json_int_t)v->size_bytes, "export",
+                                        (const char *)v->name, "clients", (json_int_t)v->users,
+                                        "addresses", addresses_of(p, (const char *)v->name)));
         if (!image)
             image = json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
                               moment_of(v->moment_sequence, v->moment_ns), "writable",
@@ -108,15 +109,14 @@ static json_t *image_of(const struct perdured *p, const char *name) {
 
 static json_t *reload_of(const struct perdured *p) {
     const struct server *s = server_view(&p->core.r.a, p->core.r.server);
-    return json_pack("{s:I,s:s,s:o,s:o,s:I,s:s?}", "generation", (json_int_t)p->boot->generation,
-                     "kind",
-                     !p->core.warm          ? "cold"
-                     : p->core.after_crash ? "uninvited"
-                                           : "planned",
-                     "at", time_of(p->serving_wall_ns), "pause_ns",
-                     p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(),
-                     "failures", (json_int_t)p->failures, "failure",
-                     p->failure[0] ? p->failure : NULL);
+    return json_pack(
+        "{s:I,s:s,s:o,s:o,s:I,s:s?}", "generation", (json_int_t)p->boot->generation, "kind",
+        !p->core.warm         ? "cold"
+        : p->core.after_crash ? "uninvited"
+                              : "planned",
+        "at", time_of(p->serving_wall_ns), "pause_ns",
+        p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(), "failures",
+        (json_int_t)p->failures, "failure", p->failure[0] ? p->failure : NULL);
 }
 
 /* --- answers --- */
@@ -356,8 +356,8 @@ static json_t *result_of(const struct perdured *p, const struct operation *o) {
     case OPERATION_RESTORE_RANGE:
         return restore_result(p, o);
     case OPERATION_MARK:
-        return json_pack("{s:s,s:o,s:o}", "label", (const char *)o->name, "volumes",
-                         names_of(p, o), "at", moment_of(o->results[0], o->results[1]));
+        return json_pack("{s:s,s:o,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o),
+                         "at", moment_of(o->results[0], o->results[1]));
     case OPERATION_MARK_DELETE:
         return json_pack("{s:s,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o));
     default:
@@ -378,9 +378,9 @@ int perdured_answer(void *ctx, struct operation_h h) {
             settle(p, w, result_of(p, o));
         } else {
             const char *detail = (const char *)o->detail;
-            control_reply(&p->control, w->address,
-                          ctl_reply_err(w->id, o->error,
-                                        detail[0] ? detail : err_text(o->error), NULL));
+            control_reply(
+                &p->control, w->address,
+                ctl_reply_err(w->id, o->error, detail[0] ? detail : err_text(o->error), NULL));
             w->number = 0;
         }
     }
@@ -466,7 +466,7 @@ static int status(void *ctx, const struct ctl_request *q) {
         json_pack("{s:s,s:s,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}", "version", PERDURE_VERSION,
                   "state",
                   atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE ? "serving"
-                                                                                   : "reloading",
+                                                                                  : "reloading",
                   "pid", (json_int_t)getpid(), "started_at",
                   time_of(server_view(&c->r.a, c->r.server)->started_wall_ns), "reload",
                   reload_of(p), "store", store, "arena", arena, "listeners", listeners, "volumes",
@@ -493,11 +493,10 @@ static int connections(void *ctx, const struct ctl_request *q) {
                       strncmp((const char *)c->peer, "unix:", 5) == 0 ? "unix" : "tcp", "peer",
                       (const char *)c->peer, "state", state, "export",
                       v ? (const char *)v->name : NULL, "connected_at",
-                      time_of(c->accepted_wall_ns), "preserved",
-                      !(c->flags & CONN_NO_POSITIONS), "reloads", (json_int_t)c->reloads,
-                      "in_flight", (json_int_t)c->requests, "requests",
-                      (json_int_t)c->requests_ever, "read_bytes", (json_int_t)c->read_bytes,
-                      "written_bytes", (json_int_t)c->written_bytes));
+                      time_of(c->accepted_wall_ns), "preserved", !(c->flags & CONN_NO_POSITIONS),
+                      "reloads", (json_int_t)c->reloads, "in_flight", (json_int_t)c->requests,
+                      "requests", (json_int_t)c->requests_ever, "read_bytes",
+                      (json_int_t)c->read_bytes, "written_bytes", (json_int_t)c->written_bytes));
     }
     return answer(p, q, json_pack("{s:o}", "connections", list));
 }
@@ -507,14 +506,13 @@ static int alerts(void *ctx, const struct ctl_request *q) {
     json_t *list = json_array();
     for (uint32_t i = 0; i < p->alerts.count; i++) {
         const struct alert *e = &p->alerts.at[i];
-        json_array_append_new(list,
-                              json_pack("{s:s,s:s,s:s,s:s,s:o}", "level",
-                                        e->level == ALERT_CRITICAL  ? "critical"
-                                        : e->level == ALERT_ERROR   ? "error"
-                                        : e->level == ALERT_WARNING ? "warning"
-                                                                    : "info",
-                                        "code", e->code, "subject", e->subject, "text", e->text,
-                                        "raised_at", time_of(e->raised_wall_ns)));
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:o}", "level",
+                                              e->level == ALERT_CRITICAL  ? "critical"
+                                              : e->level == ALERT_ERROR   ? "error"
+                                              : e->level == ALERT_WARNING ? "warning"
+                                                                          : "info",
+                                              "code", e->code, "subject", e->subject, "text",
+                                              e->text, "raised_at", time_of(e->raised_wall_ns)));
     }
     return answer(p, q, json_pack("{s:o}", "alerts", list));
 }
@@ -547,11 +545,11 @@ static void marks_arrived(struct catalogue_request *r) {
             struct volume_h h = volumes_find_id(a, row->volumes[k]);
             if (!h.v || (m->volume && m->volume != row->volumes[k]))
                 continue;
-            json_array_append_new(
-                m->marks, json_pack("{s:s,s:s,s:o,s:o}", "volume",
-                                    (const char *)volume_view(a, h)->name, "label", row->name, "at",
-                                    moment_of(row->sequence, row->time_ns), "created_at",
-                                    time_of(row->time_ns)));
+            json_array_append_new(m->marks,
+                                  json_pack("{s:s,s:s,s:o,s:o}", "volume",
+                                            (const char *)volume_view(a, h)->name, "label",
+                                            row->name, "at", moment_of(row->sequence, row->time_ns),
+                                            "created_at", time_of(row->time_ns)));
         }
     }
     if (w && r->result == 0 && m->list.count == CATALOGUE_ROWS_MAX) {
@@ -562,8 +560,7 @@ static void marks_arrived(struct catalogue_request *r) {
     if (w && r->result == 0) {
         settle(m->p, w, json_pack("{s:O}", "marks", m->marks));
     } else if (w) {
-        control_reply(&m->p->control, w->address,
-                      ctl_reply_err(w->id, r->result, r->detail, NULL));
+        control_reply(&m->p->control, w->address, ctl_reply_err(w->id, r->result, r->detail, NULL));
         w->number = 0;
     }
     json_decref(m->marks);

@@ -39,6 +39,7 @@ struct perdured {
     struct posix_files posix_files;
     struct file_system files;
     struct posix_random posix_random;
+    struct random_source random;
     struct posix_jobs *jobs, *catalogue_jobs;
     struct cp_lanes lanes;
     struct control_plane cp;
@@ -49,6 +50,7 @@ struct perdured {
     struct log_report report;
     struct engine *engine;
     struct catalogue catalogue;
+    struct catalogue_snapshot *snapshot; /* while starting cold */
     struct admin admin;
     struct nbd_front nbd;
     struct control control;
@@ -72,7 +74,10 @@ void perdured_reload_failed(struct perdured *p, const char *why);
 extern const struct nbd_front_exports perdured_exports_template;
 int perdured_moment_opened(struct perdured *p, struct operation_h h);
 
-/* server/assemble.c */
+/* server/assemble.c: before the arena is ours (jobs, files); then everything else; the end in order. */
+#define PERDURED_MEMTABLES 4u
+int perdured_prepare(struct perdured *p, char *why, size_t room);
 int perdured_assemble(struct perdured *p, char *why, size_t room);
+void perdured_stop(struct perdured *p);
 
 #endif

@@ -297,6 +297,8 @@ void reactor_turn(struct reactor *r) {
     int n = r->streams.ops->wait(r->streams.ctx, events, EVENTS_MAX, timeout);
     r->now_ns = clock_monotonic_ns(&r->clock);
     r->stats.events += (uint64_t)n;
+    if (r->hooks && r->hooks->begin)
+        r->hooks->begin(r->hooks->ctx);
     for (int i = 0; i < n; i++) {
         uint32_t kind = (uint32_t)(events[i].tag >> 32), handle = (uint32_t)events[i].tag;
         if (kind == TAG_CONN)

@@ -63,6 +63,7 @@ struct protocol {
 };
 
 struct reactor_hooks {
+    void (*begin)(void *ctx);        /* a turn begins; its time is known */
     void (*inputs)(void *ctx);       /* before the protocols run: completions of jobs ... */
     void (*handlers)(void *ctx);     /* after the protocols */
     void (*committed)(void *ctx);    /* after the commit, before outputs */

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each operation does, refuses and leaves behind. */
+#include "engine/admin_world_test.h"
+
+static struct admin_request named(enum operation_kind kind, const char *volume, const char *name) {
+    struct admin_request q = test_request(kind, volume);
+    snprintf(q.name, sizeof q.name, "%s", name);
+    snprintf(q.image, sizeof q.image, "%s", name);
+    return q;
+}
+
+static struct admin_request at(enum operation_kind kind, const char *volume,
+                               enum operation_moment moment_kind, uint64_t moment) {
+    struct admin_request q = test_request(kind, volume);
+    q.moment_kind = moment_kind;
+    q.moment = moment;
+    return q;
+}
+
+static void create_refuses(void **state) {
+    static const struct {
+        const char *name;
+        uint64_t size;
+        uint32_t block;
+        int error;
+    } cases[] = {
+        {"a", 1 << 20, 512, 0},
+        {"a", 1 << 20, 512, ERR_EXISTS},
+        {"", 4096, 4096, ERR_INVAL},
+        {"A", 4096, 4096, ERR_INVAL},
+        {"a.b", 4096, 4096, ERR_INVAL},
+        {"a@b", 4096, 4096, ERR_INVAL},
+        {"b", 0, 4096, ERR_INVAL},
+        {"b", 4097, 512, ERR_INVAL},
+        {"b", 4096, 1024, ERR_INVAL},
+        {"b", ADMIN_VOLUME_BYTES_MAX + 4096, 4096, ERR_TOOBIG},
+        {"b", ADMIN_VOLUME_BYTES_MAX, 4096, 0},
+        {"0123456789012345678901234567890123456789012345678901234567890ab", 4096, 4096, 0},
+    };
+    struct test *t = test_start(1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct admin_request q = named(OPERATION_VOLUME_CREATE, NULL, cases[i].name);
+        q.size_bytes = cases[i].size;
+        q.block_size = cases[i].block;
+        const struct test_answer *a = test_ask(t, &q);
+        assert_answer(a, cases[i].error);
+        assert_int_equal(a->detail[0] != 0, cases[i].error != 0);
+        test_check(t);
+    }
+    /* A name that is being taken by another operation is refused by the catalogue. */
+    struct admin_request q = named(OPERATION_VOLUME_CREATE, NULL, "c"), p = q;
+    q.size_bytes = p.size_bytes = 4096;
+    struct test_answer *first = test_begin(t, &q), *second = test_begin(t, &p);
+    test_settle(t);
+    assert_answer(first, 0);
+    assert_answer(second, ERR_EXISTS);
+    test_check(t);
+    test_end(t);
+}
+
+static void resize(void **state) {
+    struct test *t = test_start(2);
+    test_create(t, "v");
+    struct admin_request q = test_request(OPERATION_VOLUME_RESIZE, "v");
+    q.size_bytes = 512 << 10;
+    assert_answer(test_ask(t, &q), ERR_REFUSED); /* smaller */
+    q.flags = OPERATION_FORCE;
+    assert_answer(test_ask(t, &q), 0);
+    assert_int_equal(test_volume(t, "v")->size_bytes, 512 << 10);
+    const struct log_append *r = &t->log.records[t->log.count - 1].r;
+    assert_int_equal(r->kind, PLACE_HOLE);
+    assert_int_equal(r->block, 128);
+    assert_int_equal(r->blocks, 128);
+    uint64_t small = t->log.recorded;
+    /* Growing makes the new room zeroes, durably, before the catalogue knows of it. */
+    q.flags = 0;
+    q.size_bytes = 2 << 20;
+    assert_answer(test_ask(t, &q), 0);
+    r = &t->log.records[t->log.count - 1].r;
+    assert_int_equal(r->block, 128);
+    assert_int_equal(r->blocks, 512 - 128);
+    assert_true(t->log.durable >= t->log.records[t->log.count - 1].sequence);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    test_check(t);
+    /* Past moments keep their sizes. */
+    static const struct {
+        int after;
+        uint64_t size;
+    } cases[] = {{-1, 1 << 20}, {0, 512 << 10}, {1, 2 << 20}};
+    for (int i = 0; i < 3; i++) {
+        struct admin_request o =
+            at(OPERATION_IMAGE_OPEN, "v", OPERATION_AT_SEQUENCE, small + (uint64_t)cases[i].after);
+        const struct test_answer *a = test_ask(t, &o);
+        assert_answer(a, 0);
+        struct volume_h image = volumes_find_image(&t->arena, "v", a->made);
+        assert_int_equal(volume_view(&t->arena, image)->size_bytes, cases[i].size);
+    }
+    test_check(t);
+    test_end(t);
+}
+
+static void trash(void **state) {
+    struct test *t = test_start(3);
+    test_create(t, "v");
+    struct volume_h h = volumes_find(&t->arena, "v");
+    volume_edit(&t->arena, h)->users = 2;
+    arena_commit(&t->arena);
+    struct admin_request q = test_request(OPERATION_VOLUME_DELETE, "v");
+    const struct test_answer *a = test_ask(t, &q);
+    assert_answer(a, ERR_REFUSED);
+    assert_string_equal(a->detail, "2 connections use v");
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    q.flags = OPERATION_FORCE;
+    assert_answer(test_ask(t, &q), 0);
+    assert_int_equal(t->evicted, 1);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_DELETED);
+    test_check(t);
+    struct admin_request c = named(OPERATION_VOLUME_CREATE, NULL, "v");
+    c.size_bytes = 4096;
+    assert_answer(test_ask(t, &c), ERR_EXISTS);
+    assert_answer(test_ask(t, &q), ERR_NOTFOUND);
+    struct admin_request u = test_request(OPERATION_VOLUME_UNDELETE, "v");
+    assert_answer(test_ask(t, &u), 0);
+    assert_answer(test_ask(t, &u), ERR_INVAL);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    struct admin_request s = test_request(OPERATION_VOLUME_SET, "v");
+    s.flags = OPERATION_DURABLE_WRITES;
+    assert_answer(test_ask(t, &s), 0);
+    assert_int_equal(test_volume(t, "v")->flags, VOLUME_DURABLE_WRITES);
+    test_check(t);
+    test_end(t);
+}
+
+static void delete_now_frees_segments(void **state) {
+    struct test *t = test_start(4);
+    t->lazy = 1;
+    test_create(t, "v");
+    test_create(t, "u");
+    uint32_t v = test_line(t, "v")->family, u = test_line(t, "u")->family;
+    for (uint32_t i = 0; i < LOG_SEGMENTS; i++)
+        t->log.segments[i] = i % 3 == 0 ? u : v;
+    t->committed = t->log;
+    struct admin_request q = test_request(OPERATION_VOLUME_DELETE, "v");
+    assert_answer(test_ask(t, &q), 0); /* also out of the trash */
+    q.flags = OPERATION_NOW;
+    const struct test_answer *a = test_ask(t, &q);
+    assert_answer(a, 0);
+    assert_int_equal(a->results[3], (uint64_t)200 * LOG_SEGMENT_BYTES);
+    assert_int_equal(t->log.freed, 200);
+    assert_null(test_volume(t, "v"));
+    for (uint32_t i = 0; i < LOG_SEGMENTS; i++)
+        assert_int_equal(t->log.segments[i], i % 3 == 0 ? u : 0);
+    struct catalogue_snapshot *s = world_snapshot(&t->w);
+    assert_int_equal(s->freed_count, 200);
+    catalogue_snapshot_free(s);
+    /* A segment that is sealed later is found by the next sweep. */
+    t->log.segments[1] = v;
+    t->committed = t->log;
+    admin_sweep(&t->ad);
+    admin_sweep(&t->ad);
+    assert_int_equal(operation_used(&t->arena), 1);
+    test_settle(t);
+    assert_int_equal(t->log.segments[1], 0);
+    test_check(t);
+    test_end(t);
+}
+
+static void images(void **state) {
+    struct test *t = test_start(5);
+    test_create(t, "v");
+    test_create(t, "u");
+    test_write(t, 50);
+    struct admin_request q = named(OPERATION_IMAGE_OPEN, "v", "i");
+    snprintf(q.volumes[1], sizeof q.volumes[1], "u");
+    q.volume_count = 2;
+    q.flags = OPERATION_WRITABLE;
+    const struct test_answer *a = test_ask(t, &q); /* now, which is not durable yet */
+    assert_answer(a, 0);
+    assert_int_equal(a->results[0], t->log.recorded);
+    assert_true(t->log.durable >= a->results[0]);
+    struct volume_h h = volumes_find_image(&t->arena, "u", "i");
+    assert_int_not_equal(h.v, 0);
+    assert_int_equal(volume_view(&t->arena, h)->flags, VOLUME_IMAGE);
+    const struct timeline *line = timeline_view(&t->arena, volume_view(&t->arena, h)->timeline);
+    assert_int_equal(line->parent, test_line(t, "u")->id);
+    assert_int_equal(line->fork_sequence, a->results[0]);
+    test_check(t);
+    assert_answer(test_ask(t, &q), ERR_EXISTS);
+    struct admin_request p = named(OPERATION_IMAGE_PROMOTE, NULL, "i");
+    snprintf(p.name, sizeof p.name, "w");
+    assert_answer(test_ask(t, &p), ERR_INVAL); /* two volumes */
+    volume_edit(&t->arena, h)->users = 1;
+    arena_commit(&t->arena);
+    struct admin_request c = named(OPERATION_IMAGE_CLOSE, NULL, "i");
+    assert_answer(test_ask(t, &c), ERR_REFUSED);
+    c.flags = OPERATION_FORCE;
+    assert_answer(test_ask(t, &c), 0);
+    assert_answer(test_ask(t, &c), ERR_NOTFOUND);
+    test_check(t);
+    /* Promote: the volume has its source's past. */
+    q = named(OPERATION_IMAGE_OPEN, "v", "j");
+    assert_answer(test_ask(t, &q), 0);
+    p = named(OPERATION_IMAGE_PROMOTE, NULL, "j");
+    snprintf(p.name, sizeof p.name, "v");
+    assert_answer(test_ask(t, &p), ERR_EXISTS);
+    snprintf(p.name, sizeof p.name, "w");
+    assert_answer(test_ask(t, &p), 0);
+    assert_int_equal(test_volume(t, "w")->flags, 0);
+    assert_int_equal(test_volume(t, "w")->slot.state, VOLUME_ONLINE);
+    assert_int_equal(volumes_find_image(&t->arena, "v", "j").v, 0);
+    test_check(t);
+    struct admin_request o = at(OPERATION_IMAGE_OPEN, "w", OPERATION_AT_SEQUENCE, 30);
+    a = test_ask(t, &o);
+    assert_answer(a, 0);
+    h = volumes_find_image(&t->arena, "w", a->made);
+    line = timeline_view(&t->arena, volume_view(&t->arena, h)->timeline);
+    assert_int_equal(line->parent, test_line(t, "v")->id);
+    test_check(t);
+    test_end(t);
+}
+
+static void images_end_by_themselves(void **state) {
+    struct test *t = test_start(6);
+    test_create(t, "v");
+    test_write(t, 50);
+    struct admin_request q = at(OPERATION_IMAGE_OPEN, "v", OPERATION_AT_SEQUENCE, 30);
+    q.flags = OPERATION_ON_DEMAND;
+    const struct test_answer *a = test_ask(t, &q), *b;
+    assert_answer(a, 0);
+    b = test_ask(t, &q); /* the same moment: the same image */
+    assert_answer(b, 0);
+    assert_string_equal(a->made, b->made);
+    q.flags = OPERATION_ON_DEMAND | OPERATION_WRITABLE;
+    b = test_ask(t, &q);
+    assert_answer(b, 0);
+    assert_string_not_equal(a->made, b->made);
+    struct admin_request lease = named(OPERATION_IMAGE_OPEN, "v", "leased");
+    lease.lease_ns = 60 * NS_PER_S;
+    assert_answer(test_ask(t, &lease), 0);
+    assert_int_equal(volume_used(&t->arena), 4);
+    test_check(t);
+    struct volume_h h = volumes_find_image(&t->arena, "v", a->made);
+    volume_edit(&t->arena, h)->users = 1;
+    arena_commit(&t->arena);
+    for (int i = 0; i < 3; i++) {
+        t->store_ns += 20 * NS_PER_S;
+        sim_advance(t->w.sim, 2 * NS_PER_S);
+        test_turn(t);
+        test_settle(t);
+        assert_int_equal(volume_used(&t->arena), i < 2 ? 3 : 2);
+    }
+    volume_edit(&t->arena, h)->users = 0;
+    arena_commit(&t->arena);
+    sim_advance(t->w.sim, 2 * NS_PER_S);
+    test_turn(t);
+    test_settle(t);
+    assert_int_equal(volume_used(&t->arena), 1);
+    assert_int_equal(timeline_used(&t->arena), 1);
+    test_check(t);
+    test_end(t);
+}
+
+static void restore_and_undo(void **state) {
+    struct test *t = test_start(7);
+    test_create(t, "v");
+    test_create(t, "u");
+    uint32_t first = test_line(t, "v")->id;
+    test_write(t, 50);
+    struct admin_request q = at(OPERATION_RESTORE, "v", OPERATION_AT_TIME, 30 * NS_PER_S);
+    snprintf(q.volumes[1], sizeof q.volumes[1], "u");
+    q.volume_count = 2;
+    q.flags = OPERATION_DRY_RUN;
+    uint64_t before = t->log.recorded;
+    const struct test_answer *a = test_ask(t, &q);
+    assert_answer(a, 0);
+    assert_int_equal(a->results[0], 30);
+    assert_int_equal(a->results[2], before);
+    assert_int_equal(test_line(t, "v")->id, first);
+    q.flags = 0;
+    volume_edit(&t->arena, volumes_find(&t->arena, "u"))->users = 1;
+    arena_commit(&t->arena);
+    assert_answer(test_ask(t, &q), ERR_REFUSED);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    q.flags = OPERATION_FORCE;
+    a = test_ask(t, &q);
+    assert_answer(a, 0);
+    assert_int_equal(a->results[2], before);
+    assert_true(t->log.durable >= before);
+    assert_int_equal(test_line(t, "v")->parent, first);
+    assert_int_equal(test_line(t, "v")->fork_sequence, 30);
+    assert_int_equal(test_line(t, "v")->first_sequence, before + 1);
+    assert_int_equal(test_volume(t, "u")->users, 1);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    /* Its first records have numbers of their own, so a time after it means the new timeline. */
+    assert_int_equal(t->log.recorded, before + 2);
+    assert_int_equal(t->log.records[t->log.count - 1].r.blocks, 0);
+    test_check(t);
+    uint32_t second = test_line(t, "v")->id;
+    test_write(t, 10);
+    struct admin_request undo = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, before);
+    a = test_ask(t, &undo);
+    assert_answer(a, 0);
+    assert_int_equal(test_line(t, "v")->parent, first);
+    assert_int_equal(test_line(t, "v")->fork_sequence, before);
+    struct admin_request redo = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, a->results[2]);
+    assert_answer(test_ask(t, &redo), 0);
+    assert_int_equal(test_line(t, "v")->parent, second);
+    test_check(t);
+    test_end(t);
+}
+
+static void restore_of_a_range(void **state) {
+    static const struct {
+        uint64_t offset, length;
+        int error;
+    } cases[] = {
+        {0, 0, ERR_INVAL},          {512, 4096, ERR_INVAL},
+        {4096, 100, ERR_INVAL},     {1 << 20, 4096, ERR_RANGE},
+        {4096, 1 << 20, ERR_RANGE}, {UINT64_MAX - 4095, 8192, ERR_RANGE},
+        {8192, 16384, 0},
+    };
+    struct test *t = test_start(8);
+    test_create(t, "v");
+    test_write(t, 50);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct admin_request q = at(OPERATION_RESTORE_RANGE, "v", OPERATION_AT_SEQUENCE, 30);
+        q.offset_bytes = cases[i].offset;
+        q.length_bytes = cases[i].length;
+        assert_answer(test_ask(t, &q), cases[i].error);
+    }
+    const struct log_append *r = &t->log.records[t->log.count - 1].r;
+    assert_int_equal(r->kind, PLACE_REFERENCE);
+    assert_int_equal(r->block, 2);
+    assert_int_equal(r->blocks, 4);
+    assert_int_equal(r->ref_timeline, test_line(t, "v")->id);
+    assert_int_equal(r->ref_sequence, 30);
+    assert_int_equal(t->log.durable, t->log.recorded);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    test_check(t);
+    test_end(t);
+}
+
+static void marks_and_moments(void **state) {
+    struct test *t = test_start(9);
+    test_create(t, "v");
+    test_create(t, "u");
+    test_write(t, 50);
+    struct admin_request q = named(OPERATION_MARK, "v", "Before_1.0");
+    const struct test_answer *a = test_ask(t, &q);
+    assert_answer(a, 0);
+    uint64_t marked = a->results[0];
+    assert_int_equal(marked, t->log.recorded);
+    assert_true(t->log.durable >= marked);
+    test_write(t, 50);
+    struct admin_request o = at(OPERATION_IMAGE_OPEN, "v", OPERATION_AT_MARK, 0);
+    snprintf(o.label, sizeof o.label, "Before_1.0");
+    a = test_ask(t, &o);
+    assert_answer(a, 0);
+    assert_int_equal(a->results[0], marked);
+    snprintf(o.volumes[0], sizeof o.volumes[0], "u");
+    assert_answer(test_ask(t, &o), ERR_NOTFOUND);
+    struct admin_request d = named(OPERATION_MARK_DELETE, "v", "Before_1.0");
+    assert_answer(test_ask(t, &d), 0);
+    assert_answer(test_ask(t, &d), ERR_NOTFOUND);
+    static const struct {
+        enum operation_moment kind;
+        uint64_t moment;
+        int error;
+    } cases[] = {
+        {OPERATION_AT_SEQUENCE, 1, ERR_RANGE}, /* before the volume */
+        {OPERATION_AT_SEQUENCE, 0, ERR_RANGE}, /* before everything */
+        {OPERATION_AT_SEQUENCE, 100000, ERR_RANGE}, {OPERATION_AT_TIME, UINT64_MAX, ERR_RANGE},
+        {OPERATION_AT_TIME, 40 * NS_PER_S + 5, 0},  {OPERATION_AT_NOW, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct admin_request m = at(OPERATION_IMAGE_OPEN, "v", cases[i].kind, cases[i].moment);
+        a = test_ask(t, &m);
+        assert_answer(a, cases[i].error);
+        assert_int_equal(a->detail[0] != 0, cases[i].error != 0);
+    }
+    test_check(t);
+    test_end(t);
+}
+
+static void loss(void **state) {
+    struct test *t = test_start(10);
+    test_create(t, "v");
+    test_create(t, "u");
+    struct admin_request q = test_request(OPERATION_DECLARE_LOSS, NULL);
+    assert_answer(test_ask(t, &q), 0);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_LOST);
+    test_check(t);
+    t->power_cut = 1;
+    test_die(t); /* it is remembered */
+    assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+    struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_NOW, 0);
+    const struct test_answer *a = test_ask(t, &r);
+    assert_answer(a, ERR_REFUSED);
+    assert_string_equal(a->detail, "v waits for accept-loss");
+    q = test_request(OPERATION_ACCEPT_LOSS, "v");
+    assert_answer(test_ask(t, &q), 0);
+    assert_answer(test_ask(t, &q), ERR_INVAL);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+    test_check(t);
+    test_end(t);
+}
+
+static void one_holder_at_a_time(void **state) {
+    struct test *t = test_start(11);
+    t->lazy = 1;
+    test_create(t, "v");
+    test_write(t, 20);
+    struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, 20), r2 = r;
+    struct admin_request d = test_request(OPERATION_VOLUME_DELETE, "v");
+    struct test_answer *a = test_begin(t, &r), *b = test_begin(t, &r2), *c = test_begin(t, &d);
+    test_settle(t);
+    int done = (a->error == 0) + (b->error == 0) + (c->error == 0);
+    int busy = (a->error == ERR_BUSY) + (b->error == ERR_BUSY) + (c->error == ERR_BUSY);
+    assert_true(done >= 1 && done + busy == 3);
+    test_check(t);
+    test_end(t);
+}
+
+/* Until the log fails, or the disk under the catalogue. */
+static void failures_leave_nothing_behind(void **state) {
+    struct test *t = test_start(12);
+    test_create(t, "v");
+    test_write(t, 20);
+    t->log_error = ERR_IO;
+    struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, 20);
+    struct admin_request m = named(OPERATION_MARK, "v", "m");
+    assert_answer(test_ask(t, &r), ERR_IO);
+    assert_answer(test_ask(t, &m), ERR_IO);
+    test_check(t);
+    t->log_error = 0;
+    sim_fault_add(t->w.sim, &(struct sim_fault){.path = "catalogue.db-journal",
+                                                .kind = SIM_WRITE_FAILS,
+                                                .err = ERR_NOSPC,
+                                                .count = 1});
+    assert_answer(test_ask(t, &r), ERR_NOSPC);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+    test_check(t);
+    /* While nobody can tell whether it happened, it is asked again. */
+    sim_fault_clear(t->w.sim);
+    sim_fault_add(t->w.sim, &(struct sim_fault){.kind = SIM_WRITE_FAILS, .count = 0});
+    sim_fault_add(t->w.sim, &(struct sim_fault){.kind = SIM_READ_FAILS, .count = 0});
+    struct test_answer *a = test_begin(t, &r);
+    for (int i = 0; i < 50; i++) {
+        sim_advance(t->w.sim, NS_PER_S);
+        test_turn(t);
+    }
+    assert_int_equal(a->taken, 0);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_HELD);
+    sim_fault_clear(t->w.sim);
+    sim_advance(t->w.sim, 2 * NS_PER_S);
+    test_settle(t);
+    assert_answer(a, 0);
+    test_check(t);
+    test_end(t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(create_refuses),
+        cmocka_unit_test(resize),
+        cmocka_unit_test(trash),
+        cmocka_unit_test(delete_now_frees_segments),
+        cmocka_unit_test(images),
+        cmocka_unit_test(images_end_by_themselves),
+        cmocka_unit_test(restore_and_undo),
+        cmocka_unit_test(restore_of_a_range),
+        cmocka_unit_test(marks_and_moments),
+        cmocka_unit_test(loss),
+        cmocka_unit_test(one_holder_at_a_time),
+        cmocka_unit_test(failures_leave_nothing_behind),
+    };
+    return cmocka_run_group_tests_name("admin", tests, NULL, NULL);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* perdured: the server. One engine process in its turns; see boot.h for how it comes to be. */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "plat/linux/linux.h"
+#include "server/perdured.h"
+#include "server/store.h"
+
+/* --- the turn --- */
+
+static void begin(void *ctx) {
+    struct perdured *p = ctx;
+    log_turn_begin(p->log);
+}
+
+static void inputs(void *ctx) {
+    struct perdured *p = ctx;
+    struct job_runner jobs = posix_jobs(p->jobs);
+    jobs.ops->reap(jobs.ctx);
+    catalogue_reap(&p->catalogue);
+    log_catalogue_is(p->log, catalogue_generation(&p->catalogue));
+}
+
+static void make_room(struct perdured *p) {
+    if (arena_undo_left(&p->core.r.a) < 4 * ARENA_HANDLER_UNDO_BYTES)
+        reactor_commit(&p->core.r);
+}
+
+static void handlers(void *ctx) {
+    struct perdured *p = ctx;
+    nbd_front_expire(&p->nbd, p->core.r.now_ns);
+    while (p->cp.ops->dispatch(p->cp.ctx, p->core.r.now_ns))
+        make_room(p);
+    engine_turn(p->engine);
+    make_room(p);
+    admin_turn(&p->admin);
+    make_room(p);
+    index_turn(p->index);
+    log_turn_end(p->log);
+}
+
+static void committed(void *ctx) {
+    struct perdured *p = ctx;
+    engine_after_commit(p->engine);
+    admin_output(&p->admin);
+}
+
+static uint64_t deadline(void *ctx) {
+    struct perdured *p = ctx;
+    uint64_t at = min_u64(log_deadline(p->log), p->nbd.next_expiry_ns);
+    at = min_u64(at, engine_deadline(p->engine));
+    return min_u64(at, p->cp.ops->next_ns(p->cp.ctx));
+}
+
+static void reload(struct perdured *p) {
+    const char *why = NULL;
+    if (core_reload(&p->core, NULL, &why) < 0)
+        log_line(4, "no reload: %s", why);
+}
+
+static void signals(struct perdured *p) {
+    struct signalfd_siginfo info;
+    while (read(p->core.signal_fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGHUP)
+            reload(p);
+        else
+            p->stopping = 1;
+    }
+}
+
+static void bell(struct perdured *p) {
+    if (atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_READY) {
+        perdured_reload_prepared(p);
+        control_close(&p->control);
+    }
+    const char *why = core_bell(&p->core);
+    if (why) {
+        log_line(4, "reload refused, the present program goes on: %s", why);
+        perdured_reload_failed(p, why);
+    }
+}
+
+static void keeper_event(struct perdured *p) {
+    struct pollfd f = {.fd = p->boot->keeper_pidfd, .events = POLLIN};
+    if (p->boot->keeper_pidfd < 0 || poll(&f, 1, 0) != 1)
+        return;
+    p->core.r.streams.ops->unwatch(p->core.r.streams.ctx, p->boot->keeper_pidfd);
+    int made = boot_new_keeper(p->boot);
+    log_line(4, made == 0 ? "the keeper died; there is a new one"
+                          : "the keeper died, and no process can be started");
+    if (made == 0)
+        p->core.r.streams.ops->watch(p->core.r.streams.ctx, p->boot->keeper_pidfd,
+                                     (uint64_t)TAG_KEEPER << 32, STREAM_READABLE);
+}
+
+static void event(void *ctx, uint32_t kind, uint32_t handle, uint32_t events) {
+    struct perdured *p = ctx;
+    if (kind == TAG_ENGINE_BELL)
+        bell(p);
+    else if (kind == TAG_SIGNAL)
+        signals(p);
+    else if (kind == TAG_KEEPER)
+        keeper_event(p);
+    else if (kind == TAG_CONTROL_LISTENER || kind == TAG_CONTROL)
+        control_event(&p->control, kind, handle);
+}
+
+/* --- the arena's plan --- */
+
+static const struct arena_plan *plan_of(const struct config *c) {
+    static struct arena_table_plan tables[16];
+    static struct arena_region_plan regions[4];
+    static struct arena_plan plan;
+    const struct arena_table_plan t[] = {
+        {&server_spec, 1},
+        {&listener_spec, CONFIG_LISTENERS_MAX},
+        {&conn_spec, (uint32_t)c->connections},
+        {&nbd_spec, (uint32_t)c->connections},
+        {&request_spec, (uint32_t)c->requests},
+        {&io_spec, 8192},
+        {&lane_spec, 4},
+        {&engine_spec, 1},
+        {&volume_spec, CATALOGUE_OBJECTS_MAX},
+        {&timeline_spec, CATALOGUE_TIMELINES_MAX},
+        {&segment_spec, 65536},
+        {&frame_spec, LOG_FRAMES_MAX},
+        {&memtable_spec, PERDURED_MEMTABLES},
+        {&operation_spec, 256},
+    };
+    const struct arena_region_plan r[] = {
+        {REGION_BUFFERS, 1, c->buffer_bytes, 2 * MIB},
+        {REGION_MEMTABLES, 1,
+         index_memtable_region_bytes(PERDURED_MEMTABLES, LOG_SEGMENT_RECORDS,
+                                     LOG_SEGMENT_BYTES / BLOCK_BYTES),
+         2 * MIB},
+        {REGION_BLOCK_TABLE, 1, c->block_table_bytes, 2 * MIB},
+    };
+    memcpy(tables, t, sizeof t);
+    memcpy(regions, r, sizeof r);
+    plan = (struct arena_plan){.tables = tables,
+                               .table_count = sizeof t / sizeof t[0],
+                               .regions = regions,
+                               .region_count = sizeof r / sizeof r[0],
+                               .undo_bytes = 16 * MIB};
+    return &plan;
+}
+
+static _Noreturn void give_up(struct perdured *p, const char *why) {
+    if (p->boot->mode == BOOT_PLANNED)
+        boot_refuse(p->boot, why);
+    log_line(3, "cannot start: %s", why);
+    boot_stop(p->boot, CUSTODY_FAILED, 1);
+}
+
+static int engine_process(struct boot *b) {
+    static struct perdured perdured;
+    static const struct reactor_hooks hooks = {.begin = begin,
+                                               .inputs = inputs,
+                                               .handlers = handlers,
+                                               .committed = committed,
+                                               .deadline = deadline,
+                                               .event = event,
+                                               .ctx = &perdured};
+    struct perdured *p = &perdured;
+    struct core *c = &p->core;
+    char why[512] = "";
+    int status = 0;
+    p->boot = b;
+    if (config_read(&p->config, b->argc, b->argv, &status) < 0) {
+        if (b->mode == BOOT_PLANNED)
+            boot_refuse(b, "the configuration is not valid");
+        boot_stop(b, status ? CUSTODY_FAILED : CUSTODY_STOPPED, status);
+    }
+    int dir = store_open(p->config.store, why, sizeof why);
+    if (dir < 0 || store_lock(b, dir, why, sizeof why) < 0)
+        give_up(p, why);
+    int err = core_prepare(c, b, plan_of(&p->config), dir);
+    if (err < 0) {
+        snprintf(why, sizeof why, "io_uring is not to be had: %s", err_text(err));
+        give_up(p, why);
+    }
+    c->probation_ns = p->config.probation_s * NS_PER_S;
+    c->r.hooks = &hooks;
+    if (perdured_prepare(p, why, sizeof why) < 0)
+        give_up(p, why);
+    if ((err = core_take(c)) < 0) {
+        snprintf(why, sizeof why, "the arena cannot be made: %s", err_text(err));
+        give_up(p, why);
+    }
+    if (b->mode != BOOT_COLD && !c->warm)
+        log_line(4, "starting cold, as %s", arena_verdict_text(c->verdict));
+    if (perdured_assemble(p, why, sizeof why) < 0)
+        give_up(p, why);
+    core_serve(c);
+    p->serving_wall_ns = clock_wall_ns(&c->r.clock);
+    const struct server *s = server_view(&c->r.a, c->r.server);
+    if (c->warm)
+        log_line(6, "engine %u serves after %s, pause %.3f ms, %u connections kept, %u closed",
+                 b->generation, c->after_crash ? "a death" : "a reload",
+                 (double)s->last_pause_ns / 1e6, conn_used(&c->r.a), c->closed);
+    else
+        for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
+             h = listener_next(&c->r.a, h))
+            log_line(6, "engine %u serves NBD on %s", b->generation,
+                     (const char *)listener_view(&c->r.a, h)->address);
+    while (!p->stopping) {
+        reactor_turn(&c->r);
+        core_drop_rings(c);
+    }
+    perdured_stop(p);
+    boot_stop(b, CUSTODY_STOPPED, 0);
+}
+
+int main(int argc, char **argv) {
+    return boot(argc, argv, engine_process);
+}
