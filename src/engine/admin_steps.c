@@ -44,11 +44,11 @@ static int find_moment(struct admin *ad, struct operation_h h) {
                                          .done = moment_done,
                                          .owner = p,
                                          .operation = op->id};
-        p->moment_result = ad->c.log->find_moment(ad->c.log_ctx, &p->query);
-        if (p->moment_result == ERR_AGAIN) {
-            p->moment = ADMIN_ASKED;
+        p->moment = ADMIN_ASKED;
+        int rc = ad->c.log->find_moment(ad->c.log_ctx, &p->query);
+        if (rc == ERR_AGAIN)
             return 0;
-        }
+        p->moment_result = rc;
     }
     p->moment = ADMIN_IDLE;
     switch (p->moment_result) {
