@@ -73,7 +73,7 @@ static void describe(struct test *t, char *out, size_t room) {
     for (uint32_t i = 0; i < list.count; i++)
         n += (size_t)snprintf(out + n, room - n, "%s; ", list.rows[i].name);
     for (uint32_t i = 0; i < LOG_SEGMENTS; i++)
-        n += (size_t)snprintf(out + n, room - n, "%u", t->log.segments[i] ? 1 : 0);
+        n += (size_t)snprintf(out + n, room - n, "%c", t->log.segments[i] ? '1' : '0');
     assert_true(n < room);
 }
 

@@ -19,10 +19,11 @@ int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint
     return ad->c.log->append(ad->c.log_ctx, &r, sequence);
 }
 
-int admin_note(struct admin *ad, uint32_t timeline, uint32_t family) {
+int admin_note(struct admin *ad, const struct catalogue_object *o) {
     uint64_t sequence;
-    return admin_append(ad, PLACE_HOLE, timeline, family, 0, 0, &sequence) == ERR_AGAIN ? ERR_AGAIN
-                                                                                        : 0;
+    int rc = admin_append(ad, PLACE_HOLE, o->line.id, o->line.family, o->size_bytes, BLOCK_BYTES,
+                          &sequence);
+    return rc == ERR_AGAIN ? rc : 0;
 }
 
 static void moment_done(struct admin_moment *m, int result) {
