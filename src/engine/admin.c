@@ -181,6 +181,7 @@ static void answered(struct catalogue_request *r) {
 }
 
 void admin_output(struct admin *ad) {
+    admin_forget_output(ad);
     if (operation_used(ad->c.a) == 0)
         return;
     uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);
@@ -211,5 +212,6 @@ void admin_close(struct admin *ad) {
     for (uint32_t i = 0; i < ad->c.a->tables[TABLE_OPERATION].capacity; i++)
         admin_forget(&ad->pending[i]);
     free(ad->pending);
-    ad->pending = NULL;
+    free(ad->forgetting);
+    memset(ad, 0, sizeof *ad);
 }

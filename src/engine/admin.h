@@ -21,8 +21,9 @@
  *     operation can fail and leaves everything as it was; after it, it cannot fail. Room in tables
  *     is reserved before.
  *  3. What the catalogue says of a moment is durable in the log first.
- *  4. What changes how moments resolve appends a record of no blocks to the volume's timeline, so
- *     that a time after the change means a sequence number after it.
+ *  4. What changes how moments resolve appends a record to the volume's timeline, so that a time after
+ *     the change means a sequence number after it: a hole in the block behind the volume's end, which
+ *     nobody sees (a volume that grows begins with a hole there anyway).
  *  5. A volume is held by one operation at a time. From HOLD until it ends, requests that have not
  *     begun wait, so nothing lies between `now_sequence` and the change.
  *
@@ -62,7 +63,7 @@ struct admin_log_ops {
     void (*want_durable)(void *ctx, uint64_t sequence);
     int (*failed)(void *ctx); /* 0, or why nothing becomes durable any more */
     uint64_t (*store_ns)(void *ctx);
-    /* As log_append; blocks 0: a record that only takes a number. */
+    /* As log_append. */
     int (*append)(void *ctx, const struct log_append *r, uint64_t *sequence);
     /* 0: m is filled in. ERR_AGAIN: done() will be called. ERR_RANGE: before the oldest moment.
      * ERR_AMBIGUOUS: the wall clock showed it twice. */
@@ -108,6 +109,9 @@ struct admin {
     struct admin_config c;
     struct admin_pending *pending; /* by operation slot */
     uint64_t leases_seen_ns;       /* monotonic: when leases were looked at */
+    uint32_t forget_count;         /* segments to be forgotten; private, as they do no harm */
+    uint32_t forget[CATALOGUE_SEGMENTS_MAX];
+    struct catalogue_request *forgetting; /* under way */
 };
 
 extern const struct arena_table_spec operation_spec;
@@ -162,5 +166,12 @@ void admin_output(struct admin *ad);
 /* Segments that hold nothing but dead families are looked for, unless that is under way: at a cold
  * start, and when segments have been sealed. */
 void admin_sweep(struct admin *ad);
+
+/* A cold start could not save all that was answered: all volumes wait for accept-loss. */
+void admin_declare_loss(struct admin *ad);
+
+/* The log has a use for a freed segment's number no more: the catalogue may forget it. One that is
+ * not forgotten, as the process ends before, costs a row. */
+void admin_forget_segment(struct admin *ad, uint32_t segment);
 
 #endif

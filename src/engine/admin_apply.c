@@ -160,7 +160,7 @@ static int reuse(struct admin *ad, struct operation_h h) {
 
 static int note_all(struct admin *ad, const struct catalogue_result *out) {
     for (uint32_t i = 0; i < out->count; i++) {
-        if (admin_note(ad, out->objects[i].line.id, out->objects[i].line.family) == ERR_AGAIN)
+        if (admin_note(ad, &out->objects[i]) == ERR_AGAIN)
             return ERR_AGAIN;
     }
     return 0;

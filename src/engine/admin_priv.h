@@ -52,7 +52,7 @@ void admin_release(struct admin *ad, struct operation_h h); /* what is held */
 int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint32_t family,
                  uint64_t offset_bytes, uint64_t length_bytes, uint64_t *sequence);
 /* admin.h, invariant 4. A full log does without: 0 or ERR_AGAIN. */
-int admin_note(struct admin *ad, uint32_t timeline, uint32_t family);
+int admin_note(struct admin *ad, const struct catalogue_object *o);
 
 /* admin_apply.c */
 int admin_commit(struct admin *ad, struct operation_h h);
@@ -66,5 +66,6 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
 int admin_bury(struct admin *ad, struct operation_h h);
 int admin_free(struct admin *ad, struct operation_h h);
 void admin_leases(struct admin *ad);
+void admin_forget_output(struct admin *ad);
 
 #endif

@@ -19,10 +19,11 @@ int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint
     return ad->c.log->append(ad->c.log_ctx, &r, sequence);
 }
 
-int admin_note(struct admin *ad, uint32_t timeline, uint32_t family) {
+int admin_note(struct admin *ad, const struct catalogue_object *o) {
     uint64_t sequence;
-    return admin_append(ad, PLACE_HOLE, timeline, family, 0, 0, &sequence) == ERR_AGAIN ? ERR_AGAIN
-                                                                                        : 0;
+    int rc = admin_append(ad, PLACE_HOLE, o->line.id, o->line.family, o->size_bytes, BLOCK_BYTES,
+                          &sequence);
+    return rc == ERR_AGAIN ? rc : 0;
 }
 
 static void moment_done(struct admin_moment *m, int result) {
@@ -44,11 +45,11 @@ static int find_moment(struct admin *ad, struct operation_h h) {
                                          .done = moment_done,
                                          .owner = p,
                                          .operation = op->id};
-        p->moment_result = ad->c.log->find_moment(ad->c.log_ctx, &p->query);
-        if (p->moment_result == ERR_AGAIN) {
-            p->moment = ADMIN_ASKED;
+        p->moment = ADMIN_ASKED;
+        int rc = ad->c.log->find_moment(ad->c.log_ctx, &p->query);
+        if (rc == ERR_AGAIN)
             return 0;
-        }
+        p->moment_result = rc;
     }
     p->moment = ADMIN_IDLE;
     switch (p->moment_result) {

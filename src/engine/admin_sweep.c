@@ -10,7 +10,7 @@
  * A list of segments is one transaction with an id of its own, as doing it twice does no harm and
  * after a kill the list may be another one.
  */
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -71,6 +71,7 @@ int admin_free(struct admin *ad, struct operation_h h) {
             admin_forget_request(p);
         }
     }
+    must(p->dead != NULL);
     if (p->dead->dead_count == 0)
         return 1;
     int all = scan(ad, p);
@@ -88,6 +89,41 @@ void admin_sweep(struct admin *ad) {
     }
     struct admin_request q = {.kind = OPERATION_SWEEP, .flags = OPERATION_INTERNAL};
     admin_begin(ad, &q, &h); /* no slot: the next sweep does it */
+}
+
+void admin_declare_loss(struct admin *ad) {
+    struct admin_request q = {.kind = OPERATION_DECLARE_LOSS, .flags = OPERATION_INTERNAL};
+    struct operation_h h;
+    must(admin_begin(ad, &q, &h) == 0); /* at a start, the table is empty */
+}
+
+void admin_forget_segment(struct admin *ad, uint32_t segment) {
+    if (ad->forget_count < CATALOGUE_SEGMENTS_MAX)
+        ad->forget[ad->forget_count++] = segment;
+}
+
+static void forgotten(struct catalogue_request *r) {
+    struct admin *ad = r->owner;
+    ad->forgetting = NULL;
+    free(r);
+}
+
+void admin_forget_output(struct admin *ad) {
+    if (ad->forget_count == 0 || ad->forgetting)
+        return;
+    struct catalogue_request *r = calloc(1, sizeof *r);
+    if (!r)
+        return; /* in a later turn */
+    r->kind = CATALOGUE_SEGMENTS_FORGET;
+    while (r->args.operation == 0)
+        ad->c.random.ops->fill(ad->c.random.ctx, &r->args.operation, sizeof r->args.operation);
+    memcpy(r->args.segments, ad->forget, sizeof r->args.segments);
+    r->args.segment_count = ad->forget_count;
+    r->done = forgotten;
+    r->owner = ad;
+    ad->forget_count = 0;
+    ad->forgetting = r;
+    catalogue_submit(ad->c.catalogue, r);
 }
 
 /* All disks of the image are without users and past their time. */

@@ -82,6 +82,7 @@ static inline int test_append(void *ctx, const struct log_append *r, uint64_t *s
     struct test *t = ctx;
     if (t->log_error)
         return t->log_error;
+    assert_true(r->blocks > 0 && r->timeline > 0 && r->family > 0);
     if (t->lazy && prng_one_in(&t->prng, 3))
         return ERR_AGAIN;
     assert_true(t->log.count < LOG_RECORDS);

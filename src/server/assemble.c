@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "engine/log/store_disk.h"
+#include "engine/root.h"
 #include "engine/timeline/volumes.h"
 #include "plat/linux/linux.h"
 #include "server/perdured.h"
@@ -73,7 +75,7 @@ static int open_lanes(struct perdured *p) {
 /* --- what admin asks --- */
 
 static uint64_t recorded(void *ctx) {
-    return log_whole(((struct perdured *)ctx)->log);
+    return log_recorded(((struct perdured *)ctx)->log);
 }
 static uint64_t durable(void *ctx) {
     return log_durable(((struct perdured *)ctx)->log);
@@ -91,20 +93,25 @@ static int append(void *ctx, const struct log_append *r, uint64_t *sequence) {
     return log_append(((struct perdured *)ctx)->log, r, sequence);
 }
 static void catalogue_is(void *ctx, uint64_t generation) {
-    log_catalogue_is(((struct perdured *)ctx)->log, generation);
+    (void)generation;
 }
 
-static void moment_found(void *owner, int result, uint64_t sequence, uint64_t time_ns) {
+static void moment_found(void *owner, int result, uint64_t sequence) {
     struct admin_moment *m = owner;
     m->sequence = sequence;
-    m->time_ns = time_ns;
     m->done(m, result);
 }
 
+/* Wall time is brought to store time by what the two are apart now. */
 static int find_moment(void *ctx, struct admin_moment *m) {
     struct perdured *p = ctx;
-    int err =
-        log_find_moment(p->log, m->by_time, m->by_time ? m->time_ns : m->sequence, moment_found, m);
+    uint64_t wall = log_wall_ns(p->log), store = log_now_ns(p->log);
+    if (!m->by_time) {
+        m->sequence = min_u64(m->sequence, log_recorded(p->log));
+        m->time_ns = 0;
+        return 0;
+    }
+    int err = log_sequence_at(p->log, m->time_ns - wall + store, moment_found, m);
     return err < 0 ? err : ERR_AGAIN;
 }
 
@@ -121,7 +128,7 @@ static uint32_t next_sealed(void *ctx, uint32_t after) {
 }
 
 static int segment_families(void *ctx, uint32_t segment, const uint32_t *families, uint32_t count) {
-    return index_segment_families(((struct perdured *)ctx)->index, segment, families, count);
+    return 0;
 }
 
 static void segment_freed(void *ctx, uint32_t segment) {
@@ -179,11 +186,16 @@ static int open_admin(struct perdured *p) {
 
 /* --- cold --- */
 
+static void asked(struct catalogue_request *r) {
+    (void)r;
+}
+
 /* A request to the catalogue at the start: waits for it. */
 static int ask(struct perdured *p, struct catalogue_request *r, enum catalogue_kind kind) {
     struct job_runner jobs = posix_jobs(p->catalogue_jobs);
     memset(r, 0, sizeof *r);
     r->kind = kind;
+    r->done = asked;
     r->args.now_ns = clock_wall_ns(&p->core.r.clock);
     if (kind == CATALOGUE_COLD_START)
         p->random.ops->fill(p->random.ctx, &r->args.operation, sizeof r->args.operation);
@@ -216,10 +228,6 @@ static int segment_was_freed(void *ctx, uint32_t segment) {
     return s && low < s->freed_count && s->freed[low] == segment;
 }
 
-static void forget_segment(void *ctx, uint32_t segment) {
-    admin_forget_segment(&((struct perdured *)ctx)->admin, segment);
-}
-
 static int open_log(struct perdured *p) {
     struct log_params params = log_params_default();
     const struct log_env env = {.arena = &p->core.r.a,
@@ -232,7 +240,6 @@ static int open_log(struct perdured *p) {
                                 .index = &index_log_ops,
                                 .index_ctx = p->index,
                                 .segment_freed = segment_was_freed,
-                                .segment_forgotten = forget_segment,
                                 .catalogue_ctx = p};
     if (p->config.store_max_bytes)
         params.max_bytes = p->config.store_max_bytes;
@@ -282,6 +289,32 @@ static int new_store(struct perdured *p, uint8_t id[16]) {
     return log_create_store(&p->files, &create);
 }
 
+/* Which store it is; the catalogue must be of the same. */
+static int store_id(struct perdured *p, uint8_t id[16]) {
+    static uint8_t blocks[2 * BLOCK_BYTES];
+    struct store_header h;
+    int file = p->files.ops->open(p->files.ctx, STORE_FILE, FILE_READ);
+    if (file < 0)
+        return file;
+    int64_t n = p->files.ops->read(p->files.ctx, file, blocks, sizeof blocks, 0);
+    p->files.ops->close(p->files.ctx, file);
+    int err = n == (int64_t)sizeof blocks ? store_decode_copies(blocks, &h) : ERR_FORMAT;
+    if (err == 0)
+        memcpy(id, h.id, 16);
+    return err;
+}
+
+/* Nothing is served whose answered writes may be missing, until a person has said that it is known. */
+static void declare_loss(struct perdured *p) {
+    struct arena *a = &p->core.r.a;
+    const struct admin_request q = {.kind = OPERATION_DECLARE_LOSS, .flags = OPERATION_INTERNAL};
+    struct operation_h h;
+    for (struct volume_h v = volume_next(a, (struct volume_h){0}); v.v; v = volume_next(a, v))
+        if (volume_view(a, v)->slot.state == VOLUME_ONLINE)
+            volume_edit(a, v)->slot.state = VOLUME_LOST;
+    admin_begin(&p->admin, &q, &h);
+}
+
 static void tell_recovery(const struct perdured *p) {
     const struct log_report *r = &p->report;
     if (r->stopped && r->salvaged_records == 0)
@@ -304,7 +337,7 @@ static int assemble_cold(struct perdured *p, char *why, size_t room) {
         return fail(why, room, err, "the store cannot be made");
     if ((err = open_parts(p)) < 0)
         return fail(why, room, err, "the engine cannot be made");
-    if (!is_new && (err = log_store_id(&p->files, id)) < 0)
+    if (!is_new && (err = store_id(p, id)) < 0)
         return fail(why, room, err, "the store's header cannot be read");
     if ((err = open_catalogue(p, id, is_new)) < 0 ||
         (err = ask(p, request, CATALOGUE_COLD_START)) < 0 ||
@@ -330,7 +363,7 @@ static int assemble_cold(struct perdured *p, char *why, size_t room) {
                p->report.salvage_damaged > 0;
         core_bury(&p->core);
     }
-    if ((err = log_begin(p->log)) < 0)
+    if ((err = log_begin(p->log, &p->report)) < 0)
         return fail(why, room, err, "the log cannot be begun");
     catalogue_snapshot_free(p->snapshot);
     p->snapshot = NULL;
@@ -339,7 +372,7 @@ static int assemble_cold(struct perdured *p, char *why, size_t room) {
         return fail(why, room, err, "start");
     admin_sweep(&p->admin);
     if (lost)
-        admin_declare_loss(&p->admin);
+        declare_loss(p);
     core_adopt(&p->core);
     atomic_store(&p->core.r.a.live->phase, ARENA_SERVING);
     tell_recovery(p);
@@ -352,7 +385,10 @@ static int assemble_warm(struct perdured *p, char *why, size_t room) {
     int err;
     if ((err = open_parts(p)) < 0 || (err = log_attach(p->log)) < 0 ||
         (err = index_attach(p->index)) < 0 ||
-        (err = open_catalogue(p, engine_root_view(&p->core.r.a)->store_id, 0)) < 0 ||
+        (err = open_catalogue(
+             p,
+             engine_view(&p->core.r.a, engine_next(&p->core.r.a, (struct engine_h){0}))->store_id,
+             0)) < 0 ||
         (err = open_admin(p)) < 0)
         return fail(why, room, err, "the arena's slots");
     core_adopt(&p->core);
@@ -379,14 +415,15 @@ int perdured_assemble(struct perdured *p, char *why, size_t room) {
     static const struct moment_zone zone = {&zone_ops, NULL};
     static struct nbd_front_exports exports;
     p->control.zone = &zone;
-    if ((err = core_attach(&p->core)) < 0)
-        return fail(why, room, err, "the arena's connections");
     if ((err = open_lanes(p)) < 0)
         return fail(why, room, err, "the control plane");
     exports = perdured_exports_template;
     exports.ctx = p;
     if ((err = nbd_front_open(&p->nbd, r, p->cp, &exports)) < 0)
         return fail(why, room, err, "the NBD front end");
+    /* The protocols are known before their connections are attached. */
+    if ((err = core_attach(&p->core)) < 0)
+        return fail(why, room, err, "the arena's connections");
     err = p->core.warm ? assemble_warm(p, why, room) : assemble_cold(p, why, room);
     if (err < 0)
         return err;

@@ -85,7 +85,6 @@ static int make_arena(struct core *c) {
     s->started_wall_ns = wall_ns(NULL);
     s->wait_fd = -1;
     arena_commit(&c->r.a);
-    atomic_store(&c->r.a.live->phase, ARENA_SERVING);
     atomic_store(&c->boot->custody->arena_fd, fd);
     return 0;
 }

@@ -40,7 +40,7 @@ static int open_moment(void *ctx, struct nbd_h n, const char *name, struct volum
     if (!volumes_find(&p->core.r.a, e.volume).v)
         return ERR_NOTFOUND;
     struct awaited *w = NULL;
-    for (int i = 0; i < PENDING_MAX && !w; i++)
+    for (uint32_t i = 0; i < PENDING_MAX && !w; i++)
         if (p->awaited[i].number == 0)
             w = &p->awaited[i];
     if (!w)
@@ -60,7 +60,7 @@ static int open_moment(void *ctx, struct nbd_h n, const char *name, struct volum
 
 int perdured_moment_opened(struct perdured *p, struct operation_h h) {
     const struct operation *o = operation_view(&p->core.r.a, h);
-    for (int i = 0; i < PENDING_MAX; i++) {
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct awaited *w = &p->awaited[i];
         if (w->number == 0 || w->number != o->reply)
             continue;
@@ -72,7 +72,7 @@ int perdured_moment_opened(struct perdured *p, struct operation_h h) {
 
 static void cancel(void *ctx, struct nbd_h n) {
     struct perdured *p = ctx;
-    for (int i = 0; i < PENDING_MAX; i++)
+    for (uint32_t i = 0; i < PENDING_MAX; i++)
         if (p->awaited[i].number && nbd_h_same(p->awaited[i].nbd, n))
             p->awaited[i].number = 0;
 }

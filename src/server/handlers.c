@@ -133,7 +133,7 @@ static int refuse(struct perdured *p, const struct ctl_request *q, int err, cons
 }
 
 static struct pending *await(struct perdured *p, const struct ctl_request *q) {
-    for (int i = 0; i < PENDING_MAX; i++)
+    for (uint32_t i = 0; i < PENDING_MAX; i++)
         if (p->pending[i].number == 0) {
             p->pending[i] = (struct pending){++p->numbers, p->control.current, q->id, q->op};
             return &p->pending[i];
@@ -370,7 +370,7 @@ int perdured_answer(void *ctx, struct operation_h h) {
     const struct operation *o = operation_view(&p->core.r.a, h);
     if (o->flags & OPERATION_ON_DEMAND)
         return perdured_moment_opened(p, h);
-    for (int i = 0; i < PENDING_MAX; i++) {
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending *w = &p->pending[i];
         if (w->number == 0 || w->number != o->reply)
             continue;
@@ -524,12 +524,11 @@ struct mark_query {
     struct catalogue_list list;
     struct perdured *p;
     uint64_t number;
-    uint64_t volume; /* only of this one; 0: all */
     json_t *marks;
 };
 
 static struct pending *pending_by_number(struct perdured *p, uint64_t number) {
-    for (int i = 0; i < PENDING_MAX; i++)
+    for (uint32_t i = 0; i < PENDING_MAX; i++)
         if (p->pending[i].number == number)
             return &p->pending[i];
     return NULL;
@@ -541,16 +540,13 @@ static void marks_arrived(struct catalogue_request *r) {
     struct pending *w = pending_by_number(m->p, m->number);
     for (uint32_t i = 0; r->result == 0 && i < m->list.count; i++) {
         const struct catalogue_row *row = &m->list.rows[i];
-        for (uint32_t k = 0; k < row->volume_count; k++) {
-            struct volume_h h = volumes_find_id(a, row->volumes[k]);
-            if (!h.v || (m->volume && m->volume != row->volumes[k]))
-                continue;
+        struct volume_h h = volumes_find_id(a, row->volume);
+        if (h.v)
             json_array_append_new(m->marks,
                                   json_pack("{s:s,s:s,s:o,s:o}", "volume",
                                             (const char *)volume_view(a, h)->name, "label",
                                             row->name, "at", moment_of(row->sequence, row->time_ns),
-                                            "created_at", time_of(row->time_ns)));
-        }
+                                            "created_at", time_of(row->created_ns)));
     }
     if (w && r->result == 0 && m->list.count == CATALOGUE_ROWS_MAX) {
         r->args.after = m->list.rows[m->list.count - 1].key;
@@ -581,7 +577,8 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
     }
     m->p = p;
     m->number = w->number;
-    m->volume = h.v ? volume_view(&p->core.r.a, h)->id : 0;
+    m->request.args.volumes[0] = h.v ? volume_view(&p->core.r.a, h)->id : 0;
+    m->request.args.volume_count = 1;
     m->marks = json_array();
     m->request.kind = CATALOGUE_LIST_MARKS;
     m->request.list = &m->list;
@@ -607,7 +604,7 @@ static int reload(void *ctx, const struct ctl_request *q) {
 }
 
 void perdured_reload_prepared(struct perdured *p) {
-    for (int i = 0; i < PENDING_MAX; i++)
+    for (uint32_t i = 0; i < PENDING_MAX; i++)
         if (p->pending[i].number && strcmp(p->pending[i].op->name, "reload") == 0)
             settle(p, &p->pending[i], reload_of(p));
 }
@@ -615,7 +612,7 @@ void perdured_reload_prepared(struct perdured *p) {
 void perdured_reload_failed(struct perdured *p, const char *why) {
     p->failures++;
     snprintf(p->failure, sizeof p->failure, "%s", why);
-    for (int i = 0; i < PENDING_MAX; i++) {
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending *w = &p->pending[i];
         if (!w->number || strcmp(w->op->name, "reload") != 0)
             continue;

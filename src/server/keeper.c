@@ -97,6 +97,10 @@ static void engine_died(struct keeper *k, int successor) {
     if (serving == k->generation && atomic_load(&c->gate) == CUSTODY_GATE_PLANNED)
         return; /* it has let go */
     note_death(k);
+    if (serving == 0) { /* the first start: trying again would end the same way */
+        atomic_store(&c->state, CUSTODY_FAILED);
+        _exit(1);
+    }
     if (serving == k->generation) {
         atomic_fetch_add(&c->deaths, 1);
     } else {

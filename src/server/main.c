@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "engine/timeline/volumes.h"
 #include "plat/linux/linux.h"
 #include "server/perdured.h"
 #include "server/store.h"
@@ -25,7 +26,6 @@ static void inputs(void *ctx) {
     struct job_runner jobs = posix_jobs(p->jobs);
     jobs.ops->reap(jobs.ctx);
     catalogue_reap(&p->catalogue);
-    log_catalogue_is(p->log, catalogue_generation(&p->catalogue));
 }
 
 static void make_room(struct perdured *p) {
@@ -40,7 +40,7 @@ static void handlers(void *ctx) {
         make_room(p);
     engine_turn(p->engine);
     make_room(p);
-    admin_turn(&p->admin);
+    p->admin_waits = admin_turn(&p->admin);
     make_room(p);
     index_turn(p->index);
     log_turn_end(p->log);
@@ -54,6 +54,8 @@ static void committed(void *ctx) {
 
 static uint64_t deadline(void *ctx) {
     struct perdured *p = ctx;
+    if (p->admin_waits > 0)
+        return 0;
     uint64_t at = min_u64(log_deadline(p->log), p->nbd.next_expiry_ns);
     at = min_u64(at, engine_deadline(p->engine));
     return min_u64(at, p->cp.ops->next_ns(p->cp.ctx));
@@ -187,7 +189,6 @@ static int engine_process(struct boot *b) {
         give_up(p, why);
     }
     c->probation_ns = p->config.probation_s * NS_PER_S;
-    c->r.hooks = &hooks;
     if (perdured_prepare(p, why, sizeof why) < 0)
         give_up(p, why);
     if ((err = core_take(c)) < 0) {
@@ -198,6 +199,7 @@ static int engine_process(struct boot *b) {
         log_line(4, "starting cold, as %s", arena_verdict_text(c->verdict));
     if (perdured_assemble(p, why, sizeof why) < 0)
         give_up(p, why);
+    c->r.hooks = &hooks;
     core_serve(c);
     p->serving_wall_ns = clock_wall_ns(&c->r.clock);
     const struct server *s = server_view(&c->r.a, c->r.server);

@@ -48,10 +48,11 @@ struct perdured {
     struct index *index;
     struct log *log;
     struct log_report report;
-    struct engine *engine;
+    struct engine_run *engine;
     struct catalogue catalogue;
     struct catalogue_snapshot *snapshot; /* while starting cold */
     struct admin admin;
+    int admin_waits; /* operations that go on in the next turn */
     struct nbd_front nbd;
     struct control control;
     struct pending pending[PENDING_MAX];

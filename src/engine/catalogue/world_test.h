@@ -73,6 +73,7 @@ static inline int world_ask(struct world *w, struct catalogue_request *r) {
     while (!answered && !sim_stopped(w->sim) && sim_step(w->sim))
         catalogue_reap(&w->c);
     catalogue_reap(&w->c);
+    r->owner = NULL;
     return answered ? r->result : ERR_CANCELLED;
 }
 
