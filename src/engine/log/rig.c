@@ -134,11 +134,13 @@ int rig_start(struct rig *r, void *dead) {
     assert_int_equal(arena_create(&r->a, r->memory, arena_plan_bytes(&plan), &plan), 0);
     list_index_reset(&r->index);
     open_process(r);
+    r->index.starting = 1;
     int err = log_recover(r->l, &r->report);
     if (err == 0 && dead)
         err = log_salvage(r->l, dead, arena_plan_bytes(&plan), &r->report);
     if (err == 0)
         err = log_begin(r->l, &r->report);
+    r->index.starting = 0;
     if (err < 0)
         return err;
     atomic_store(&r->a.live->phase, ARENA_SERVING);

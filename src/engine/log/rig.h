@@ -38,7 +38,8 @@ struct list_index {
     uint32_t *sealing; /* handles of segments whose run is asked for and not yet given */
     uint32_t sealing_count;
     uint32_t begins, seals, sealeds, freeds, moves;
-    int busy; /* begin and append refuse */
+    int busy;     /* begin and append refuse */
+    int starting; /* a cold start: runs are read */
 };
 extern const struct log_index_ops list_index_ops;
 void list_index_reset(struct list_index *x);
