@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "engine/log/frame.h"
-#include "engine/log/rig.h"
+#include "engine/log/rig_test.h"
 #include "engine/root.h"
 
 static sigjmp_buf dead;

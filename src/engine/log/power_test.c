@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "engine/log/frame_disk.h"
-#include "engine/log/rig.h"
+#include "engine/log/rig_test.h"
 #include "engine/log/store_disk.h"
 #include "engine/root.h"
 

@@ -13,7 +13,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
-#include "engine/log/rig.h"
+#include "engine/log/rig_test.h"
 
 #define RUN_ENTRY_BYTES 64u
 

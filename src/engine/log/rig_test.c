@@ -10,7 +10,7 @@
 #include "arena/shadow.h"
 #include "base/err.h"
 #include "base/numbers.h"
-#include "engine/log/rig.h"
+#include "engine/log/rig_test.h"
 #include "engine/root.h"
 
 #define UNDO_BYTES (2u << 20)

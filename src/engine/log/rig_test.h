@@ -7,8 +7,8 @@
  * rig_start() make a new one. The model then says what must still be there, and rig_check() reads
  * it all, from memory and from the disk.
  */
-#ifndef ENGINE_LOG_RIG_H
-#define ENGINE_LOG_RIG_H
+#ifndef ENGINE_LOG_RIG_TEST_H
+#define ENGINE_LOG_RIG_TEST_H
 
 #include <stdint.h>
 
