@@ -304,15 +304,14 @@ static int store_id(struct perdured *p, uint8_t id[16]) {
     return err;
 }
 
-/* Nothing is served whose answered writes may be missing, until a person has said that it is known. */
+/* Nothing is served whose answered writes may be missing, until a person has said that it is known: at once,
+ * and in the catalogue. */
 static void declare_loss(struct perdured *p) {
     struct arena *a = &p->core.r.a;
-    const struct admin_request q = {.kind = OPERATION_DECLARE_LOSS, .flags = OPERATION_INTERNAL};
-    struct operation_h h;
     for (struct volume_h v = volume_next(a, (struct volume_h){0}); v.v; v = volume_next(a, v))
         if (volume_view(a, v)->slot.state == VOLUME_ONLINE)
             volume_edit(a, v)->slot.state = VOLUME_LOST;
-    admin_begin(&p->admin, &q, &h);
+    admin_declare_loss(&p->admin);
 }
 
 static void tell_recovery(const struct perdured *p) {
