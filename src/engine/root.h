@@ -39,7 +39,7 @@ enum log_move {
     F(uint32_t, log_epoch_state)                                                                   \
     F(uint32_t, log_next_segment)   /* segment number */                                           \
     F(uint32_t, log_append_segment) /* handle of the one that takes records, 0: none */            \
-    F(uint32_t, log_cut)            /* 1: the next frame does not simply follow log_end */         \
+    F(uint32_t, log_seal_waits)     /* 1: a full segment ends within a request */                  \
     F(uint64_t, log_recorded)                                                                      \
     F(uint64_t, log_durable)                                                                       \
     F(uint64_t, log_wanted)  /* somebody waits until this is durable */                            \
@@ -63,9 +63,7 @@ enum log_move {
     F(uint64_t, time_mono_ns)                                                                      \
     F(uint64_t, time_wall_ns)                                                                      \
     F(uint32_t, time_suspect)                                                                      \
-    F(uint32_t, log_attempts)   /* at the oldest frame that failed */                              \
-    F(uint32_t, log_seal_waits) /* 1: a full segment ends within a request */                      \
-    F(uint32_t, pad)                                                                               \
+    F(uint32_t, log_attempts) /* at the oldest frame that failed */                                \
     A(uint8_t, reserved, 128)
 HANDLE(engine)
 SLOT_STRUCT(engine, ENGINE_FIELDS)

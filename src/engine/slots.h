@@ -115,6 +115,7 @@ enum segment_flag {
     F(uint64_t, last_time_ns)                                                                      \
     F(uint64_t, first_wall_ns)                                                                     \
     F(uint64_t, last_wall_ns)                                                                      \
+    F(uint64_t, follows) /* the number before the first */                                         \
     F(uint64_t, first_epoch)                                                                       \
     F(uint64_t, last_epoch)                                                                        \
     F(uint32_t, previous_segment) /* the frame before the first */                                 \

@@ -309,6 +309,10 @@ void index_apply(struct index *x) {
             v.area->applied = number + 1;
             x->applied = max_u64(x->applied, v.entries[number].sequence);
         }
+        /* Beyond the last entry there may be records without blocks. */
+        const struct memtable *m = memtable_view(x->a, all[i]);
+        if (v.area->applied >= m->entries)
+            x->applied = max_u64(x->applied, m->last_sequence);
     }
 }
 

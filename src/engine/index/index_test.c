@@ -423,7 +423,7 @@ static void random_version(struct world *w, struct prng *p, uint32_t timelines, 
         return;
     }
     if (prng_one_in(p, 3))
-        blocks = 1 + prng_below(p, chunks * CHUNK_BLOCKS);
+        blocks = prng_below(p, chunks * CHUNK_BLOCKS);
     enum place_kind kind = (enum place_kind)(PLACE_ZERO + prng_below(p, 3));
     put_other(w, kind, timeline, block, blocks, 1 + (uint32_t)prng_below(p, timelines),
               w->sequence ? prng_below(p, w->sequence) : 0);

@@ -110,10 +110,10 @@ static void write_entry(struct memtable_view *m, uint32_t number, const struct v
 int memtable_append(struct arena *a, struct memtable_h h, const struct version *v) {
     const struct memtable *m = memtable_view(a, h);
     struct memtable_view view = memtable_at(a, h);
-    must(v->blocks > 0 && v->sequence > m->last_sequence && !(m->flags & MEMTABLE_CUT));
+    must(v->sequence > m->last_sequence && !(m->flags & MEMTABLE_CUT));
     must(place_kind(v->place) != PLACE_UNKNOWN && v->timeline != 0);
     uint64_t end = v->block + v->blocks;
-    uint64_t chunks = chunk_of_block(end - 1) - chunk_of_block(v->block) + 1;
+    uint64_t chunks = v->blocks ? chunk_of_block(end - 1) - chunk_of_block(v->block) + 1 : 0;
     int is_data = place_kind(v->place) == PLACE_DATA;
     if ((is_data ? chunks : 1) > view.room - m->entries ||
         (is_data && v->blocks > view.room - m->checks))
@@ -126,7 +126,7 @@ int memtable_append(struct arena *a, struct memtable_h h, const struct version *
             write_entry(&view, edit->entries++, v, &p, edit->checks, next == end);
         }
         edit->checks += (uint32_t)v->blocks;
-    } else {
+    } else if (v->blocks > 0) {
         struct piece p = {v->block, v->blocks, chunks > 1};
         write_entry(&view, edit->entries++, v, &p, 0, 1);
     }
@@ -172,7 +172,7 @@ void memtable_replace(struct arena *a, struct memtable_h h, const struct version
     const struct memtable *m = memtable_view(a, h);
     struct memtable_view view = memtable_at(a, h);
     uint32_t first = first_of(m, &view, v->sequence);
-    must(first < m->entries && view.entries[first].sequence == v->sequence);
+    must(v->blocks == 0 || (first < m->entries && view.entries[first].sequence == v->sequence));
     for (uint32_t i = first; i < m->entries && view.entries[i].sequence == v->sequence; i++) {
         struct memtable_entry *e = &view.entries[i];
         if (e->kind != PLACE_DATA)
@@ -331,6 +331,7 @@ void memtable_check(const struct arena *a, struct memtable_h h) {
         must(v.entries[i].sequence >= sequence);
         sequence = v.entries[i].sequence;
     }
-    must(m->entries == 0 || v.entries[0].sequence == m->first_sequence);
+    must(m->entries == 0 || v.entries[0].sequence >= m->first_sequence);
+    must(sequence <= m->last_sequence);
     must(m->entries <= v.room && m->checks <= v.room);
 }

@@ -13,7 +13,7 @@
  *   boxes       n / 64     first block of, and block behind, 64 intervals each
  *
  * Data are cut into pieces of one chunk. What is not data and reaches over a chunk border is one
- * piece, an interval. So r records with b blocks of data make at most r + b / 2 + b / 64 entries.
+ * piece, an interval. A record without blocks, which only takes a number, has no piece. So r records with b blocks of data make at most r + b / 2 + b / 64 entries.
  * Entries exist in three degrees:
  *
  *  1. beyond slot->entries: written in a turn that is not committed, or left by one that never was.
@@ -54,7 +54,7 @@ HANDLE(memtable)
     F(uint32_t, entries)                                                                           \
     F(uint32_t, checks)                                                                            \
     F(uint32_t, flags)          /* enum memtable_flag */                                           \
-    F(uint64_t, first_sequence) /* of its entries; 0: none yet */                                  \
+    F(uint64_t, first_sequence) /* of its records; 0: none yet */                                  \
     F(uint64_t, last_sequence)                                                                     \
     F(uint64_t, opened) /* running number: memtables in the order of their segments */             \
     A(uint8_t, reserved, 24)

@@ -88,7 +88,7 @@ static int by_sequence(const void *a, const void *b) {
 static int number_tables(struct maker *m) {
     const struct run_input *in = m->in;
     uint64_t total = in->entry_count + in->interval_count;
-    m->timelines = malloc(2 * total * sizeof *m->timelines);
+    m->timelines = malloc((2 * total + 1) * sizeof *m->timelines);
     m->segments = malloc((in->entry_count + 1) * sizeof *m->segments);
     if (!m->timelines || !m->segments)
         return ERR_NOMEM;
@@ -127,8 +127,8 @@ static struct table_family *family_of(struct maker *m, uint32_t family) {
 /* Families, chunks, blocks and times, from the versions in their order. */
 static int count_families(struct maker *m) {
     const struct run_input *in = m->in;
-    m->families = malloc((in->entry_count + in->interval_count) * sizeof *m->families);
-    m->points = malloc((in->entry_count + in->interval_count) * sizeof *m->points);
+    m->families = malloc((in->entry_count + in->interval_count + 1) * sizeof *m->families);
+    m->points = malloc((in->entry_count + in->interval_count + 1) * sizeof *m->points);
     if (!m->families || !m->points)
         return ERR_NOMEM;
     for (uint64_t e = 0, i = 0; e < in->entry_count || i < in->interval_count;) {
@@ -336,12 +336,14 @@ static uint64_t sections_bytes_max(const struct maker *m) {
 static int assemble(struct maker *m, uint8_t **bytes, size_t *len) {
     struct run_header h = {.identity = m->identity,
                            .leaves = m->leaf_count,
-                           .first_sequence = m->points[0].sequence,
-                           .last_sequence = m->points[m->point_count - 1].sequence,
-                           .first_time_ns = m->points[0].time_ns,
-                           .last_time_ns = m->points[m->point_count - 1].time_ns,
                            .entries = m->in->entry_count,
                            .blocks = m->blocks};
+    if (m->point_count > 0) {
+        h.first_sequence = m->points[0].sequence;
+        h.last_sequence = m->points[m->point_count - 1].sequence;
+        h.first_time_ns = m->points[0].time_ns;
+        h.last_time_ns = m->points[m->point_count - 1].time_ns;
+    }
     uint64_t leaf_bytes = (uint64_t)m->leaf_count * RUN_PAGE_BYTES;
     uint64_t room = RUN_PAGE_BYTES + round_up_u64(sections_bytes_max(m), RUN_PAGE_BYTES);
     uint8_t *out = calloc(1, room + leaf_bytes);
@@ -367,12 +369,12 @@ static int assemble(struct maker *m, uint8_t **bytes, size_t *len) {
 
 int run_make(struct run_input *in, uint64_t identity, uint8_t **bytes, size_t *len) {
     struct maker m = {.in = in, .identity = identity};
-    if (in->entry_count + in->interval_count == 0)
-        return ERR_INVAL;
     if (in->entry_count > UINT32_MAX / 2 || in->interval_count > UINT32_MAX / 2)
         return ERR_TOOBIG;
-    qsort(in->entries, in->entry_count, sizeof *in->entries, by_key);
-    qsort(in->intervals, in->interval_count, sizeof *in->intervals, by_block);
+    if (in->entry_count > 1)
+        qsort(in->entries, in->entry_count, sizeof *in->entries, by_key);
+    if (in->interval_count > 1)
+        qsort(in->intervals, in->interval_count, sizeof *in->intervals, by_block);
     int err = number_tables(&m);
     if (err == 0)
         err = count_families(&m);

@@ -19,8 +19,8 @@ struct run_input {
     uint64_t interval_count;
 };
 
-/* identity: of this run and no other of the store. Allocates *bytes, a multiple of 4096. ERR_NOMEM;
- * ERR_INVAL: there is nothing in it; ERR_TOOBIG. */
+/* identity: of this run and no other of the store. Allocates *bytes, a multiple of 4096. ERR_NOMEM,
+ * ERR_TOOBIG. */
 int run_make(struct run_input *in, uint64_t identity, uint8_t **bytes, size_t *len);
 
 /* No run of a segment with so many records and blocks of data is longer. */

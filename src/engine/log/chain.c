@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which frames count (docs/formats.md, "Which frames count"). The links stand in the order of their
- * places, which is the order in which the log was written, but for what a cut made void.
+ * places, which is the order in which they were written, but for writes that landed late or failed.
  *
- *  1. Void: what the store header's end excludes; then, from the last link to the first, what lies
- *     between a counting link's cut and that link.
- *  2. The rest is walked in order. A link that does not continue (its epoch or its sequence numbers
- *     fall) is void; one whose predecessor is missing tells what was lost.
- *  3. A frame that does not check, though a later link says that it was durable, is damaged: what
+ *  1. Void: what the store header's end excludes; what stands behind a link of a higher epoch.
+ *  2. Void, from the last link to the first: what stands between a counting link and the one that it
+ *     names as its previous; and the records above the number that it follows.
+ *  3. The rest is walked in order. A link whose numbers do not rise is void; one whose predecessor is
+ *     missing tells what was lost.
+ *  4. A frame that does not check, though a later link says that it was durable, is damaged: what
  *     checks of it is kept. The first that need not have been durable is the torn end; nothing
  *     counts from there on.
  */
@@ -28,18 +29,40 @@ static void void_by_header(struct recovery *r) {
     }
 }
 
-static void void_by_cuts(struct recovery *r) {
+static void void_by_epoch(struct recovery *r) {
+    uint64_t epoch = 0;
+    for (uint32_t i = 0; i < r->link_count; i++) {
+        struct link *k = &r->links[i];
+        if (!k->sealed && k->last_epoch < epoch)
+            k->fate = LINK_VOID;
+        if (k->fate == LINK_COUNTS)
+            epoch = max_u64(epoch, k->first_epoch);
+    }
+}
+
+/* Of a frame of which no record counts, the place in the chain remains. */
+static void keep_to(struct link *k, uint64_t sequence) {
+    if (k->sealed || k->keep_to <= sequence)
+        return;
+    k->keep_to = max_u64(sequence, k->first_sequence - 1);
+}
+
+static void void_between(struct recovery *r) {
     for (uint32_t i = r->link_count; i-- > 0;) {
-        const struct link *cut = &r->links[i];
-        if (!cut->cut || cut->fate != LINK_COUNTS)
+        const struct link *k = &r->links[i];
+        if (k->fate != LINK_COUNTS)
             continue;
-        for (uint32_t j = i; j-- > 0;) {
-            struct link *k = &r->links[j];
-            if (!at_or_beyond(k, cut->cut_segment, cut->cut_offset))
+        uint32_t j = i;
+        for (; j > 0; j--) {
+            struct link *between = &r->links[j - 1];
+            if (!at_or_beyond(between, k->previous.segment, k->previous.offset + 1))
                 break;
-            if (!k->sealed)
-                k->fate = LINK_VOID;
+            if (between->sealed)
+                break; /* the chain is broken here: what is before it speaks for itself */
+            between->fate = LINK_VOID;
         }
+        for (; j > 0 && r->links[j - 1].keep_to > k->follows && !r->links[j - 1].sealed; j--)
+            keep_to(&r->links[j - 1], k->follows);
     }
 }
 
@@ -50,27 +73,10 @@ static uint64_t durable_of(const struct recovery *r) {
     return durable;
 }
 
-/* Records that a cut excludes, though their frames count. */
-static void limit(struct recovery *r, int before, uint64_t sequence) {
-    for (int j = before; j >= 0; j--) {
-        struct link *k = &r->links[j];
-        if (k->fate != LINK_COUNTS)
-            continue;
-        if (k->sealed || k->last_sequence <= sequence)
-            return;
-        k->keep_to = sequence < k->keep_to ? sequence : k->keep_to;
-        /* A frame of which no record counts still has its place in the chain. */
-        if (k->keep_to < k->first_sequence)
-            k->keep_to = k->first_sequence - 1;
-    }
-}
-
 static void limit_by_header(struct recovery *r) {
-    for (int j = (int)r->link_count - 1; j >= 0; j--)
-        if (r->links[j].fate == LINK_COUNTS && r->links[j].last_epoch <= r->header.ended.epoch) {
-            limit(r, j, r->header.ended.sequence);
-            return;
-        }
+    for (uint32_t i = 0; i < r->link_count; i++)
+        if (r->links[i].last_epoch <= r->header.ended.epoch)
+            keep_to(&r->links[i], r->header.ended.sequence);
 }
 
 static int continues(const struct link *k, const struct link *last) {
@@ -84,11 +90,13 @@ static void note_gap(const struct link *k, const struct link *last, int (*freed)
     uint64_t had = last ? last->last_sequence : 0;
     if (last ? frame_name_same(k->previous, last->name) : k->previous.segment == 0)
         return;
+    if (freed && freed(ctx, k->previous.segment))
+        return;
     if (!k->sealed && k->follows > had)
         report->records_lost += k->follows - had;
     if (last && k->previous.segment == last->segment && !last->sealed) {
         report->frames_damaged++;
-    } else if (!freed || !freed(ctx, k->previous.segment)) {
+    } else {
         report->segments_missing++;
     }
 }
@@ -97,7 +105,9 @@ void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment
                     struct log_report *report) {
     const struct link *last = NULL;
     void_by_header(r);
-    void_by_cuts(r);
+    void_by_epoch(r);
+    void_between(r);
+    limit_by_header(r);
     uint64_t durable = durable_of(r);
     int torn = 0;
     r->tail = -1;
@@ -118,8 +128,6 @@ void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment
             continue;
         }
         note_gap(k, last, freed, ctx, report);
-        if (k->cut)
-            limit(r, (int)i - 1, k->cut_sequence);
         if (k->damaged)
             report->frames_damaged++;
         report->blocks_damaged += k->bad_blocks;
@@ -127,5 +135,4 @@ void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment
         last = k;
         r->tail = (int)i;
     }
-    limit_by_header(r);
 }

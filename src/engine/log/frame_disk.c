@@ -11,7 +11,6 @@ uint32_t frame_header_encode(const struct frame_header *h, uint8_t *block) {
     memset(block, 0, FRAME_RECORDS_OFFSET);
     memcpy(block, FRAME_MAGIC, 8);
     put_le16(block + 8, VERSION);
-    put_le16(block + 10, (uint16_t)h->flags);
     memcpy(block + BLOCK_ID_OFFSET, h->store_id, STORE_ID_BYTES);
     put_le32(block + 36, h->segment);
     put_le32(block + 40, h->offset);
@@ -30,9 +29,6 @@ uint32_t frame_header_encode(const struct frame_header *h, uint8_t *block) {
     put_le32(block + 116, h->record_bytes);
     put_le32(block + 120, h->next_page);
     put_le32(block + 124, h->next_crc);
-    put_le32(block + 128, h->cut_segment);
-    put_le32(block + 132, h->cut_offset);
-    put_le64(block + 136, h->cut_sequence);
     uint32_t used = FRAME_RECORDS_OFFSET + h->record_bytes;
     memset(block + used, 0, BLOCK_BYTES - used);
     return block_finish(block);
@@ -47,10 +43,8 @@ static int header_is_possible(const struct frame_header *h, uint32_t segment_byt
         h->length_bytes == 0 || h->length_bytes % BLOCK_BYTES != 0 ||
         h->length_bytes > FRAME_BYTES_MAX || h->length_bytes > end - h->offset)
         return 0;
-    if (h->record_bytes == 0 || h->record_bytes > BLOCK_BYTES - FRAME_RECORDS_OFFSET ||
-        h->data_pages >= h->length_bytes / BLOCK_BYTES)
-        return 0;
-    return !(h->flags & FRAME_CUT) || h->cut_sequence <= h->follows;
+    return h->record_bytes > 0 && h->record_bytes <= BLOCK_BYTES - FRAME_RECORDS_OFFSET &&
+           h->data_pages < h->length_bytes / BLOCK_BYTES;
 }
 
 int frame_header_decode(const uint8_t *block, uint32_t segment_bytes, struct frame_header *h) {
@@ -58,7 +52,6 @@ int frame_header_decode(const uint8_t *block, uint32_t segment_bytes, struct fra
         return ERR_FORMAT;
     if (get_le16(block + 8) != VERSION || get_le16(block + 32) != 0)
         return ERR_UNSUPPORTED;
-    h->flags = get_le16(block + 10);
     h->crc = get_le32(block + BLOCK_CRC_OFFSET);
     memcpy(h->store_id, block + BLOCK_ID_OFFSET, STORE_ID_BYTES);
     h->segment = get_le32(block + 36);
@@ -77,9 +70,6 @@ int frame_header_decode(const uint8_t *block, uint32_t segment_bytes, struct fra
     h->record_bytes = get_le32(block + 116);
     h->next_page = get_le32(block + 120);
     h->next_crc = get_le32(block + 124);
-    h->cut_segment = get_le32(block + 128);
-    h->cut_offset = get_le32(block + 132);
-    h->cut_sequence = get_le64(block + 136);
     return header_is_possible(h, segment_bytes) ? 0 : ERR_FORMAT;
 }
 

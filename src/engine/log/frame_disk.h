@@ -14,10 +14,7 @@
 #define FRAME_RECORDS_OFFSET 192u      /* in the header block */
 #define FRAME_BLOCK_RECORDS_OFFSET 16u /* in a further record block */
 
-enum frame_flag { FRAME_CUT = 1 << 0 };
-
 struct frame_header {
-    uint32_t flags;
     uint32_t crc; /* of the block */
     uint8_t store_id[STORE_ID_BYTES];
     uint32_t segment;
@@ -35,9 +32,6 @@ struct frame_header {
     uint32_t record_bytes; /* in this block */
     uint32_t next_page;
     uint32_t next_crc;
-    uint32_t cut_segment;
-    uint32_t cut_offset;
-    uint64_t cut_sequence;
 };
 
 static inline uint64_t frame_last_sequence(const struct frame_header *h) {

@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "engine/log/frame.h"
-#include "engine/log/rig.h"
+#include "engine/log/rig_test.h"
 #include "engine/root.h"
 
 static struct rig *started(uint64_t seed) {

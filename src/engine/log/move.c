@@ -3,8 +3,8 @@
  * Other places. When a frame's write failed, or its outcome is unknown because the process that
  * submitted it died and its queue is lost, its place is not used again: a late or partial write may
  * hit it. All frames that are not durable get new places, in order: behind the unknown write, or in
- * another segment after a failure. Their records and sequence numbers stay; the next frame's header
- * carries a cut.
+ * another segment after a failure. Their records and sequence numbers stay. The moved frame names the
+ * same previous one as the frame that it replaces, and stands behind it: so it is the one that counts.
  *
  * The move happens in a turn of its own, after the one that decided on it: if this turn is rolled
  * back, the next process sees log_move and moves again, and the index, whose memory is not undone,

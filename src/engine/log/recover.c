@@ -176,7 +176,6 @@ static int make_root(struct log *l, struct recovery *r) {
     root->log_store_counter = h->counter;
     root->log_epoch_state = LOG_EPOCH_DURABLE;
     root->log_next_segment = r->highest_segment + 1 + LOG_SEGMENT_GAP;
-    root->log_cut = 1;
     if (tail) {
         root->log_end_segment = tail->name.segment;
         root->log_end_offset = tail->name.offset;
@@ -229,7 +228,6 @@ static int make_segment(struct log *l, struct recovery *r, struct scanned_slot *
         return ERR_NOMEM;
     segment_edit(l->a, slot->h)->file = slot->file;
     segment_set_number(l, slot->h, slot->segment);
-    l->file_used[slot->file] = 1;
     if (slot->links == 0) {
         make_room(l, r, slot);
         return 0;

@@ -49,9 +49,6 @@ struct link {
     uint64_t durable;
     uint64_t last_time_ns;
     uint32_t end; /* offset where it ends */
-    int cut;      /* cut_* are valid */
-    uint32_t cut_segment, cut_offset;
-    uint64_t cut_sequence;
 };
 
 /* A frame taken from a dead arena (salvage.c): its pages in private memory. */

@@ -225,15 +225,11 @@ static int write_frame(struct log *l, struct salvaged *s) {
     struct engine *root = root_edit(l);
     struct frame_header *h = &s->h;
     char path[LOG_PATH_BYTES];
-    h->flags = root->log_cut ? FRAME_CUT : 0;
     h->epoch = root->log_epoch;
     h->previous =
         (struct frame_name){root->log_end_segment, root->log_end_offset, root->log_end_crc};
     h->durable = root->log_end_sequence;
     h->wall_ns = l->wall_ns;
-    h->cut_segment = root->log_end_segment;
-    h->cut_offset = root->log_end_bytes;
-    h->cut_sequence = root->log_end_sequence;
     h->crc = frame_header_encode(h, s->pages);
     segment_path(segment_view(l->a, log_segment(l, h->segment))->file, path);
     int file = fs->ops->open(fs->ctx, path, FILE_WRITE);
@@ -282,12 +278,10 @@ int salvaged_write(struct log *l, struct recovery *r, struct log_report *report)
         root->log_end_bytes = s->h.offset + s->h.length_bytes;
         root->log_end_sequence = min_u64(frame_last_sequence(&s->h), keep_to);
         root->log_follows = root->log_whole = root->log_end_sequence;
-        root->log_cut = 0;
         root->time_store_ns = max_u64(root->time_store_ns, s->h.time_ns);
         report->salvaged_frames++;
         report->salvaged_records += root->log_end_sequence - s->h.first_sequence + 1;
         log_start_commit(l, 1);
     }
-    root_edit(l)->log_cut = 1;
     return 0;
 }

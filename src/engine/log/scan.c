@@ -100,12 +100,6 @@ static int add_frame(struct recovery *r, uint32_t slot, const uint8_t *bytes,
     k->first_epoch = k->last_epoch = h->epoch;
     k->durable = h->durable;
     k->end = h->offset + h->length_bytes;
-    if (h->flags & FRAME_CUT) {
-        k->cut = 1;
-        k->cut_segment = h->cut_segment;
-        k->cut_offset = h->cut_offset;
-        k->cut_sequence = h->cut_sequence;
-    }
     check_frame(bytes, h, k);
     seen(r, h->segment, h->epoch, k->last_sequence);
     return 0;
@@ -155,6 +149,7 @@ static int add_sealed(struct recovery *r, uint32_t slot, const struct segment_fo
     k->offset = 0;
     k->previous = f->previous;
     k->name = (struct frame_name){f->segment, f->last_frame_offset, f->last_frame_crc};
+    k->follows = f->follows;
     k->first_sequence = f->first_sequence;
     k->last_sequence = k->keep_to = k->durable = f->last_sequence;
     k->first_epoch = f->first_epoch;
@@ -188,6 +183,7 @@ static int take_sealed(struct log *l, struct recovery *r, uint32_t slot,
     e->last_wall_ns = f->last_wall_ns;
     e->first_epoch = f->first_epoch;
     e->last_epoch = f->last_epoch;
+    e->follows = f->follows;
     e->previous_segment = f->previous.segment;
     e->previous_offset = f->previous.offset;
     e->previous_crc = f->previous.crc;
@@ -221,7 +217,6 @@ static uint32_t number_from_frames(struct log *l, struct recovery *r, int file) 
 
 static void leave_alone(struct log *l, struct scanned_slot *s, const char *why) {
     s->content = SLOT_FOREIGN;
-    l->file_used[s->file] = 1;
     log_alert(l, ALERT_ERROR, "slot_foreign", "slot file %u is left alone: %s", s->file, why);
 }
 
@@ -321,6 +316,7 @@ int recovery_scan(struct log *l, struct recovery *r, struct log_report *report) 
         return err < 0 ? err : names.err;
     qsort(r->slots, r->slot_count, sizeof *r->slots, by_file);
     for (uint32_t i = 0; i < r->slot_count; i++) {
+        l->file_used[r->slots[i].file] = 1;
         int file = recovery_open(l, r->slots[i].file);
         if (file < 0)
             return file;

@@ -48,6 +48,7 @@ void segment_note_frame(struct log *l, struct segment_h h, const struct frame_he
         s->first_time_ns = fh->time_ns;
         s->first_wall_ns = fh->wall_ns;
         s->first_epoch = fh->epoch;
+        s->follows = fh->follows;
         s->previous_segment = fh->previous.segment;
         s->previous_offset = fh->previous.offset;
         s->previous_crc = fh->previous.crc;
@@ -139,6 +140,7 @@ static void footer_of(const struct log *l, const struct segment *s, struct segme
     f->sample_count = s->samples;
     f->family_count = s->families;
     f->previous = (struct frame_name){s->previous_segment, s->previous_offset, s->previous_crc};
+    f->follows = s->follows;
     f->last_frame_offset = s->last_frame_offset;
     f->last_frame_crc = s->last_frame_crc;
     memcpy(f->families, notes->families, s->families * sizeof f->families[0]);

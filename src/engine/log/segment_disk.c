@@ -68,6 +68,7 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
     put_le32(block + 156, f->previous.crc);
     put_le32(block + 160, f->last_frame_offset);
     put_le32(block + 164, f->last_frame_crc);
+    put_le64(block + 168, f->follows);
     for (uint32_t i = 0; i < f->family_count; i++)
         put_le32(block + FAMILIES_OFFSET + 4 * i, f->families[i]);
     for (uint32_t i = 0; i < f->sample_count; i++) {
@@ -83,8 +84,8 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
 /* What a footer that checks must still satisfy, so that its users need no bounds of their own. */
 static int footer_is_possible(const struct segment_footer *f, uint32_t segment_bytes) {
     uint32_t end = segment_bytes - BLOCK_BYTES;
-    if (f->segment == 0 || f->frames == 0 || f->first_sequence > f->last_sequence ||
-        f->first_time_ns > f->last_time_ns)
+    if (f->segment == 0 || f->frames == 0 || f->follows >= f->first_sequence ||
+        f->first_sequence > f->last_sequence || f->first_time_ns > f->last_time_ns)
         return 0;
     if (f->data_end <= SEGMENT_FRAMES_OFFSET || f->data_end % BLOCK_BYTES != 0 ||
         f->run_offset < f->data_end || f->run_offset > end || f->run_bytes > end - f->run_offset)
@@ -133,6 +134,7 @@ int footer_decode(const uint8_t *block, uint32_t segment_bytes, struct segment_f
         (struct frame_name){get_le32(block + 148), get_le32(block + 152), get_le32(block + 156)};
     f->last_frame_offset = get_le32(block + 160);
     f->last_frame_crc = get_le32(block + 164);
+    f->follows = get_le64(block + 168);
     if (f->sample_count > FOOTER_SAMPLES_MAX || f->family_count > FOOTER_FAMILIES_MAX)
         return ERR_FORMAT;
     for (uint32_t i = 0; i < f->family_count; i++)

@@ -69,6 +69,7 @@ struct segment_footer {
     uint32_t sample_count;
     uint32_t family_count;
     struct frame_name previous;
+    uint64_t follows;
     uint32_t last_frame_offset;
     uint32_t last_frame_crc;
     uint32_t families[FOOTER_FAMILIES_MAX];

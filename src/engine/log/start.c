@@ -183,9 +183,7 @@ int log_attach(struct log *l) {
 }
 
 void log_resume(struct log *l) {
-    struct engine *root = root_edit(l);
-    root->log_epoch_state = LOG_EPOCH_WANTED;
-    root->log_cut = 1;
+    root_edit(l)->log_epoch_state = LOG_EPOCH_WANTED;
     l->resumed = 1;
     segments_unpinned(l);
     seals_resume(l);

@@ -281,16 +281,10 @@ void log_submit(struct log *l) {
     if (!io.v)
         return;
     struct frame_header header = {
-        .flags = root->log_cut ? FRAME_CUT : 0,
         .epoch = root->log_epoch,
         .previous = {root->log_end_segment, root->log_end_offset, root->log_end_crc},
         .durable = root->log_durable,
         .wall_ns = l->wall_ns};
-    if (root->log_cut) {
-        header.cut_segment = root->log_end_segment;
-        header.cut_offset = root->log_end_bytes;
-        header.cut_sequence = root->log_end_sequence;
-    }
     must(frame_finish_blocks(f, l->buffers->data, &header) == 0);
     uint32_t crc = frame_header_encode(&header, buffer_data(l->buffers, f->extent[0].first));
     struct frame *edit = frame_edit_part(l->a, h, 0, offsetof(struct frame, records));
@@ -345,8 +339,6 @@ static void end_at(struct log *l, const struct frame *f, const struct frame_head
     root->log_end_sequence = root->log_durable = frame_last(f);
     if (whole != 0)
         root->log_whole = whole;
-    if (fh->epoch == root->log_epoch)
-        root->log_cut = 0;
     if (root->log_attempts > 0)
         log_alert_clear(l, "log_write_failed");
     root->log_retry_ns = 0;
@@ -380,7 +372,6 @@ static void frame_not_written(struct log *l, struct frame_h h, int32_t result) {
     struct engine *root = root_edit(l);
     SLOT_EDIT_FIELD(l->a, frame, h, slot)->slot.state =
         l->ring_count > 1 ? FRAME_CLOSED : FRAME_OPEN;
-    root->log_cut = 1;
     root->log_move_turn = l->a->turn;
     if (result == ERR_CANCELLED) {
         root->log_move = LOG_MOVE_SKIP;

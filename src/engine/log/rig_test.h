@@ -7,8 +7,8 @@
  * rig_start() make a new one. The model then says what must still be there, and rig_check() reads
  * it all, from memory and from the disk.
  */
-#ifndef ENGINE_LOG_RIG_H
-#define ENGINE_LOG_RIG_H
+#ifndef ENGINE_LOG_RIG_TEST_H
+#define ENGINE_LOG_RIG_TEST_H
 
 #include <stdint.h>
 
@@ -38,7 +38,8 @@ struct list_index {
     uint32_t *sealing; /* handles of segments whose run is asked for and not yet given */
     uint32_t sealing_count;
     uint32_t begins, seals, sealeds, freeds, moves;
-    int busy; /* begin and append refuse */
+    int busy;     /* begin and append refuse */
+    int starting; /* a cold start: runs are read */
 };
 extern const struct log_index_ops list_index_ops;
 void list_index_reset(struct list_index *x);
@@ -77,8 +78,10 @@ struct rig {
     /* Model. */
     struct written *model;
     uint32_t model_count, model_room, model_committed;
-    uint64_t promised;  /* newest sequence that was reported as durable */
-    uint64_t must_have; /* at the last death: the newest request that was promised whole */
+    uint64_t promised;        /* newest sequence that was reported as durable */
+    uint64_t must_have;       /* at the last death: the newest request that was promised whole */
+    uint32_t reading_segment; /* whose file is open, 0: none */
+    int reading_file;
     /* Alerts: the last code, and how often each of those that tests ask for was raised. */
     char alert[64];
     uint32_t alerts;
@@ -91,6 +94,7 @@ void rig_free(struct rig *r);
 
 /* Cold start. dead: an arena to be salvaged, or NULL. Returns what the log returned. */
 int rig_start(struct rig *r, void *dead);
+int rig_start_with(struct rig *r, void *dead, uint64_t dead_bytes);
 /* One turn; with a stage, the process dies there. */
 void rig_turn(struct rig *r, enum rig_stage die);
 /* A turn and then the next event or deadline. */
@@ -109,7 +113,9 @@ int rig_append_at_random(struct rig *r);
 void rig_kill(struct rig *r); /* rig_turn with a stage has done so */
 /* Attaches to the arena. lost: the dead queue did not survive. */
 void rig_attach(struct rig *r, int lost);
+int rig_try_attach(struct rig *r); /* as far as log_attach, and what that returned */
 void rig_power_cut(struct rig *r);
+void rig_power_down(struct rig *r); /* the process and its arena go, the machine lives */
 /* The process dies and its arena is set aside, rolled back, for rig_start(dead). */
 void *rig_die_with_arena(struct rig *r);
 void rig_unmap(void *memory);

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Power cuts and cold starts: what was flushed is there, what is there is a prefix that ends a
+ * request; and the faults that must not pass, each planted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "engine/log/frame_disk.h"
+#include "engine/log/rig_test.h"
+#include "engine/log/store_disk.h"
+#include "engine/root.h"
+
+static void work(struct rig *r, uint32_t turns) {
+    for (uint32_t i = 0; i < turns; i++) {
+        for (uint64_t n = prng_below(&r->prng, 6); n > 0; n--)
+            rig_append_at_random(r);
+        if (prng_one_in(&r->prng, 5))
+            log_want_durable(r->l, log_recorded(r->l));
+        if (prng_one_in(&r->prng, 3))
+            rig_step(r);
+        else
+            rig_turn(r, RIG_NOWHERE);
+    }
+}
+
+static void restart(struct rig *r) {
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.frames_damaged, 0);
+    assert_int_equal(r->report.blocks_damaged, 0);
+    assert_int_equal(r->report.records_lost, 0);
+    assert_int_equal(r->report.segments_missing, 0);
+    rig_check_prefix(r);
+}
+
+/* At every flush of a run, each in a world of its own. */
+static void a_cut_at_every_flush_keeps_what_was_flushed(void **state) {
+    uint32_t lost = 0, torn = 0, cut = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct rig *r = rig_new(seed);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_wait_ready(r);
+        work(r, (uint32_t)seed * 3);
+        rig_append_at_random(r);
+        rig_wait_durable(r, log_recorded(r->l));
+        work(r, (uint32_t)prng_below(&r->prng, 3));
+        uint32_t before = r->model_count;
+        restart(r);
+        lost += r->model_count < before;
+        torn += r->report.frames_torn;
+        cut += r->report.records_cut;
+        rig_free(r);
+    }
+    assert_true(lost > 5 && torn > 0 && cut > 0);
+}
+
+/* One world through many cuts, also right after a start. */
+static void a_store_lives_through_many_cuts(void **state) {
+    uint32_t sealed = 0;
+    for (uint64_t seed = 100; seed < 110; seed++) {
+        struct rig *r = rig_new(seed);
+        assert_int_equal(rig_start(r, NULL), 0);
+        for (int cuts = 0; cuts < 12; cuts++) {
+            work(r, (uint32_t)prng_below(&r->prng, 120));
+            restart(r);
+            sealed += r->report.segments_sealed;
+        }
+        rig_settle(r);
+        rig_check(r);
+        rig_free(r);
+    }
+    assert_true(sealed > 10);
+}
+
+/* Within jobs and start-up code: the process stands still after some operations, then the cut. */
+static void a_cut_within_a_start_or_a_job_does_no_harm(void **state) {
+    for (uint64_t seed = 200; seed < 225; seed++) {
+        struct rig *r = rig_new(seed);
+        assert_int_equal(rig_start(r, NULL), 0);
+        for (int i = 0; i < 8; i++) {
+            work(r, 60);
+            if (prng_one_in(&r->prng, 2)) {
+                rig_power_cut(r);
+                sim_stop_after(r->sim, 1 + prng_below(&r->prng, 40));
+                if (rig_start(r, NULL) == 0)
+                    assert_true(r->index.count <= r->model_count);
+                else
+                    assert_true(sim_stopped(r->sim));
+            } else {
+                sim_stop_after(r->sim, 1 + prng_below(&r->prng, 60));
+                for (int n = 0; n < 500 && !sim_stopped(r->sim); n++) {
+                    rig_append_at_random(r);
+                    rig_turn(r, RIG_NOWHERE);
+                    sim_advance(r->sim, 100 * NS_PER_US);
+                }
+            }
+            uint64_t must_have = r->must_have;
+            rig_power_cut(r);
+            if (r->must_have < must_have)
+                r->must_have = must_have;
+            assert_int_equal(rig_start(r, NULL), 0);
+            rig_check_prefix(r);
+        }
+        rig_free(r);
+    }
+}
+
+/* Planted faults. ------------------------------------------------------------------------------ */
+
+static const struct engine *root_of(const struct rig *r) {
+    return engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
+}
+
+static uint32_t file_of(const struct rig *r, uint32_t segment) {
+    return segment_view(&r->a, log_segment(r->l, segment))->file;
+}
+
+static void disk_read(struct rig *r, uint32_t file, void *buf, uint32_t bytes, uint32_t offset) {
+    struct file_system fs = sim_files(r->sim);
+    char path[64];
+    rig_path(file, path);
+    int f = fs.ops->open(fs.ctx, path, FILE_READ);
+    assert_true(f >= 0);
+    assert_int_equal(fs.ops->read(fs.ctx, f, buf, bytes, offset), bytes);
+    fs.ops->close(fs.ctx, f);
+}
+
+static void disk_write(struct rig *r, uint32_t file, const void *buf, uint32_t bytes,
+                       uint32_t offset) {
+    struct file_system fs = sim_files(r->sim);
+    char path[64];
+    rig_path(file, path);
+    int f = fs.ops->open(fs.ctx, path, FILE_WRITE);
+    assert_true(f >= 0);
+    assert_int_equal(fs.ops->write(fs.ctx, f, buf, bytes, offset), bytes);
+    assert_int_equal(fs.ops->sync(fs.ctx, f), 0);
+    fs.ops->close(fs.ctx, f);
+}
+
+static struct rig *with_frames(uint64_t seed, int frames) {
+    struct rig *r = rig_new(seed);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    rig_settle(r);
+    for (int i = 0; i < frames; i++) {
+        assert_int_equal(rig_append(r, PLACE_DATA, (uint64_t)i * 10, 4, 0), 0);
+        rig_settle(r);
+    }
+    return r;
+}
+
+/* A slot is used again, its new segment has some frames, and behind them lie whole frames of the
+ * old one, at the very place where the next would be. */
+static void a_stale_frame_in_a_recycled_slot_does_not_pass(void **state) {
+    struct rig *r = rig_new(300);
+    uint32_t hits = 0;
+    r->params.max_bytes = 5 * RIG_SEGMENT_BYTES;
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    for (int round = 0; round < 40; round++) {
+        /* Frames of one size, so that new ones end where old ones begin. */
+        while (rig_append(r, PLACE_DATA, 3, 8, 0) < 0)
+            rig_step(r);
+        rig_wait_durable(r, log_recorded(r->l));
+        for (int i = 0; i < 40; i++) {
+            if (rig_append(r, PLACE_DATA, 3, 8, 0) == 0)
+                rig_wait_durable(r, log_recorded(r->l));
+            else
+                rig_step(r);
+        }
+        for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+             h = segment_next(&r->a, h)) {
+            const struct segment *s = segment_view(&r->a, h);
+            if (s->slot.state == SEGMENT_SEALED && s->number != root_of(r)->log_end_segment) {
+                r->freed[r->freed_count++] = s->number;
+                assert_int_equal(log_free_segment(r->l, s->number), 0);
+            }
+        }
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < r->model_count; i++)
+            if (list_index_find(&r->index, r->model[i].sequence))
+                r->model[kept++] = r->model[i];
+        r->model_count = r->model_committed = kept;
+        uint8_t page[BLOCK_BYTES];
+        struct frame_header h;
+        disk_read(r, file_of(r, root_of(r)->log_end_segment), page, sizeof page,
+                  root_of(r)->log_end_bytes);
+        hits += frame_header_decode(page, RIG_SEGMENT_BYTES, &h) == 0 &&
+                h.segment != root_of(r)->log_end_segment;
+        restart(r);
+        rig_wait_ready(r);
+    }
+    assert_true(hits > 3);
+    rig_free(r);
+}
+
+/* The process dies with a frame in flight, a new one starts cold and serves; then the frame lands:
+ * before a second cold start, with and without frames of the new epoch. */
+static void an_orphaned_write_that_lands_late_does_not_pass(void **state) {
+    for (int with_new_frames = 0; with_new_frames < 2; with_new_frames++) {
+        struct rig *r = with_frames(301, 5);
+        uint32_t segment = root_of(r)->log_end_segment, at = root_of(r)->log_end_bytes;
+        uint32_t file = file_of(r, segment), bytes = 5 * BLOCK_BYTES;
+        uint8_t *old = malloc(bytes), *orphan = malloc(bytes);
+        disk_read(r, file, old, bytes, at);
+        assert_int_equal(rig_append(r, PLACE_DATA, 77, 4, 0), 0);
+        uint64_t last = log_recorded(r->l);
+        rig_settle(r);
+        disk_read(r, file, orphan, bytes, at);
+        struct frame_header h;
+        assert_int_equal(frame_header_decode(orphan, RIG_SEGMENT_BYTES, &h), 0);
+        assert_int_equal(h.first_sequence, last);
+        disk_write(r, file, old, bytes, at); /* as if it were still on its way */
+        r->model_count = --r->model_committed;
+        r->promised = last - 1;
+        rig_unmap(rig_die_with_arena(r));
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        assert_true(log_recorded(r->l) > last);
+        if (with_new_frames) {
+            assert_int_equal(rig_append(r, PLACE_DATA, 78, 4, 0), 0);
+            rig_settle(r);
+        }
+        disk_write(r, file, orphan, bytes, at);
+        rig_check(r);
+        rig_unmap(rig_die_with_arena(r));
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        assert_null(list_index_find(&r->index, last));
+        assert_int_equal(r->report.frames_damaged + r->report.frames_torn, 0);
+        assert_int_equal(rig_append(r, PLACE_DATA, 79, 4, 0), 0);
+        rig_settle(r);
+        restart(r);
+        free(old);
+        free(orphan);
+        rig_free(r);
+    }
+}
+
+/* An orphan of a prepared segment's first frame: the new epoch does not write where it may land. */
+static void room_that_a_dead_write_may_hit_is_left_out(void **state) {
+    struct rig *r = with_frames(302, 3);
+    rig_unmap(rig_die_with_arena(r));
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    uint32_t reserved = 0;
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h)) {
+        const struct segment *s = segment_view(&r->a, h);
+        if (s->slot.state != SEGMENT_RESERVED)
+            continue;
+        reserved++;
+        assert_int_equal(s->append_end, BLOCK_BYTES + r->params.orphan_bytes);
+    }
+    assert_true(reserved > 0);
+    rig_free(r);
+}
+
+static void damaged_and_found(struct rig *r, uint32_t frames, uint32_t blocks, uint64_t lost) {
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.frames_damaged, frames);
+    assert_int_equal(r->report.blocks_damaged, blocks);
+    assert_int_equal(r->report.records_lost, lost);
+    assert_int_equal(r->report.frames_torn, 0);
+    assert_string_equal(r->alert, blocks ? "blocks_damaged" : "log_damaged");
+}
+
+static void flip(struct rig *r, uint32_t segment, uint32_t offset) {
+    char path[64];
+    rig_path(file_of(r, segment), path);
+    assert_int_equal(sim_corrupt(r->sim, path, offset, 0x10), 0);
+}
+
+/* A bit in the data of a durable frame: the block is told, and delivered with its checksum, which
+ * its bytes do not match; the rest is there. */
+static void a_flipped_bit_in_durable_data_is_reported(void **state) {
+    struct rig *r = with_frames(303, 6);
+    const struct entry *e = &r->index.entries[3];
+    uint64_t place = place_block(e->v.place, 2);
+    uint32_t count = r->index.count;
+    uint8_t page[BLOCK_BYTES];
+    flip(r, place_segment(place), place_offset_bytes(place) + 1234);
+    damaged_and_found(r, 0, 1, 0);
+    assert_int_equal(r->index.count, count);
+    e = &r->index.entries[3];
+    assert_int_equal(e->v.place + 2 * 8, place);
+    disk_read(r, file_of(r, place_segment(place)), page, sizeof page, place_offset_bytes(place));
+    assert_int_not_equal(version_crc(e->v.family, e->v.block + 2, page, BLOCK_BYTES), e->crc[2]);
+    rig_free(r);
+}
+
+/* A bit in a header: its records are lost, and told; those behind are kept. */
+static void a_flipped_bit_in_a_durable_header_is_reported(void **state) {
+    static const uint32_t offsets[] = {0, 13, 40, 200, 300, 4095};
+    for (int i = 0; i < 6; i++) {
+        struct rig *r = with_frames(304, 6);
+        uint64_t place = r->index.entries[3].v.place, sequence = r->index.entries[3].v.sequence;
+        uint32_t count = r->index.count;
+        flip(r, place_segment(place), place_offset_bytes(place) - BLOCK_BYTES + offsets[i]);
+        damaged_and_found(r, 1, 0, 1);
+        assert_int_equal(r->index.count, count - 1);
+        assert_null(list_index_find(&r->index, sequence));
+        assert_non_null(list_index_find(&r->index, sequence + 1));
+        rig_free(r);
+    }
+}
+
+/* The same in a further record block: the records before it are kept. */
+static void a_flipped_bit_in_a_record_block_is_reported(void **state) {
+    struct rig *r = with_frames(305, 2);
+    uint32_t before = r->index.count;
+    for (int i = 0; i < 300; i++)
+        assert_int_equal(rig_append(r, PLACE_ZERO, 1, 1, 0), 0);
+    rig_settle(r);
+    assert_int_equal(rig_append(r, PLACE_DATA, 1, 1, 0), 0);
+    rig_settle(r);
+    uint64_t place = r->index.entries[r->index.count - 1].v.place;
+    /* header with 108 records, a block with 113, a block with 79, then the last frame */
+    flip(r, place_segment(place), place_offset_bytes(place) - 2 * BLOCK_BYTES + 100);
+    damaged_and_found(r, 1, 0, 0);
+    assert_int_equal(r->index.count, before + 108 + 113 + 1);
+    rig_free(r);
+}
+
+/* The newest frame: no later one says that it was durable, so it is the torn end. */
+static void a_flipped_bit_in_the_last_frame_is_the_torn_end(void **state) {
+    struct rig *r = with_frames(306, 6);
+    uint64_t place = r->index.entries[r->index.count - 1].v.place;
+    uint32_t count = r->index.count;
+    flip(r, place_segment(place), place_offset_bytes(place) + 77);
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.frames_torn, 1);
+    assert_int_equal(r->report.frames_damaged + r->report.blocks_damaged, 0);
+    assert_int_equal(r->index.count, count - 1);
+    rig_free(r);
+}
+
+/* But if the store was stopped in order, everything was durable. */
+static void a_flipped_bit_in_a_stopped_store_is_corruption(void **state) {
+    struct rig *r = with_frames(307, 6);
+    uint64_t place = r->index.entries[r->index.count - 1].v.place;
+    assert_int_equal(log_stop(r->l), 0);
+    flip(r, place_segment(place), place_offset_bytes(place) + 77);
+    damaged_and_found(r, 0, 1, 0);
+    rig_free(r);
+}
+
+static struct rig *with_sealed(uint64_t seed) {
+    struct rig *r = rig_new(seed);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    while (r->index.sealeds < 3) {
+        rig_append(r, PLACE_DATA, 9, 30, 0);
+        rig_step(r);
+    }
+    while (rig_append(r, PLACE_DATA, 9, 3, 0) < 0)
+        rig_step(r);
+    rig_settle(r);
+    return r;
+}
+
+static void a_damaged_footer_or_header_costs_nothing(void **state) {
+    for (int at_header = 0; at_header < 2; at_header++) {
+        struct rig *r = with_sealed(308);
+        uint32_t segment = r->index.entries[r->index.count / 2].segment;
+        flip(r, segment, at_header ? 33 : RIG_SEGMENT_BYTES - 4000);
+        if (at_header) {
+            segment = root_of(r)->log_end_segment; /* not sealed: its frames say what it is */
+            flip(r, segment, 33);
+        }
+        restart(r);
+        assert_int_equal(r->report.segments_scanned >= 1, 1);
+        assert_int_equal(log_segment(r->l, segment).v != 0, 1);
+        rig_settle(r);
+        restart(r);
+        rig_free(r);
+    }
+}
+
+/* A slot file that is missing, or is yesterday's. */
+static void a_missing_segment_is_told(void **state) {
+    for (int yesterday = 0; yesterday < 2; yesterday++) {
+        struct rig *r = with_sealed(309);
+        uint32_t first = r->index.entries[0].segment, file = file_of(r, first);
+        uint32_t second = first;
+        for (uint32_t i = 0; second == first; i++)
+            second = r->index.entries[i].segment;
+        struct file_system fs = sim_files(r->sim);
+        uint8_t *copy = malloc(RIG_SEGMENT_BYTES);
+        char path[64];
+        if (yesterday) {
+            disk_read(r, file, copy, RIG_SEGMENT_BYTES, 0);
+            r->freed[r->freed_count++] = first;
+            assert_int_equal(log_free_segment(r->l, first), 0);
+            while (segment_view(&r->a, log_segment(r->l, root_of(r)->log_end_segment))->file !=
+                   file) {
+                rig_append(r, PLACE_DATA, 9, 30, 0);
+                rig_step(r);
+            }
+            uint32_t now = root_of(r)->log_end_segment;
+            while (root_of(r)->log_end_segment == now) {
+                rig_append(r, PLACE_DATA, 9, 30, 0);
+                rig_step(r);
+            }
+            rig_settle(r);
+            disk_write(r, file, copy, RIG_SEGMENT_BYTES, 0);
+        } else {
+            rig_path(file_of(r, second), path);
+            assert_int_equal(fs.ops->remove(fs.ctx, path), 0);
+            assert_int_equal(fs.ops->sync_dir(fs.ctx, "log"), 0);
+        }
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        assert_int_equal(r->report.segments_missing, 1);
+        assert_string_equal(r->alert, "log_damaged");
+        free(copy);
+        rig_free(r);
+    }
+}
+
+static void the_store_header_of_yesterday_is_told(void **state) {
+    struct rig *r = with_frames(310, 2);
+    struct file_system fs = sim_files(r->sim);
+    uint8_t copies[2 * BLOCK_BYTES];
+    int f = fs.ops->open(fs.ctx, "store", FILE_READ);
+    assert_int_equal(fs.ops->read(fs.ctx, f, copies, sizeof copies, 0), sizeof copies);
+    for (int i = 0; i < 3; i++) {
+        rig_append(r, PLACE_DATA, 9, 3, 0);
+        rig_settle(r);
+        restart(r);
+        rig_wait_ready(r);
+    }
+    rig_settle(r);
+    uint64_t epoch = root_of(r)->log_epoch;
+    rig_power_cut(r);
+    fs = sim_files(r->sim);
+    f = fs.ops->open(fs.ctx, "store", FILE_WRITE);
+    assert_int_equal(fs.ops->write(fs.ctx, f, copies, sizeof copies, 0), sizeof copies);
+    fs.ops->close(fs.ctx, f);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_string_equal(r->alert, "store_header_old");
+    assert_int_equal(root_of(r)->log_epoch, epoch + 1);
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
+/* Failed writes. ------------------------------------------------------------------------------- */
+
+static void fail_writes(struct rig *r, uint32_t count, enum sim_fault_kind kind) {
+    struct sim_fault f = {.kind = kind,
+                          .count = count,
+                          .offset_bytes = BLOCK_BYTES,
+                          .bytes = RIG_SEGMENT_BYTES - 2 * BLOCK_BYTES};
+    sim_fault_add(r->sim, &f);
+}
+
+static void a_failed_write_is_repeated_elsewhere(void **state) {
+    static const enum sim_fault_kind kinds[] = {SIM_WRITE_FAILS, SIM_WRITE_SHORT};
+    for (uint64_t seed = 400; seed < 440; seed++) {
+        struct rig *r = with_frames(seed, 3);
+        uint32_t moves = r->index.moves;
+        for (int i = 0; i < 6; i++)
+            rig_append_at_random(r);
+        fail_writes(r, 1, kinds[seed % 2]);
+        log_want_durable(r->l, log_recorded(r->l));
+        rig_step(r);
+        for (int i = 0; i < 6; i++)
+            rig_append_at_random(r);
+        rig_settle(r);
+        assert_int_equal(sim_fault_hits(r->sim), 1);
+        assert_int_equal(log_failed(r->l), 0);
+        assert_string_equal(r->cleared, "log_write_failed");
+        assert_true(r->index.moves > moves);
+        sim_fault_clear(r->sim);
+        rig_check(r);
+        restart(r);
+        work(r, 50);
+        restart(r);
+        rig_free(r);
+    }
+}
+
+static void flush_fails_if_that_fails_too_and_nothing_is_lost(void **state) {
+    for (uint64_t seed = 440; seed < 450; seed++) {
+        struct rig *r = with_frames(seed, 3);
+        uint64_t durable = log_durable(r->l);
+        fail_writes(r, 0, SIM_WRITE_FAILS);
+        for (int i = 0; i < 20; i++)
+            rig_append_at_random(r);
+        log_want_durable(r->l, log_recorded(r->l));
+        for (int i = 0; i < 2000 && log_failed(r->l) == 0; i++)
+            rig_step(r);
+        assert_int_equal(log_failed(r->l), ERR_IO);
+        assert_int_equal(log_durable(r->l), durable);
+        for (int i = 0; i < 300; i++)
+            rig_step(r);
+        assert_int_equal(log_durable(r->l), durable);
+        rig_check(r);
+        if (seed % 2) { /* it heals: nothing was lost */
+            sim_fault_clear(r->sim);
+            rig_settle(r);
+            assert_int_equal(log_failed(r->l), 0);
+            rig_check(r);
+        }
+        sim_fault_clear(r->sim);
+        restart(r);
+        rig_free(r);
+    }
+}
+
+/* Writes fail now and then, over many segments, with cuts between. */
+static void a_bad_disk_loses_nothing_that_was_flushed(void **state) {
+    for (uint64_t seed = 500; seed < 510; seed++) {
+        struct rig *r = rig_new(seed);
+        assert_int_equal(rig_start(r, NULL), 0);
+        for (int round = 0; round < 6; round++) {
+            rig_wait_ready(r);
+            for (int i = 0; i < 10; i++) {
+                struct sim_fault f = {.kind = prng_one_in(&r->prng, 3) ? SIM_WRITE_SHORT
+                                                                       : SIM_WRITE_FAILS,
+                                      .skip = (uint32_t)prng_below(&r->prng, 10),
+                                      .count = 1 + (uint32_t)prng_below(&r->prng, 3)};
+                sim_fault_add(r->sim, &f);
+                work(r, 30);
+                sim_fault_clear(r->sim);
+            }
+            if (prng_one_in(&r->prng, 2))
+                rig_settle(r);
+            rig_check(r);
+            restart(r);
+        }
+        rig_free(r);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cut_at_every_flush_keeps_what_was_flushed),
+        cmocka_unit_test(a_store_lives_through_many_cuts),
+        cmocka_unit_test(a_cut_within_a_start_or_a_job_does_no_harm),
+        cmocka_unit_test(a_stale_frame_in_a_recycled_slot_does_not_pass),
+        cmocka_unit_test(an_orphaned_write_that_lands_late_does_not_pass),
+        cmocka_unit_test(room_that_a_dead_write_may_hit_is_left_out),
+        cmocka_unit_test(a_flipped_bit_in_durable_data_is_reported),
+        cmocka_unit_test(a_flipped_bit_in_a_durable_header_is_reported),
+        cmocka_unit_test(a_flipped_bit_in_a_record_block_is_reported),
+        cmocka_unit_test(a_flipped_bit_in_the_last_frame_is_the_torn_end),
+        cmocka_unit_test(a_flipped_bit_in_a_stopped_store_is_corruption),
+        cmocka_unit_test(a_damaged_footer_or_header_costs_nothing),
+        cmocka_unit_test(a_missing_segment_is_told),
+        cmocka_unit_test(the_store_header_of_yesterday_is_told),
+        cmocka_unit_test(a_failed_write_is_repeated_elsewhere),
+        cmocka_unit_test(flush_fails_if_that_fails_too_and_nothing_is_lost),
+        cmocka_unit_test(a_bad_disk_loses_nothing_that_was_flushed),
+    };
+    return cmocka_run_group_tests_name("log_power", tests, NULL, NULL);
+}
