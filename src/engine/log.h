@@ -247,9 +247,10 @@ int log_clock_suspect(const struct log *l);
 void log_clock_confirm(struct log *l);
 
 /* The newest sequence whose store time is not after time_ns and after which a request is whole.
- * done(owner, result, sequence) is called in a later turn: 0; ERR_RANGE: before the beginning;
- * ERR_IO, ERR_INTEGRITY. Not preserved: after an attach it is asked again. Returns ERR_NOMEM or 0. */
-int log_sequence_at(struct log *l, uint64_t time_ns,
+ * Returns 1 with *sequence if memory tells; 0 if the log is to be read: then done(owner, result,
+ * sequence) is called in a later turn with 0, ERR_RANGE, ERR_IO or ERR_INTEGRITY. ERR_RANGE: before
+ * the beginning, or what was there is freed. Not preserved: after an attach it is asked again. */
+int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
                     void (*done)(void *owner, int result, uint64_t sequence), void *owner);
 
 #endif
