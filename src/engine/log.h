@@ -145,8 +145,8 @@ int log_begin(struct log *l, struct log_report *report);
 int log_attach(struct log *l);
 void log_resume(struct log *l);
 
-/* Everything recorded is durable and nothing is in flight: the store is marked as stopped. ERR_BUSY
- * if that is not so. Start-up rules: may block. */
+/* Everything recorded is durable, nothing is in flight and no job runs: the store is marked as
+ * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */
 int log_stop(struct log *l);
 
 /* io.device to the router's device; opens it if need be. For struct io_port. */
