@@ -145,8 +145,8 @@ int log_begin(struct log *l, struct log_report *report);
 int log_attach(struct log *l);
 void log_resume(struct log *l);
 
-/* Everything recorded is durable and nothing is in flight: the store is marked as stopped. ERR_BUSY
- * if that is not so. Start-up rules: may block. */
+/* Everything recorded is durable, nothing is in flight and no job runs: the store is marked as
+ * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */
 int log_stop(struct log *l);
 
 /* io.device to the router's device; opens it if need be. For struct io_port. */
@@ -247,9 +247,10 @@ int log_clock_suspect(const struct log *l);
 void log_clock_confirm(struct log *l);
 
 /* The newest sequence whose store time is not after time_ns and after which a request is whole.
- * done(owner, result, sequence) is called in a later turn: 0; ERR_RANGE: before the beginning;
- * ERR_IO, ERR_INTEGRITY. Not preserved: after an attach it is asked again. Returns ERR_NOMEM or 0. */
-int log_sequence_at(struct log *l, uint64_t time_ns,
+ * Returns 1 with *sequence if memory tells; 0 if the log is to be read: then done(owner, result,
+ * sequence) is called in a later turn with 0, ERR_RANGE, ERR_IO or ERR_INTEGRITY. ERR_RANGE: before
+ * the beginning, or what was there is freed. Not preserved: after an attach it is asked again. */
+int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
                     void (*done)(void *owner, int result, uint64_t sequence), void *owner);
 
 #endif

@@ -75,7 +75,7 @@ static int open_lanes(struct perdured *p) {
 /* --- what admin asks --- */
 
 static uint64_t recorded(void *ctx) {
-    return log_recorded(((struct perdured *)ctx)->log);
+    return engine_recorded_whole(((struct perdured *)ctx)->engine);
 }
 static uint64_t durable(void *ctx) {
     return log_durable(((struct perdured *)ctx)->log);
@@ -90,7 +90,7 @@ static uint64_t store_ns(void *ctx) {
     return log_now_ns(((struct perdured *)ctx)->log);
 }
 static int append(void *ctx, const struct log_append *r, uint64_t *sequence) {
-    return log_append(((struct perdured *)ctx)->log, r, sequence);
+    return engine_append(((struct perdured *)ctx)->engine, r, sequence);
 }
 static void catalogue_is(void *ctx, uint64_t generation) {
     (void)generation;
@@ -111,8 +111,8 @@ static int find_moment(void *ctx, struct admin_moment *m) {
         m->time_ns = 0;
         return 0;
     }
-    int err = log_sequence_at(p->log, m->time_ns - wall + store, moment_found, m);
-    return err < 0 ? err : ERR_AGAIN;
+    int rc = log_sequence_at(p->log, m->time_ns - wall + store, &m->sequence, moment_found, m);
+    return rc == 1 ? 0 : rc == 0 ? ERR_AGAIN : rc;
 }
 
 /* The sealed segment with the next number; there are few thousands, and this is asked rarely. */
@@ -277,6 +277,7 @@ static int open_parts(struct perdured *p) {
                                        .index = p->index,
                                        .ancestries = p->ancestries,
                                        .alerts = alerts_sink(&p->alerts),
+                                       .clock = p->core.r.clock,
                                        .reply = reply,
                                        .reply_ctx = p};
     return engine_open(&p->engine, &parts);
@@ -304,15 +305,14 @@ static int store_id(struct perdured *p, uint8_t id[16]) {
     return err;
 }
 
-/* Nothing is served whose answered writes may be missing, until a person has said that it is known. */
+/* Nothing is served whose answered writes may be missing, until a person has said that it is known: at once,
+ * and in the catalogue. */
 static void declare_loss(struct perdured *p) {
     struct arena *a = &p->core.r.a;
-    const struct admin_request q = {.kind = OPERATION_DECLARE_LOSS, .flags = OPERATION_INTERNAL};
-    struct operation_h h;
     for (struct volume_h v = volume_next(a, (struct volume_h){0}); v.v; v = volume_next(a, v))
         if (volume_view(a, v)->slot.state == VOLUME_ONLINE)
             volume_edit(a, v)->slot.state = VOLUME_LOST;
-    admin_begin(&p->admin, &q, &h);
+    admin_declare_loss(&p->admin);
 }
 
 static void tell_recovery(const struct perdured *p) {

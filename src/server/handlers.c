@@ -69,27 +69,22 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
         addresses_of(p, (const char *)v->name));
 }
 
-/* The name of an image as people gave it: what follows the '.' of its disks. */
-static const char *image_name(const struct volume *v) {
-    const char *dot = strchr((const char *)v->name, '.');
-    return dot ? dot + 1 : (const char *)v->name;
-}
-
 static json_t *image_of(const struct perdured *p, const char *name) {
     const struct arena *a = &p->core.r.a;
     json_t *disks = json_array(), *image = NULL;
+    char export[2 * VOLUME_NAME_BYTES];
     for (struct volume_h h = volume_next(a, (struct volume_h){0}); h.v; h = volume_next(a, h)) {
         const struct volume *v = volume_view(a, h);
         if (!(v->flags & VOLUME_IMAGE) || v->slot.state == VOLUME_CREATING ||
-            strcmp(image_name(v), name) != 0)
+            strcmp((const char *)v->name, name) != 0)
             continue;
-        int source = (int)strcspn((const char *)v->name, ".");
-        json_array_append_new(disks,
-                              json_pack("{s:o,s:I,s:s,s:I,s:o}", "volume",
-                                        json_stringn((const char *)v->name, (size_t)source),
-                                        "size_bytes", (json_int_t)v->size_bytes, "export",
-                                        (const char *)v->name, "clients", (json_int_t)v->users,
-                                        "addresses", addresses_of(p, (const char *)v->name)));
+        struct volume_h source = volumes_find_id(a, v->source_id);
+        volume_export_name(a, v, export, sizeof export);
+        json_array_append_new(
+            disks, json_pack("{s:s,s:I,s:s,s:I,s:o}", "volume",
+                             source.v ? (const char *)volume_view(a, source)->name : "",
+                             "size_bytes", (json_int_t)v->size_bytes, "export", export, "clients",
+                             (json_int_t)v->users, "addresses", addresses_of(p, export)));
         if (!image)
             image = json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
                               moment_of(v->moment_sequence, v->moment_ns), "writable",
@@ -135,8 +130,13 @@ static int refuse(struct perdured *p, const struct ctl_request *q, int err, cons
 static struct pending *await(struct perdured *p, const struct ctl_request *q) {
     for (uint32_t i = 0; i < PENDING_MAX; i++)
         if (p->pending[i].number == 0) {
-            p->pending[i] = (struct pending){++p->numbers, p->control.current, q->id, q->op};
-            return &p->pending[i];
+            struct pending *w = &p->pending[i];
+            const struct ctl_arg *name = ctl_arg_find(q->op, "name");
+            *w = (struct pending){
+                .number = ++p->numbers, .address = p->control.current, .id = q->id, .op = q->op};
+            if (name && ctl_has(&q->args, "name"))
+                snprintf(w->name, sizeof w->name, "%s", ctl_text(&q->args, "name"));
+            return w;
         }
     return NULL;
 }
@@ -330,7 +330,8 @@ static json_t *restore_result(const struct perdured *p, const struct operation *
                      moment_of(o->results[2], o->now_ns), "volumes", volumes);
 }
 
-static json_t *result_of(const struct perdured *p, const struct operation *o) {
+/* name: the object that the request named; its slot may be gone. */
+static json_t *result_of(const struct perdured *p, const struct operation *o, const char *name) {
     const struct arena *a = &p->core.r.a;
     const struct volume *made = volume_try(a, o->made[0]);
     const struct volume *v = volume_try(a, o->volumes[0]);
@@ -343,15 +344,13 @@ static json_t *result_of(const struct perdured *p, const struct operation *o) {
     case OPERATION_ACCEPT_LOSS:
         return volume_of(p, v);
     case OPERATION_VOLUME_DELETE:
-        return json_pack("{s:s,s:o,s:b,s:I}", "name",
-                         v ? (const char *)v->name : (const char *)o->name, "deleted_at",
+        return json_pack("{s:s,s:o,s:b,s:I}", "name", name, "deleted_at",
                          time_of(o->results[4] ? o->results[4] : o->now_ns), "now",
                          (o->flags & OPERATION_NOW) != 0, "freed_bytes", (json_int_t)o->results[3]);
     case OPERATION_IMAGE_OPEN:
-        return image_of(p, made ? image_name(made) : (const char *)o->name);
+        return image_of(p, made ? (const char *)made->name : (const char *)o->name);
     case OPERATION_IMAGE_CLOSE:
-        return json_pack("{s:s,s:o}", "name", (const char *)o->name, "closed_at",
-                         time_of(o->now_ns));
+        return json_pack("{s:s,s:o}", "name", name, "closed_at", time_of(o->now_ns));
     case OPERATION_RESTORE:
     case OPERATION_RESTORE_RANGE:
         return restore_result(p, o);
@@ -375,7 +374,7 @@ int perdured_answer(void *ctx, struct operation_h h) {
         if (w->number == 0 || w->number != o->reply)
             continue;
         if (o->error == 0) {
-            settle(p, w, result_of(p, o));
+            settle(p, w, result_of(p, o, w->name));
         } else {
             const char *detail = (const char *)o->detail;
             control_reply(
@@ -422,9 +421,9 @@ static int image_list(void *ctx, const struct ctl_request *q) {
         for (struct volume_h e = volume_next(a, (struct volume_h){0}); first && e.v != h.v;
              e = volume_next(a, e)) /* an image of several disks is listed once */
             first = !(volume_view(a, e)->flags & VOLUME_IMAGE) ||
-                    strcmp(image_name(volume_view(a, e)), image_name(v)) != 0;
+                    strcmp((const char *)volume_view(a, e)->name, (const char *)v->name) != 0;
         if (first)
-            json_array_append_new(list, image_of(p, image_name(v)));
+            json_array_append_new(list, image_of(p, (const char *)v->name));
     }
     return answer(p, q, json_pack("{s:o}", "images", list));
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "engine/slots.h"
+#include "engine/timeline/volumes.h"
 
 #define EXPIRY_STEP_NS NS_PER_S
 
@@ -16,13 +16,13 @@ static struct nbd_h nbd_of(const struct nbd_front *f, struct conn_h c) {
 
 /* --- volumes --- */
 
-static struct volume_h find_volume(const struct arena *a, const char *name) {
-    for (struct volume_h h = volume_next(a, (struct volume_h){0}); h.v; h = volume_next(a, h)) {
-        const struct volume *v = volume_view(a, h);
-        if (strcmp((const char *)v->name, name) == 0 && v->slot.state != VOLUME_CREATING)
-            return h;
-    }
-    return (struct volume_h){0};
+/* "VOLUME", or "VOLUME.IMAGE" for a disk of an open image. */
+static struct volume_h find_volume(const struct arena *a, char *name) {
+    char *dot = strchr(name, '.');
+    if (!dot)
+        return volumes_find(a, name);
+    *dot = 0;
+    return volumes_find_image(a, name, dot + 1);
 }
 
 static int use_volume(struct nbd_front *f, struct volume_h h, struct nbd_export *out) {
@@ -73,11 +73,21 @@ static void export_close(void *ctx, struct nbd_h n, struct volume_h volume) {
         f->exports->unused(f->exports->ctx, volume);
 }
 
+int volume_export_name(const struct arena *a, const struct volume *v, char *out, size_t room) {
+    struct volume_h source = v->flags & VOLUME_IMAGE && !(v->flags & VOLUME_ON_DEMAND)
+                                 ? volumes_find_id(a, v->source_id)
+                                 : (struct volume_h){0};
+    if (!source.v)
+        return snprintf(out, room, "%s", (const char *)v->name);
+    return snprintf(out, room, "%s.%s", (const char *)volume_view(a, source)->name,
+                    (const char *)v->name);
+}
+
 static uint32_t export_text(void *ctx, struct volume_h volume, enum nbd_text which, uint8_t *out) {
     struct nbd_front *f = ctx;
     const struct volume *v = volume_view(&f->r->a, volume);
     int n = which == NBD_TEXT_NAME
-                ? snprintf((char *)out, NBD_TEXT_MAX, "%s", (const char *)v->name)
+                ? volume_export_name(&f->r->a, v, (char *)out, NBD_TEXT_MAX)
                 : snprintf((char *)out, NBD_TEXT_MAX, "%s",
                            v->flags & VOLUME_IMAGE ? "time image" : "volume with its history");
     return (uint32_t)n;
@@ -89,7 +99,8 @@ static int export_list(void *ctx, uint64_t *cursor, struct nbd_listed *out) {
     for (struct volume_h h = volume_next(&f->r->a, (struct volume_h){0}); h.v;
          h = volume_next(&f->r->a, h)) {
         const struct volume *v = volume_view(&f->r->a, h);
-        if (handle_index(h.v) < *cursor || v->slot.state != VOLUME_ONLINE)
+        if (handle_index(h.v) < *cursor || v->slot.state != VOLUME_ONLINE ||
+            v->flags & VOLUME_ON_DEMAND)
             continue;
         *cursor = (uint64_t)handle_index(h.v) + 1;
         out->name_bytes = (uint8_t)export_text(f, h, NBD_TEXT_NAME, out->name);

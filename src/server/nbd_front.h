@@ -4,6 +4,7 @@
 #ifndef SERVER_NBD_FRONT_H
 #define SERVER_NBD_FRONT_H
 
+#include "engine/slots.h"
 #include "plat/control_plane.h"
 #include "plat/io_source.h"
 #include "proto/nbd/nbd.h"
@@ -33,6 +34,9 @@ struct nbd_front {
     uint32_t waiting_count, waiting_room;
     uint64_t next_expiry_ns;
 };
+
+/* "VOLUME", "VOLUME.IMAGE", or "VOLUME@SEQUENCE" of an image on demand; as snprintf. */
+int volume_export_name(const struct arena *a, const struct volume *v, char *out, size_t room);
 
 int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane cp,
                    const struct nbd_front_exports *exports);

@@ -23,6 +23,7 @@ struct pending {
     uint64_t address;
     int64_t id;
     const struct ctl_op *op;
+    char name[VOLUME_NAME_BYTES]; /* of what the request names */
 };
 
 /* A connection that waits for a moment to be opened. */

@@ -45,12 +45,24 @@ int log_write_header(struct log *l, uint32_t state) {
     return err;
 }
 
+static void not_written(struct log *l, int err) {
+    l->epoch_retry_ns = l->mono_ns + LOG_RETRY_MAX_NS / 10;
+    log_alert(l, ALERT_CRITICAL, "store_header_failed",
+              "the store header cannot be written: %s; it is tried again, and until then nothing "
+              "becomes durable",
+              err_text(err));
+}
+
 void log_raise_epoch(struct log *l) {
     struct extent page;
     struct store_header h;
     if (!l->resumed || root_view(l)->log_epoch_state != LOG_EPOCH_WANTED || l->epoch_writes > 0 ||
         l->mono_ns < l->epoch_retry_ns)
         return;
+    if (log_device(l, LOG_DEVICE_STORE) < 0) {
+        not_written(l, ERR_IO);
+        return;
+    }
     if (buffer_take(l->buffers, 1, &page, 1) < 0)
         return;
     uint64_t counter = root_view(l)->log_store_counter + 1;
@@ -86,12 +98,7 @@ int log_epoch_written(void *ctx, struct io_h handle, const struct io *io, int32_
         return 0;
     }
     root_edit(l)->log_epoch_state = LOG_EPOCH_WANTED;
-    if (result == ERR_CANCELLED)
-        return 0;
-    l->epoch_retry_ns = l->mono_ns + LOG_RETRY_MAX_NS / 10;
-    log_alert(l, ALERT_CRITICAL, "store_header_failed",
-              "the store header cannot be written: %s; it is tried again, and until then nothing "
-              "becomes durable",
-              err_text(result < 0 ? result : ERR_IO));
+    if (result != ERR_CANCELLED)
+        not_written(l, result < 0 ? result : ERR_IO);
     return 0;
 }

@@ -139,6 +139,7 @@ void segment_try_seal(struct log *l, struct segment_h h);
 void seals_resume(struct log *l);
 void seals_ask_waiting(struct log *l); /* log_whole has risen */
 void seals_work(struct log *l);
+int seals_run(const struct log *l);
 void seals_close(struct log *l);
 
 /* Store header (epoch.c). */

@@ -176,6 +176,19 @@ static void append_some(struct rig *r, uint32_t records) {
         rig_step(r);
 }
 
+/* Frames of unknown outcome, so that the log has gaps. */
+static void append_some_and_lose(struct rig *r) {
+    for (int i = 0; i < 5; i++) {
+        rig_attach(r, 1);
+        rig_turn(r, RIG_NOWHERE);
+        append_some(r, 20);
+        log_want_durable(r->l, log_recorded(r->l));
+        rig_turn(r, RIG_BEFORE_RETIRE);
+    }
+    rig_attach(r, 1);
+    rig_settle(r);
+}
+
 static uint32_t count_state(const struct rig *r, enum segment_state state) {
     uint32_t n = 0;
     for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
@@ -455,6 +468,85 @@ static void store_time_does_not_go_back_over_a_start(void **state) {
     rig_free(r);
 }
 
+/* What the model says: the newest record that is old enough and ends a request; 0: none. */
+static uint64_t model_at(const struct rig *r, uint64_t time_ns) {
+    uint64_t found = 0;
+    for (uint32_t i = 0; i < r->model_count && r->model[i].time_ns <= time_ns; i++)
+        if (!(r->model[i].flags & LOG_MORE))
+            found = r->model[i].sequence;
+    return found;
+}
+
+struct answer {
+    int told, result;
+    uint64_t sequence;
+};
+
+static void answered(void *owner, int result, uint64_t sequence) {
+    *(struct answer *)owner = (struct answer){1, result, sequence};
+}
+
+static int ask(struct rig *r, uint64_t time_ns, uint64_t *sequence) {
+    struct answer a = {0};
+    int err = log_sequence_at(r->l, time_ns, sequence, answered, &a);
+    if (err != 0)
+        return err < 0 ? err : 0;
+    for (int i = 0; i < 1000 && !a.told; i++)
+        rig_step(r);
+    assert_true(a.told);
+    *sequence = a.sequence;
+    return a.result;
+}
+
+static void ask_many(struct rig *r, uint32_t count) {
+    uint64_t first = r->model[0].time_ns, last = r->model[r->model_count - 1].time_ns, got;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t at =
+            prng_one_in(&r->prng, 3)
+                ? r->model[prng_below(&r->prng, r->model_count)].time_ns - prng_below(&r->prng, 2)
+                : first + prng_below(&r->prng, last - first + NS_PER_MS);
+        uint64_t want = model_at(r, at);
+        int err = ask(r, at, &got);
+        if (want == 0) {
+            assert_int_equal(err, ERR_RANGE);
+        } else {
+            assert_int_equal(err, 0);
+            assert_int_equal(got, want);
+        }
+    }
+}
+
+static void a_time_gives_the_newest_whole_request(void **state) {
+    struct rig *r = started(21);
+    for (int round = 0; round < 8; round++) {
+        append_some(r, 100);
+        ask_many(r, 60);
+        rig_turn(r, RIG_NOWHERE);
+        ask_many(r, 20);
+    }
+    rig_settle(r);
+    ask_many(r, 100);
+    for (int i = 0; i < 3; i++) { /* over starts, and what they skip */
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        rig_wait_ready(r);
+        append_some(r, 50);
+        rig_settle(r);
+        ask_many(r, 50);
+    }
+    rig_turn(r, RIG_BEFORE_SUBMIT);
+    append_some_and_lose(r);
+    ask_many(r, 50);
+    uint64_t got;
+    assert_int_equal(ask(r, r->model[0].time_ns - 1, &got), ERR_RANGE);
+    uint64_t gone = r->model[0].time_ns;
+    assert_int_not_equal(free_oldest(r), 0);
+    assert_int_equal(ask(r, gone, &got), ERR_RANGE);
+    ask_many(r, 50);
+    rig_free(r);
+}
+
 /* Stores that are not ours to open. ------------------------------------------------------------ */
 
 static void a_store_is_made_once(void **state) {
@@ -500,6 +592,7 @@ int main(void) {
         cmocka_unit_test(store_time_follows_and_never_goes_back),
         cmocka_unit_test(a_long_jump_is_suspect_until_confirmed),
         cmocka_unit_test(store_time_does_not_go_back_over_a_start),
+        cmocka_unit_test(a_time_gives_the_newest_whole_request),
         cmocka_unit_test(a_store_is_made_once),
         cmocka_unit_test(a_missing_or_damaged_store_is_told),
     };

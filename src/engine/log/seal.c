@@ -204,6 +204,8 @@ static void seal_done(struct job *job) {
     s->run_bytes = j->footer.run_bytes;
     s->run_crc = j->footer.run_crc;
     s->versions = j->footer.versions;
+    if (s->attempts > 0)
+        log_alert_clear(l, "segment_seal_failed");
     s->attempts = 0;
     segment_release_notes(l, j->h);
     segment_set_state(l, j->h, SEGMENT_SEALED);
@@ -246,6 +248,13 @@ void seals_work(struct log *l) {
     for (struct seal_job *j = l->seals; j; j = j->next)
         if (!j->running)
             seal_start(l, j);
+}
+
+int seals_run(const struct log *l) {
+    for (const struct seal_job *j = l->seals; j; j = j->next)
+        if (j->running)
+            return 1;
+    return 0;
 }
 
 void seals_close(struct log *l) {

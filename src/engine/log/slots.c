@@ -342,6 +342,9 @@ static void created(struct log *l, struct slot_job *j) {
     if (j->result == 0) {
         l->full = 0;
         s->flags = SEGMENT_RAW;
+        if (l->slots_retry_ns != 0)
+            log_alert_clear(l, "slot_create_failed");
+        l->slots_retry_ns = 0;
         segment_set_state(l, j->h, SEGMENT_FREE);
         return;
     }
@@ -359,9 +362,11 @@ static void prepared(struct log *l, struct slot_job *j) {
     if (j->result == 0) {
         s->flags &= ~(uint32_t)SEGMENT_RAW;
         s->append_end = s->data_end = SEGMENT_FRAMES_OFFSET;
+        if (s->attempts > 0)
+            log_alert_clear(l, "slot_prepare_failed");
         s->attempts = 0;
         segment_set_state(l, j->h, SEGMENT_RESERVED);
-        log_device(l, s->file);
+        log_device(l, s->file); /* while it is hot: log_submit asks again */
         return;
     }
     s->attempts++;

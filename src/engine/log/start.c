@@ -191,7 +191,8 @@ void log_resume(struct log *l) {
 
 int log_stop(struct log *l) {
     const struct engine *root = root_view(l);
-    if (l->ring_count > 0 || l->epoch_writes > 0 || root->log_epoch_state == LOG_EPOCH_WRITING)
+    if (l->ring_count > 0 || l->epoch_writes > 0 || root->log_epoch_state == LOG_EPOCH_WRITING ||
+        l->slot_job || seals_run(l))
         return ERR_BUSY;
     struct engine *edit = root_edit(l);
     edit->log_ended_epoch = edit->log_epoch;

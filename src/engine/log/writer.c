@@ -267,6 +267,29 @@ uint64_t log_submit_deadline(const struct log *l) {
     return max_u64(due, root_view(l)->log_retry_ns);
 }
 
+/* The frame stays what it is, and will go elsewhere: a place is never written twice. */
+static void frame_not_written(struct log *l, struct frame_h h, int32_t result) {
+    const struct frame *f = frame_view(l->a, h);
+    struct engine *root = root_edit(l);
+    SLOT_EDIT_FIELD(l->a, frame, h, slot)->slot.state =
+        l->ring_count > 1 ? FRAME_CLOSED : FRAME_OPEN;
+    root->log_move_turn = l->a->turn;
+    if (result == ERR_CANCELLED) {
+        root->log_move = LOG_MOVE_SKIP;
+        return;
+    }
+    root->log_move = LOG_MOVE_SEGMENT;
+    if (root->log_attempts++ > 0) {
+        uint64_t pause = LOG_RETRY_MIN_NS << (root->log_attempts < 8 ? root->log_attempts : 8);
+        root->log_retry_ns = l->mono_ns + min_u64(pause, LOG_RETRY_MAX_NS);
+        root->log_error = result < 0 ? result : ERR_IO;
+    }
+    log_alert(l, ALERT_CRITICAL, "log_write_failed",
+              "writing segment %u at %u failed: %s; what was to be written is kept in memory and "
+              "written elsewhere",
+              f->segment, f->offset, err_text(result < 0 ? result : ERR_IO));
+}
+
 void log_submit(struct log *l) {
     if (!may_submit(l) || l->mono_ns < root_view(l)->log_retry_ns)
         return;
@@ -275,8 +298,13 @@ void log_submit(struct log *l) {
     const struct engine *root = root_view(l);
     if (!is_due(l, f))
         return;
-    struct io_h io = io_want(l->io, IO_WRITE, IO_DURABLE, ROUTINE_FRAME_WRITTEN, h.v,
-                             segment_view(l->a, (struct segment_h){f->segment_slot})->file,
+    uint32_t file = segment_view(l->a, (struct segment_h){f->segment_slot})->file;
+    int device = log_device(l, file);
+    if (device < 0) {
+        frame_not_written(l, h, device);
+        return;
+    }
+    struct io_h io = io_want(l->io, IO_WRITE, IO_DURABLE, ROUTINE_FRAME_WRITTEN, h.v, file,
                              f->offset, frame_bytes(f));
     if (!io.v)
         return;
@@ -364,29 +392,6 @@ static void frame_durable(struct log *l, struct frame_h h) {
     frame_free(l->a, h);
     segment_try_seal(l, s);
     seals_ask_waiting(l);
-}
-
-/* The frame stays what it is, and will go elsewhere: a place is never written twice. */
-static void frame_not_written(struct log *l, struct frame_h h, int32_t result) {
-    const struct frame *f = frame_view(l->a, h);
-    struct engine *root = root_edit(l);
-    SLOT_EDIT_FIELD(l->a, frame, h, slot)->slot.state =
-        l->ring_count > 1 ? FRAME_CLOSED : FRAME_OPEN;
-    root->log_move_turn = l->a->turn;
-    if (result == ERR_CANCELLED) {
-        root->log_move = LOG_MOVE_SKIP;
-        return;
-    }
-    root->log_move = LOG_MOVE_SEGMENT;
-    if (root->log_attempts++ > 0) {
-        uint64_t pause = LOG_RETRY_MIN_NS << (root->log_attempts < 8 ? root->log_attempts : 8);
-        root->log_retry_ns = l->mono_ns + min_u64(pause, LOG_RETRY_MAX_NS);
-        root->log_error = result < 0 ? result : ERR_IO;
-    }
-    log_alert(l, ALERT_CRITICAL, "log_write_failed",
-              "writing segment %u at %u failed: %s; what was to be written is kept in memory and "
-              "written elsewhere",
-              f->segment, f->offset, err_text(result < 0 ? result : ERR_IO));
 }
 
 int log_frame_written(void *ctx, struct io_h io_handle, const struct io *io, int32_t result) {
