@@ -233,9 +233,7 @@ static void freed(void *ctx, struct segment_h segment) {
 }
 
 static void seal(void *ctx, struct segment_h segment) {
-    struct index *x = ctx;
-    (void)segment;
-    x->unsealed = 1;
+    index_want_run(ctx, segment);
 }
 
 static uint32_t most_run_bytes(void *ctx, uint32_t records, uint32_t blocks) {

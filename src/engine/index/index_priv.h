@@ -102,7 +102,6 @@ struct index {
     uint64_t applied;       /* newest applied sequence */
     int dirty;              /* entries were written since the last apply */
     int moving;             /* versions got other places in this turn: look-ups wait */
-    int unsealed;           /* a segment waits for its run to be made */
     struct index_run *runs; /* ascending sequences */
     uint32_t run_count, run_room;
     uint32_t *live; /* segments that are live, open addressing; 0: free */
@@ -113,6 +112,8 @@ struct index {
     struct index_search *retry, **retry_end; /* wait for room, in order */
     struct index_search *idle;
     struct run_job *jobs;
+    struct segment_h unsealed[INDEX_MEMTABLES_MAX]; /* whose run is asked for and not begun */
+    uint32_t unsealed_count;
     struct index_counts n;
 };
 
@@ -121,7 +122,8 @@ uint32_t index_memtables(const struct index *x, struct memtable_h out[INDEX_MEMT
 struct memtable_h index_memtable_of(const struct index *x, uint32_t segment);
 int index_add_run(struct index *x, const struct segment *s);
 
-/* seal.c: makes the runs that can be made. */
+/* seal.c: notes that a run is wanted; makes the runs that can be made. */
+void index_want_run(struct index *x, struct segment_h segment);
 void index_make_runs(struct index *x);
 void index_close_jobs(struct index *x);
 

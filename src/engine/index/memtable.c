@@ -19,7 +19,8 @@ static uint32_t buckets_for(uint32_t n) {
 }
 
 uint32_t memtable_entries_max(uint32_t records, uint32_t blocks) {
-    return (uint32_t)round_up_u64((uint64_t)records + blocks / 2 + blocks / CHUNK_BLOCKS + 1, 64);
+    uint64_t entries = (uint64_t)records + blocks / 2 + blocks / CHUNK_BLOCKS + 1;
+    return (uint32_t)round_up_u64(max_u64(entries, blocks), 64);
 }
 
 uint64_t memtable_area_bytes(uint32_t n) {

@@ -74,7 +74,7 @@ static void run_is_made(struct job *job) {
     struct index *x = j->x;
     const struct segment *s = segment_try(x->a, j->segment);
     if (j->result < 0)
-        x->unsealed = 1;
+        index_want_run(x, j->segment);
     else if (s && s->number == j->number && s->slot.state == SEGMENT_SEALING)
         log_write_run(x->log, j->segment, j->bytes, (uint32_t)j->length_bytes, j->entry_count);
     else
@@ -82,11 +82,13 @@ static void run_is_made(struct job *job) {
     free_job(j);
 }
 
-static int is_under_way(const struct index *x, uint32_t segment) {
-    for (const struct run_job *j = x->jobs; j; j = j->next)
-        if (j->number == segment)
-            return 1;
-    return 0;
+/* Each segment that waits for its run has a memtable. */
+void index_want_run(struct index *x, struct segment_h segment) {
+    for (uint32_t i = 0; i < x->unsealed_count; i++)
+        if (segment_h_same(x->unsealed[i], segment))
+            return;
+    must(x->unsealed_count < INDEX_MEMTABLES_MAX);
+    x->unsealed[x->unsealed_count++] = segment;
 }
 
 /* 0, or ERR_AGAIN: it is not all applied yet, or there is no memory. */
@@ -118,17 +120,17 @@ static int start_job(struct index *x, struct segment_h segment, struct memtable_
 }
 
 void index_make_runs(struct index *x) {
-    if (!x->unsealed)
-        return;
-    x->unsealed = 0;
-    for (struct segment_h h = segment_next(x->a, (struct segment_h){0}); h.v;
-         h = segment_next(x->a, h)) {
-        const struct segment *s = segment_view(x->a, h);
-        struct memtable_h m = index_memtable_of(x, s->number);
-        if (s->slot.state == SEGMENT_SEALING && s->run_bytes == 0 && m.v &&
-            !is_under_way(x, s->number) && start_job(x, h, m) < 0)
-            x->unsealed = 1;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < x->unsealed_count; i++) {
+        struct segment_h h = x->unsealed[i];
+        const struct segment *s = segment_try(x->a, h);
+        struct memtable_h m = s && s->slot.state == SEGMENT_SEALING
+                                  ? index_memtable_of(x, s->number)
+                                  : (struct memtable_h){0};
+        if (m.v && start_job(x, h, m) < 0)
+            x->unsealed[left++] = h;
     }
+    x->unsealed_count = left;
 }
 
 /* The runner has been drained: no job runs. */

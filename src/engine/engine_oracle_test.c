@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random requests on several volumes against a model of everything that was ever written: now, at past
+ * moments, over forks, restores, deaths and power cuts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "engine/engine_world_test.h"
+
+#define SIZE (3 * MIB + 3 * SECTOR_BYTES)
+
+static void random_request(struct world *w, uint32_t v) {
+    static const uint8_t ops[] = {REQUEST_READ,  REQUEST_READ,         REQUEST_READ,
+                                  REQUEST_WRITE, REQUEST_WRITE,        REQUEST_WRITE,
+                                  REQUEST_WRITE, REQUEST_TRIM,         REQUEST_ZERO,
+                                  REQUEST_FLUSH, REQUEST_BLOCK_STATUS, REQUEST_CACHE};
+    const struct volume *volume = volume_view(w->a, w->volume[v]);
+    uint64_t unit = volume->block_size, units = volume->size_bytes / unit;
+    uint64_t most = prng_one_in(&w->prng, 12) ? units : prng_one_in(&w->prng, 3) ? 64 : 9;
+    uint64_t length = 1 + prng_below(&w->prng, min_u64(most, units));
+    uint64_t area = prng_one_in(&w->prng, 3) ? min_u64(units, 80) : units;
+    uint64_t at = length >= area ? prng_below(&w->prng, units - length + 1)
+                                 : prng_below(&w->prng, area - length + 1);
+    if (prng_one_in(&w->prng, 12))
+        at = units - length; /* up to the end */
+    uint8_t op = ops[prng_below(&w->prng, sizeof ops)];
+    if ((volume->flags & VOLUME_READ_ONLY) && op != REQUEST_FLUSH)
+        op = REQUEST_READ;
+    uint32_t flags = prng_one_in(&w->prng, 8) ? REQUEST_FUA : 0;
+    if (prng_one_in(&w->prng, 3))
+        flags |= REQUEST_STATUS_ONE;
+    world_ask(w, v, op, at * unit, length * unit, flags);
+}
+
+static void fork_something(struct world *w) {
+    uint32_t parent = 1 + (uint32_t)prng_below(&w->prng, w->line_count);
+    if (w->volumes == WORLD_VOLUMES)
+        return;
+    uint32_t line = world_line(w, parent, world_some_moment(w));
+    world_volume(w, line, SIZE, 512, prng_one_in(&w->prng, 2) ? VOLUME_READ_ONLY : 0);
+    world_turn(w, WORLD_LIVES);
+}
+
+/* The volume goes on as a fork of its own past; requests that wait are answered from there. */
+static void restore_volume(struct world *w, uint32_t v) {
+    world_wait_all(w);
+    world_hold(w, v);
+    uint32_t line = world_line(w, world_volume_line(w, v), world_some_moment(w));
+    world_edit_volume(w, v)->timeline = ancestry_slot(w->ancestries, line);
+    world_release(w, v);
+    world_turn(w, WORLD_LIVES);
+}
+
+static void restore_range(struct world *w, uint32_t v) {
+    uint64_t blocks = SIZE / BLOCK_BYTES, block = prng_below(&w->prng, blocks);
+    uint32_t line = world_volume_line(w, v);
+    for (uint64_t up = prng_below(&w->prng, 3); up > 0 && w->lines[line].parent; up--)
+        line = w->lines[line].parent;
+    world_hold(w, v);
+    world_reference(w, v, block, 1 + prng_below(&w->prng, blocks - block), line,
+                    world_some_moment(w));
+    world_release(w, v);
+    world_turn(w, WORLD_LIVES);
+}
+
+struct run {
+    int kills, power_cuts, turns;
+    uint32_t table_sets;
+    uint64_t cache_bytes;
+    uint32_t buffer_pages;
+};
+
+/* What the lives of one test have seen; counted in the last process of each. */
+struct seen {
+    uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks;
+};
+
+static void live(uint64_t seed, const struct run *run, struct seen *seen) {
+    struct world *w = world_open(&(struct world_options){.seed = seed,
+                                                         .table_sets = run->table_sets,
+                                                         .cache_bytes = run->cache_bytes,
+                                                         .buffer_pages = run->buffer_pages,
+                                                         .memtables = 6});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_DURABLE_WRITES);
+    world_turn(w, WORLD_LIVES);
+    for (int i = 0; i < run->turns; i++) {
+        for (uint64_t n = prng_below(&w->prng, 5); n > 0; n--)
+            random_request(w, (uint32_t)prng_below(&w->prng, w->volumes));
+        if (run->kills && prng_one_in(&w->prng, (uint64_t)run->kills))
+            world_turn(w, (enum world_stage)(1 + prng_below(&w->prng, 4)));
+        else
+            world_step(w);
+        for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
+            if (w->asked[q].state == ASKED_ANSWERED)
+                assert_int_equal(w->asked[q].error, 0);
+        if (prng_one_in(&w->prng, 3))
+            for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
+                if (w->asked[q].state == ASKED_ANSWERED) {
+                    free(w->asked[q].data);
+                    free(w->asked[q].extents);
+                    w->asked[q] = (struct asked){0};
+                }
+        if (prng_one_in(&w->prng, 60))
+            fork_something(w);
+        if (prng_one_in(&w->prng, 80))
+            restore_volume(w, 0);
+        if (prng_one_in(&w->prng, 80))
+            restore_range(w, 0);
+        if (run->power_cuts && prng_one_in(&w->prng, (uint64_t)run->power_cuts))
+            world_power_cut(w);
+    }
+    world_wait_all(w);
+    world_settle(w);
+    for (uint32_t v = 0; v < w->volumes; v++)
+        world_check_volume(w, v);
+    for (int i = 0; i < 4 && w->volumes < WORLD_VOLUMES; i++) {
+        fork_something(w);
+        world_check_volume(w, w->volumes - 1);
+    }
+    assert_int_equal(w->alerts, 0);
+    struct engine_counts n = engine_counts(w->engine);
+    struct index_counts x = index_counts(w->index);
+    assert_int_equal(n.under_way, 0);
+    assert_int_equal(n.checks_failed, 0);
+    seen->answers += w->answers;
+    seen->deaths += w->deaths;
+    seen->partial += n.partial_blocks;
+    seen->from_log += n.blocks_from_log;
+    seen->from_cache += n.blocks_from_cache;
+    seen->from_disk += n.blocks_from_disk;
+    seen->runs += x.runs;
+    seen->misses += x.table_misses;
+    seen->forks += w->line_count - 2;
+    world_close(w);
+}
+
+/* A test in which these did not happen has tested nothing. */
+static void assert_seen(const struct seen *s, uint64_t answers) {
+    printf("%llu answers, %llu deaths, %llu partial blocks, blocks from log %llu, cache %llu, disk "
+           "%llu; %llu runs, %llu table misses, %llu forks\n",
+           (unsigned long long)s->answers, (unsigned long long)s->deaths,
+           (unsigned long long)s->partial, (unsigned long long)s->from_log,
+           (unsigned long long)s->from_cache, (unsigned long long)s->from_disk,
+           (unsigned long long)s->runs, (unsigned long long)s->misses,
+           (unsigned long long)s->forks);
+    assert_true(s->answers > answers && s->partial > 20 && s->from_log > 0 && s->from_cache > 500);
+    assert_true(s->from_disk > 500 && s->runs > 6 && s->misses > 50 && s->forks > 20);
+}
+
+static void without_deaths(void **state) {
+    struct seen seen = {0};
+    struct run run = {.turns = 500, .table_sets = 64, .cache_bytes = MIB, .buffer_pages = 6000};
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
+static void with_a_tiny_table_and_cache(void **state) {
+    struct seen seen = {0};
+    struct run run = {.turns = 400, .table_sets = 1, .cache_bytes = 9000, .buffer_pages = 6000};
+    for (uint64_t seed = 11; seed <= 16; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
+static void without_a_table(void **state) {
+    struct seen seen = {0};
+    struct run run = {.turns = 300, .table_sets = 0, .cache_bytes = 100000, .buffer_pages = 6000};
+    for (uint64_t seed = 21; seed <= 23; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
+static void with_few_pages(void **state) {
+    struct seen seen = {0};
+    struct run run = {.turns = 400, .table_sets = 4, .cache_bytes = 100000, .buffer_pages = 2600};
+    for (uint64_t seed = 31; seed <= 34; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
+static void with_deaths(void **state) {
+    struct seen seen = {0};
+    struct run run = {
+        .turns = 400, .table_sets = 4, .cache_bytes = 100000, .buffer_pages = 6000, .kills = 9};
+    for (uint64_t seed = 41; seed <= 52; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
+static void with_power_cuts(void **state) {
+    struct seen seen = {0};
+    struct run run = {.turns = 400,
+                      .table_sets = 4,
+                      .cache_bytes = 100000,
+                      .buffer_pages = 6000,
+                      .kills = 40,
+                      .power_cuts = 90};
+    for (uint64_t seed = 61; seed <= 66; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_deaths),  cmocka_unit_test(with_a_tiny_table_and_cache),
+        cmocka_unit_test(without_a_table), cmocka_unit_test(with_few_pages),
+        cmocka_unit_test(with_deaths),     cmocka_unit_test(with_power_cuts),
+    };
+    return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
+}

@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/engine_world_test.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+#include "arena/shadow.h"
+#include "base/err.h"
+#include "engine/root.h"
+#include "engine/timeline/volumes.h"
+
+#define TURNS_MAX 200000
+
+/* ---- Content ---- */
+
+void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector) {
+    if (stamp == 0) {
+        memset(p, 0, SECTOR_BYTES);
+        return;
+    }
+    for (uint32_t i = 0; i < SECTOR_BYTES / 8; i++) {
+        uint64_t word = (stamp + i) * UINT64_C(0x9e3779b97f4a7c15) ^ sector;
+        memcpy(p + 8 * i, &word, 8);
+    }
+}
+
+/* ---- The process ---- */
+
+static void raise_alert(void *ctx, enum alert_level level, const char *code, const char *subject,
+                        const char *text) {
+    struct world *w = ctx;
+    w->alerts++;
+    snprintf(w->alert, sizeof w->alert, "%s", code);
+}
+static void clear_alert(void *ctx, const char *code, const char *subject) {
+}
+static int segment_freed(void *ctx, uint32_t segment) {
+    return 0;
+}
+
+static struct asked *asked_of(struct world *w, struct request_h h) {
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++)
+        if (w->asked[i].state == ASKED_OPEN && w->asked[i].h.v == h.v)
+            return &w->asked[i];
+    fail_msg("an answer to nothing");
+    return NULL;
+}
+
+/* What the source does when a request is DONE: takes the answer, frees slot and buffers. */
+static void reply(void *ctx, struct request_h h) {
+    struct world *w = ctx;
+    struct asked *q = asked_of(w, h);
+    const struct request *r = request_view(w->a, h);
+    assert_int_equal(r->slot.state, REQUEST_DONE);
+    assert_false(q->answered_now);
+    q->answered_now = 1;
+    q->error = r->error;
+    q->sequence = r->sequence;
+    q->applied_after = index_applied(w->index);
+    if (r->op == REQUEST_READ && r->error == 0) {
+        assert_int_equal(r->reply_data_bytes, q->length);
+        q->data = malloc(q->length ? q->length : 1);
+        for (uint64_t at = 0, run; at < q->length; at += run) {
+            const unsigned char *p = request_data_at(&w->buffers, r, at, &run);
+            run = min_u64(run, q->length - at);
+            memcpy(q->data + at, p, run);
+        }
+    }
+    if (r->op == REQUEST_BLOCK_STATUS && r->error == 0) {
+        q->extent_count = r->reply_data_bytes / sizeof *q->extents;
+        q->extents = malloc(r->reply_data_bytes);
+        for (uint32_t i = 0; i < q->extent_count; i++) {
+            uint64_t run;
+            memcpy(&q->extents[i], request_data_at(&w->buffers, r, i * sizeof *q->extents, &run),
+                   sizeof *q->extents);
+        }
+    }
+    for (uint32_t i = 0; i < r->data_extents; i++)
+        buffer_release(&w->buffers, r->data[i]);
+    request_free(w->a, h);
+}
+
+static void open_process(struct world *w) {
+    assert_int_equal(buffer_pool_open(&w->buffers, w->a, REGION_BUFFERS), 0);
+    assert_int_equal(
+        io_open(&w->io, w->a, &w->buffers, sim_router(w->sim), sim_queue_number(w->sim)), 0);
+    assert_int_equal(ancestries_open(&w->ancestries, w->a), 0);
+    struct alert_sink alerts = {raise_alert, clear_alert, w};
+    struct index_parts ip = {.a = w->a,
+                             .io = &w->io,
+                             .buffers = &w->buffers,
+                             .jobs = sim_jobs(w->sim),
+                             .ancestries = w->ancestries,
+                             .alerts = alerts,
+                             .cache_bytes = w->options.cache_bytes};
+    assert_int_equal(index_open(&w->index, &ip), 0);
+    struct log_env env = {.arena = w->a,
+                          .buffers = &w->buffers,
+                          .io = &w->io,
+                          .files = sim_files(w->sim),
+                          .jobs = sim_jobs(w->sim),
+                          .clock = sim_clock(w->sim),
+                          .alerts = alerts,
+                          .index = &index_log_ops,
+                          .index_ctx = w->index,
+                          .segment_freed = segment_freed,
+                          .catalogue_ctx = w};
+    w->log = log_open(&env, &w->params);
+    assert_non_null(w->log);
+    index_set_log(w->index, w->log);
+    w->io.device = log_device;
+    w->io.device_ctx = w->log;
+    struct engine_parts ep = {.a = w->a,
+                              .buffers = &w->buffers,
+                              .io = &w->io,
+                              .log = w->log,
+                              .index = w->index,
+                              .ancestries = w->ancestries,
+                              .alerts = alerts,
+                              .clock = sim_clock(w->sim),
+                              .reply = reply,
+                              .reply_ctx = w};
+    assert_int_equal(engine_open(&w->engine, &ep), 0);
+}
+
+static void close_process(struct world *w) {
+    engine_close(w->engine);
+    log_close(w->log);
+    index_close(w->index);
+    ancestries_close(w->ancestries);
+    io_close(&w->io);
+    buffer_pool_close(&w->buffers);
+    arena_detach(w->a);
+}
+
+static void map_arena(struct world *w) {
+    uint64_t size = arena_plan_bytes(&w->plan);
+    w->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(w->memory != MAP_FAILED);
+    assert_int_equal(arena_create(w->a, w->memory, size, &w->plan), 0);
+}
+
+static void cold_start(struct world *w) {
+    struct log_report report;
+    map_arena(w);
+    open_process(w);
+    assert_int_equal(log_recover(w->log, &report), 0);
+    assert_int_equal(log_begin(w->log, &report), 0);
+    atomic_store(&w->a->live->phase, ARENA_SERVING);
+    arena_commit(w->a);
+    buffer_commit(&w->buffers);
+    engine_after_commit(w->engine);
+    assert_int_equal(arena_shadow_start(w->a), 0);
+}
+
+static void make_plan(struct world *w) {
+    uint32_t n = 0;
+    const struct arena_table_plan tables[] = {
+        {&io_spec, 48},
+        {&engine_spec, 1},
+        {&segment_spec, 256},
+        {&frame_spec, LOG_FRAMES_MAX},
+        {&memtable_spec, w->options.memtables},
+        {&timeline_spec, WORLD_TIMELINES},
+        {&volume_spec, WORLD_VOLUMES},
+        {&request_spec, WORLD_REQUESTS},
+    };
+    memcpy(w->tables, tables, sizeof tables);
+    w->regions[n++] = (struct arena_region_plan){
+        REGION_BUFFERS, 1, (uint64_t)w->options.buffer_pages * BLOCK_BYTES, 4096};
+    w->regions[n++] = (struct arena_region_plan){
+        REGION_MEMTABLES, 1,
+        index_memtable_region_bytes(w->options.memtables, WORLD_SEGMENT_RECORDS,
+                                    WORLD_SEGMENT_BYTES / 4096),
+        4096};
+    w->regions[n++] = (struct arena_region_plan){REGION_BLOCK_TABLE, 1,
+                                                 w->options.table_sets * 8 * 776 + 64, 4096};
+    w->plan = (struct arena_plan){.tables = w->tables,
+                                  .table_count = sizeof tables / sizeof tables[0],
+                                  .regions = w->regions,
+                                  .region_count = n,
+                                  .undo_bytes = 2 << 20};
+}
+
+struct world *world_open(const struct world_options *options) {
+    struct world *w = calloc(1, sizeof *w);
+    w->options = *options;
+    w->a = &w->arena;
+    w->prng = prng_seed(options->seed * 977 + 5);
+    w->sim = sim_new(&(struct sim_options){.seed = options->seed});
+    w->params = log_params_default();
+    w->params.unlogged_bytes_max = 6u << 20;
+    w->params.submit_bytes = 64 * 1024;
+    w->params.reserve_segments = 1;
+    w->params.orphan_bytes = 1u << 20;
+    struct file_system fs = sim_files(w->sim);
+    struct log_create c = {.segment_bytes = WORLD_SEGMENT_BYTES,
+                           .segment_records = WORLD_SEGMENT_RECORDS,
+                           .wall_ns =
+                               clock_wall_ns(&(struct clock){sim_clock(w->sim).ops, w->sim})};
+    sim_random(w->sim).ops->fill(w->sim, c.store_id, sizeof c.store_id);
+    assert_int_equal(log_create_store(&fs, &c), 0);
+    make_plan(w);
+    cold_start(w);
+    return w;
+}
+
+static void forget_answer(struct asked *q) {
+    free(q->data);
+    free(q->extents);
+    q->data = NULL;
+    q->extents = NULL;
+    q->extent_count = 0;
+}
+
+void world_close(struct world *w) {
+    uint64_t size = arena_plan_bytes(&w->plan);
+    sim_jobs(w->sim).ops->drain(w->sim);
+    close_process(w);
+    munmap(w->memory, size);
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++)
+        forget_answer(&w->asked[i]);
+    sim_free(w->sim);
+    free(w->changes);
+    free(w);
+}
+
+/* ---- Deaths ---- */
+
+/* What the turn that did not happen has made is not there. */
+static void undo_turn(struct world *w) {
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
+        struct asked *q = &w->asked[i];
+        if (q->state != ASKED_OPEN)
+            continue;
+        if (q->answered_now)
+            forget_answer(q);
+        q->answered_now = 0;
+        if (!q->first_turn_done)
+            q->state = 0;
+    }
+}
+
+static void claim_requests(struct world *w) {
+    for (struct request_h h = request_next(w->a, (struct request_h){0}); h.v;
+         h = request_next(w->a, h)) {
+        const struct request *q = request_view(w->a, h);
+        for (uint32_t i = 0; i < q->data_extents; i++)
+            assert_int_equal(buffer_claim(&w->buffers, q->data[i]), 0);
+    }
+}
+
+static void attach(struct world *w) {
+    uint64_t size = arena_plan_bytes(&w->plan);
+    uint32_t queues[64], n = 0, taken_before;
+    assert_int_equal(arena_qualify(w->memory, size, &w->plan), ARENA_QUALIFIES);
+    assert_int_equal(arena_roll_back(w->memory), ARENA_QUALIFIES);
+    assert_int_equal(arena_attach(w->a, w->memory, size, &w->plan), 0);
+    open_process(w);
+    assert_int_equal(io_attach(&w->io), 0);
+    claim_requests(w);
+    assert_int_equal(log_attach(w->log), 0);
+    assert_int_equal(arena_shadow_start(w->a), 0);
+    assert_int_equal(index_attach(w->index), 0);
+    assert_int_equal(engine_attach(w->engine), 0);
+    for (struct io_h h = io_next(w->a, (struct io_h){0}); h.v; h = io_next(w->a, h)) {
+        uint32_t q = io_view(w->a, h)->queue, i = 0;
+        while (i < n && queues[i] != q)
+            i++;
+        queues[i] = q;
+        n = i == n ? n + 1 : n;
+    }
+    int lost = prng_one_in(&w->prng, 4);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!lost && sim_adopt(w->sim, queues[i], &taken_before) >= 0)
+            io_adopted(&w->io, queues[i], taken_before);
+        else
+            io_lost(&w->io, queues[i]);
+    }
+    log_resume(w->log);
+}
+
+void world_kill(struct world *w) {
+    sim_kill(w->sim);
+    close_process(w);
+    undo_turn(w);
+    w->deaths++;
+    attach(w);
+}
+
+void world_power_cut(struct world *w) {
+    struct volume volumes[WORLD_VOLUMES];
+    for (uint32_t i = 0; i < w->volumes; i++)
+        volumes[i] = *volume_view(w->a, w->volume[i]);
+    uint32_t lines[WORLD_VOLUMES];
+    for (uint32_t i = 0; i < w->volumes; i++)
+        lines[i] = world_volume_line(w, i);
+    sim_power_cut(w->sim);
+    close_process(w);
+    munmap(w->memory, arena_plan_bytes(&w->plan));
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
+        forget_answer(&w->asked[i]);
+        w->asked[i].state = 0;
+        w->asked[i].answered_now = 0;
+    }
+    cold_start(w);
+    /* What the log has kept is a prefix, with everything that was promised. */
+    uint64_t last = log_recorded(w->log), newest = 0;
+    while (w->change_count > 0 &&
+           w->changes[w->change_count - 1].sequence > index_applied(w->index))
+        w->change_count--;
+    for (uint32_t i = 0; i < w->change_count; i++)
+        newest = max_u64(newest, w->changes[i].sequence);
+    assert_true(last >= w->flushed && index_applied(w->index) >= w->flushed);
+    /* The catalogue. */
+    uint32_t count = w->line_count, volume_count = w->volumes;
+    struct line *kept = malloc((count + 1) * sizeof *kept);
+    memcpy(kept, w->lines, (count + 1) * sizeof *kept);
+    w->line_count = w->volumes = 0;
+    for (uint32_t i = 1; i <= count; i++)
+        world_line(w, kept[i].parent, kept[i].fork);
+    for (uint32_t i = 0; i < volume_count; i++)
+        world_volume(w, lines[i], volumes[i].size_bytes, volumes[i].block_size, volumes[i].flags);
+    free(kept);
+    (void)newest;
+}
+
+/* ---- Volumes ---- */
+
+uint32_t world_line(struct world *w, uint32_t parent, uint64_t fork) {
+    uint32_t id = ++w->line_count;
+    assert_true(id <= WORLD_TIMELINES);
+    struct timeline_h h = timeline_new(w->a, TIMELINE_LIVE);
+    assert_int_not_equal(h.v, 0);
+    struct timeline *t = timeline_edit(w->a, h);
+    uint32_t family = id;
+    for (uint32_t p = parent; p; p = w->lines[p].parent)
+        family = p;
+    t->id = id;
+    t->family = family;
+    t->parent = parent;
+    t->fork_sequence = fork;
+    w->lines[id] = (struct line){parent, fork};
+    return id;
+}
+
+static struct timeline_h line_slot(struct world *w, uint32_t id) {
+    struct timeline_h h = ancestry_slot(w->ancestries, id);
+    assert_int_not_equal(h.v, 0);
+    return h;
+}
+
+uint32_t world_volume(struct world *w, uint32_t timeline, uint64_t size_bytes, uint32_t block_size,
+                      uint32_t flags) {
+    struct volume_h h = volume_new(w->a, VOLUME_ONLINE);
+    assert_int_not_equal(h.v, 0);
+    struct volume *v = volume_edit(w->a, h);
+    v->timeline = line_slot(w, timeline);
+    v->size_bytes = size_bytes;
+    v->block_size = block_size;
+    v->flags = flags;
+    w->volume[w->volumes] = h;
+    return w->volumes++;
+}
+
+struct volume *world_edit_volume(struct world *w, uint32_t v) {
+    return volume_edit(w->a, w->volume[v]);
+}
+
+uint32_t world_volume_line(struct world *w, uint32_t v) {
+    return timeline_view(w->a, volume_view(w->a, w->volume[v])->timeline)->id;
+}
+
+/* ---- The model ---- */
+
+static void add_change(struct world *w, struct change_made c) {
+    if (w->change_count == w->change_room) {
+        w->change_room = w->change_room ? 2 * w->change_room : 1024;
+        w->changes = realloc(w->changes, w->change_room * sizeof *w->changes);
+    }
+    uint32_t at = w->change_count++;
+    for (; at > 0 && w->changes[at - 1].sequence > c.sequence; at--)
+        w->changes[at] = w->changes[at - 1];
+    w->changes[at] = c;
+}
+
+static void apply_change(struct world *w, const struct change_made *c, uint64_t first,
+                         uint64_t count, uint64_t *stamps) {
+    uint64_t from = max_u64(first, c->first), end = min_u64(first + count, c->first + c->sectors);
+    if (from >= end)
+        return;
+    if (c->kind == CHANGE_REFERENCE)
+        world_model(w, c->ref_timeline, c->ref_sequence, from, end - from, stamps + (from - first));
+    for (uint64_t s = from; s < end && c->kind == CHANGE_STAMP; s++)
+        stamps[s - first] = c->stamp;
+}
+
+void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t first, uint64_t count,
+                 uint64_t *stamps) {
+    if (w->lines[line].parent)
+        world_model(w, w->lines[line].parent, min_u64(sequence, w->lines[line].fork), first, count,
+                    stamps);
+    else
+        memset(stamps, 0, count * sizeof *stamps);
+    for (uint32_t i = 0; i < w->change_count && w->changes[i].sequence <= sequence; i++)
+        if (w->changes[i].timeline == line)
+            apply_change(w, &w->changes[i], first, count, stamps);
+}
+
+uint64_t world_now(struct world *w) {
+    return w->change_count ? w->changes[w->change_count - 1].sequence : 0;
+}
+
+uint64_t world_some_moment(struct world *w) {
+    uint64_t i = prng_below(&w->prng, w->change_count + 1);
+    return i == 0 ? 0 : w->changes[i - 1].sequence;
+}
+
+/* The change that an answered or applied request has made. */
+static void note_change(struct world *w, const struct asked *q, uint64_t sequence) {
+    if (sequence == 0)
+        return;
+    for (uint32_t i = w->change_count; i-- > 0 && w->changes[i].sequence >= sequence;)
+        if (w->changes[i].sequence == sequence)
+            return; /* known since it was applied */
+    uint64_t from = q->offset, to = q->offset + q->length;
+    if (q->op == REQUEST_TRIM) {
+        const struct volume *v = volume_view(w->a, w->volume[q->volume]);
+        from = round_up_u64(from, BLOCK_BYTES);
+        to = to == v->size_bytes ? to : to / BLOCK_BYTES * BLOCK_BYTES;
+    }
+    if (from >= to)
+        return;
+    add_change(w, (struct change_made){.sequence = sequence,
+                                       .timeline = q->timeline,
+                                       .first = from / SECTOR_BYTES,
+                                       .sectors = (to - from) / SECTOR_BYTES,
+                                       .stamp = q->op == REQUEST_WRITE ? q->stamp : 0,
+                                       .kind = CHANGE_STAMP});
+}
+
+static int data_is(const struct asked *q, const uint64_t *stamps) {
+    unsigned char sector[SECTOR_BYTES];
+    for (uint64_t i = 0; i < q->length / SECTOR_BYTES; i++) {
+        world_fill_sector(sector, stamps[i], q->offset / SECTOR_BYTES + i);
+        if (memcmp(sector, q->data + i * SECTOR_BYTES, SECTOR_BYTES) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+/* The answer is the disk at one moment between asking and answering. */
+static void check_read(struct world *w, const struct asked *q) {
+    uint64_t first = q->offset / SECTOR_BYTES, count = q->length / SECTOR_BYTES;
+    uint64_t *stamps = malloc((count + 1) * sizeof *stamps);
+    world_model(w, q->timeline, q->applied_before, first, count, stamps);
+    int right = data_is(q, stamps);
+    for (uint32_t i = 0; i < w->change_count && !right; i++) {
+        const struct change_made *c = &w->changes[i];
+        if (c->sequence <= q->applied_before || c->sequence > q->applied_after ||
+            c->timeline != q->timeline)
+            continue;
+        apply_change(w, c, first, count, stamps);
+        right = data_is(q, stamps);
+    }
+    free(stamps);
+    if (!right)
+        fail_msg("read of volume %u at %llu, %llu bytes, is of no moment from %llu to %llu",
+                 q->volume, (unsigned long long)q->offset, (unsigned long long)q->length,
+                 (unsigned long long)q->applied_before, (unsigned long long)q->applied_after);
+}
+
+static void check_status(struct world *w, const struct asked *q) {
+    uint64_t at = q->offset / SECTOR_BYTES, count = q->length / SECTOR_BYTES;
+    uint64_t *stamps = malloc((count + 1) * sizeof *stamps), i = 0;
+    world_model(w, q->timeline, q->applied_before, at, count, stamps);
+    int changed = 0;
+    for (uint32_t c = 0; c < w->change_count; c++)
+        changed |= w->changes[c].sequence > q->applied_before &&
+                   w->changes[c].sequence <= q->applied_after;
+    assert_true(q->extent_count > 0);
+    for (uint32_t x = 0; x < q->extent_count; x++) {
+        uint64_t n = q->extents[x].length_bytes / SECTOR_BYTES;
+        assert_true(n > 0 && i + n <= count);
+        assert_true(x == 0 || q->extents[x].flags != q->extents[x - 1].flags);
+        for (uint64_t s = i; s < i + n && !changed && (q->extents[x].flags & REQUEST_STATUS_ZERO);
+             s++)
+            assert_int_equal(stamps[s], 0);
+        i += n;
+    }
+    free(stamps);
+}
+
+/* ---- Requests ---- */
+
+static int free_number(const struct world *w) {
+    for (int i = 0; i < (int)WORLD_REQUESTS; i++)
+        if (w->asked[i].state == 0)
+            return i;
+    return -1;
+}
+
+static void fill_payload(struct world *w, struct request *r, uint64_t stamp) {
+    unsigned char sector[SECTOR_BYTES];
+    for (uint64_t at = 0; at < r->length_bytes; at += SECTOR_BYTES) {
+        uint64_t run;
+        world_fill_sector(sector, stamp, (r->offset_bytes + at) / SECTOR_BYTES);
+        memcpy(request_data_at(&w->buffers, r, at, &run), sector, SECTOR_BYTES);
+    }
+}
+
+int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t length,
+              uint32_t flags) {
+    int i = free_number(w), n = 0;
+    struct extent pages[REQUEST_EXTENTS];
+    uint32_t start = (uint32_t)(offset % BLOCK_BYTES);
+    int brings = op == REQUEST_WRITE || (op == REQUEST_READ && prng_one_in(&w->prng, 2));
+    uint64_t bytes = brings ? start + length : op == REQUEST_BLOCK_STATUS ? BLOCK_BYTES : 0;
+    if (i < 0 || arena_undo_left(w->a) < 4 * ARENA_HANDLER_UNDO_BYTES)
+        return -1;
+    if (bytes > 0)
+        n = buffer_take(&w->buffers, buffer_pages_for(bytes), pages, REQUEST_EXTENTS);
+    struct request_h h = n >= 0 ? request_new(w->a, REQUEST_READY) : (struct request_h){0};
+    if (!h.v)
+        return -1;
+    struct request *r = request_edit(w->a, h);
+    r->op = op;
+    r->flags = (uint16_t)flags;
+    r->arrival = ++w->arrivals;
+    r->offset_bytes = offset;
+    r->length_bytes = length;
+    r->volume = w->volume[v];
+    r->data_start = brings ? start : 0;
+    r->data_extents = (uint8_t)n;
+    memcpy(r->data, pages, (size_t)n * sizeof *pages);
+    w->asked[i] = (struct asked){.state = ASKED_OPEN,
+                                 .h = h,
+                                 .volume = v,
+                                 .timeline = world_volume_line(w, v),
+                                 .op = op,
+                                 .offset = offset,
+                                 .length = length,
+                                 .stamp = ++w->stamps,
+                                 .applied_before = index_applied(w->index)};
+    if (op == REQUEST_WRITE)
+        fill_payload(w, r, w->asked[i].stamp);
+    engine_submit(w->engine, h);
+    return i;
+}
+
+/* The turn has happened: so have its answers, and the records of requests that wait. */
+static void take_turn(struct world *w) {
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
+        struct asked *q = &w->asked[i];
+        int changes = q->op == REQUEST_WRITE || q->op == REQUEST_TRIM || q->op == REQUEST_ZERO;
+        if (q->state != ASKED_OPEN)
+            continue;
+        q->first_turn_done = 1;
+        if (q->answered_now) {
+            q->state = ASKED_ANSWERED;
+            if (changes && q->error == 0)
+                note_change(w, q, q->sequence);
+        } else if (changes && request_view(w->a, q->h)->slot.state == REQUEST_APPLIED) {
+            note_change(w, q, request_view(w->a, q->h)->sequence);
+        }
+    }
+}
+
+static void check_answers(struct world *w) {
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
+        struct asked *q = &w->asked[i];
+        if (q->state != ASKED_ANSWERED || !q->answered_now)
+            continue;
+        q->answered_now = 0;
+        w->answers++;
+        if (q->op == REQUEST_FLUSH && q->error == 0)
+            w->flushed = max_u64(w->flushed, q->sequence);
+        if (w->ignore_data || q->error)
+            continue;
+        if (q->op == REQUEST_READ)
+            check_read(w, q);
+        if (q->op == REQUEST_BLOCK_STATUS)
+            check_status(w, q);
+    }
+}
+
+static void forget_answered(struct world *w) {
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++)
+        if (w->asked[i].state == ASKED_ANSWERED) {
+            forget_answer(&w->asked[i]);
+            w->asked[i].state = 0;
+        }
+}
+
+void world_turn(struct world *w, enum world_stage die) {
+    log_turn_begin(w->log);
+    io_take(&w->io, 64);
+    sim_jobs(w->sim).ops->reap(w->sim);
+    engine_turn(w->engine);
+    log_turn_end(w->log);
+    w->turns++;
+    if (die == WORLD_DIES_BEFORE_COMMIT) {
+        world_kill(w);
+        return;
+    }
+    arena_commit(w->a);
+    buffer_commit(&w->buffers);
+    take_turn(w);
+    if (die != WORLD_DIES_AFTER_COMMIT) {
+        engine_after_commit(w->engine);
+        if (die != WORLD_DIES_AFTER_APPLY) {
+            io_submit(&w->io);
+            if (die != WORLD_DIES_AFTER_OUTPUTS)
+                io_retire(&w->io);
+        }
+    }
+    check_answers(w);
+    if (die != WORLD_LIVES)
+        world_kill(w);
+}
+
+void world_step(struct world *w) {
+    world_turn(w, WORLD_LIVES);
+    uint64_t now = sim_clock(w->sim).ops->monotonic_ns(w->sim);
+    uint64_t at = min_u64(log_deadline(w->log), engine_deadline(w->engine));
+    if (at <= now)
+        sim_advance(w->sim, NS_PER_US);
+    else if (at == UINT64_MAX)
+        sim_step(w->sim);
+    else if (sim_advance(w->sim, min_u64(at - now, 50 * NS_PER_US)) == 0 && at - now > NS_PER_MS)
+        sim_advance(w->sim, min_u64(at - now, NS_PER_S) - 50 * NS_PER_US);
+}
+
+int world_wait(struct world *w, int i) {
+    for (int n = 0; w->asked[i].state == ASKED_OPEN; n++) {
+        world_step(w);
+        assert_true(n < TURNS_MAX);
+    }
+    return w->asked[i].error;
+}
+
+void world_wait_all(struct world *w) {
+    for (uint32_t i = 0; i < WORLD_REQUESTS; i++)
+        if (w->asked[i].state == ASKED_OPEN)
+            world_wait(w, (int)i);
+    forget_answered(w);
+}
+
+int world_do(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t length,
+             uint32_t flags) {
+    int i;
+    forget_answered(w);
+    while ((i = world_ask(w, v, op, offset, length, flags)) < 0)
+        world_step(w);
+    return world_wait(w, i);
+}
+
+void world_settle(struct world *w) {
+    for (int n = 0; n < TURNS_MAX; n++) {
+        int sealing = 0;
+        log_want_durable(w->log, log_recorded(w->log));
+        world_step(w);
+        for (struct segment_h h = segment_next(w->a, (struct segment_h){0}); h.v;
+             h = segment_next(w->a, h))
+            sealing |= segment_view(w->a, h)->slot.state == SEGMENT_SEALING;
+        if (!sealing && log_durable(w->log) == log_recorded(w->log) && w->io.in_flight == 0)
+            return;
+    }
+    fail_msg("the log does not come to rest");
+}
+
+void world_hold(struct world *w, uint32_t v) {
+    world_edit_volume(w, v)->slot.state = VOLUME_HELD;
+    engine_volume_changed(w->engine, w->volume[v]);
+    for (int n = 0; !engine_is_quiet(w->engine, w->volume[v]); n++) {
+        world_step(w);
+        assert_true(n < TURNS_MAX);
+    }
+    world_step(w); /* what is recorded is applied */
+}
+
+void world_release(struct world *w, uint32_t v) {
+    world_edit_volume(w, v)->slot.state = VOLUME_ONLINE;
+    engine_volume_changed(w->engine, w->volume[v]);
+}
+
+void world_reference(struct world *w, uint32_t v, uint64_t block, uint64_t blocks, uint32_t line,
+                     uint64_t sequence) {
+    struct log_append r = {.kind = PLACE_REFERENCE,
+                           .timeline = world_volume_line(w, v),
+                           .family =
+                               timeline_view(w->a, line_slot(w, world_volume_line(w, v)))->family,
+                           .start_sector = block * BLOCK_SECTORS,
+                           .sectors = blocks * BLOCK_SECTORS,
+                           .block = block,
+                           .blocks = blocks,
+                           .ref_timeline = line,
+                           .ref_sequence = sequence};
+    uint64_t at;
+    int err;
+    for (int n = 0; (err = engine_append(w->engine, &r, &at)) == ERR_AGAIN; n++) {
+        world_step(w);
+        assert_true(n < TURNS_MAX);
+    }
+    assert_int_equal(err, 0);
+    add_change(w, (struct change_made){.sequence = at,
+                                       .timeline = r.timeline,
+                                       .first = block * BLOCK_SECTORS,
+                                       .sectors = blocks * BLOCK_SECTORS,
+                                       .kind = CHANGE_REFERENCE,
+                                       .ref_timeline = line,
+                                       .ref_sequence = sequence});
+    world_turn(w, WORLD_LIVES);
+}
+
+void world_check_volume(struct world *w, uint32_t v) {
+    uint64_t size = volume_view(w->a, w->volume[v])->size_bytes;
+    for (uint64_t at = 0; at < size; at += MIB)
+        assert_int_equal(world_do(w, v, REQUEST_READ, at, min_u64(MIB, size - at), 0), 0);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vocabulary of the engine's tests: request path, index and log on a simulated machine, volumes and
+ * timelines made directly in their slots, and a model that remembers every change by its sequence
+ * number. The model's disk at any sequence number of any timeline is what a read has to give.
+ *
+ * A world lives through deaths of its process, at any stage of a turn; and through power cuts, after which
+ * the model keeps what the log has kept.
+ */
+#ifndef ENGINE_ENGINE_WORLD_TEST_H
+#define ENGINE_ENGINE_WORLD_TEST_H
+
+#include <stdint.h>
+
+#include "arena/arena.h"
+#include "arena/buffer.h"
+#include "arena/io.h"
+#include "arena/request.h"
+#include "base/prng.h"
+#include "engine/engine.h"
+#include "plat/sim/sim.h"
+
+#define WORLD_VOLUMES 24u
+#define WORLD_TIMELINES 1200u
+#define WORLD_REQUESTS 64u
+#define WORLD_SEGMENT_BYTES (4u << 20)
+#define WORLD_SEGMENT_RECORDS 250u
+
+/* One change of a timeline. The new content of sector s is stamp, 0: zeroes; of a reference, what it
+ * refers to. */
+enum change_kind { CHANGE_STAMP = 1, CHANGE_REFERENCE = 2 };
+struct change_made {
+    uint64_t sequence;
+    uint64_t first, sectors;
+    uint64_t stamp;
+    uint64_t ref_sequence;
+    uint32_t timeline, ref_timeline;
+    enum change_kind kind;
+};
+
+struct line {
+    uint32_t parent;
+    uint64_t fork;
+};
+
+enum asked_state { ASKED_NEW = 1, ASKED_OPEN, ASKED_ANSWERED };
+
+/* A request as its source knows it. */
+struct asked {
+    enum asked_state state;
+    struct request_h h;
+    uint32_t volume; /* number */
+    uint32_t timeline;
+    uint8_t op;
+    uint64_t offset, length, stamp;
+    int first_turn_done;     /* the turn that made it has committed */
+    uint64_t applied_before; /* applied when it was submitted */
+    /* answer */
+    int error;
+    uint64_t sequence, applied_after;
+    unsigned char *data;
+    struct request_status_extent *extents;
+    uint32_t extent_count;
+    int answered_now; /* in the turn that is not committed */
+};
+
+struct world_options {
+    uint64_t seed;
+    uint32_t table_sets; /* of the block table: 0 = none */
+    uint64_t cache_bytes;
+    uint32_t buffer_pages;
+    uint32_t memtables;
+};
+
+enum world_stage {
+    WORLD_LIVES = 0,
+    WORLD_DIES_BEFORE_COMMIT,
+    WORLD_DIES_AFTER_COMMIT,  /* nothing is applied */
+    WORLD_DIES_AFTER_APPLY,   /* nothing has left */
+    WORLD_DIES_AFTER_OUTPUTS, /* completions that were taken are not retired */
+};
+
+struct world {
+    struct world_options options;
+    struct sim *sim;
+    struct prng prng;
+    struct arena arena, *a;
+    void *memory;
+    struct arena_plan plan;
+    struct arena_table_plan tables[8];
+    struct arena_region_plan regions[3];
+    struct buffer_pool buffers;
+    struct io_port io;
+    struct ancestries *ancestries;
+    struct index *index;
+    struct log *log;
+    struct log_params params;
+    struct engine_run *engine;
+    uint64_t arrivals;
+    /* volumes by number from 0 */
+    struct volume_h volume[WORLD_VOLUMES];
+    uint32_t volumes;
+    /* model */
+    struct line lines[WORLD_TIMELINES + 1];
+    uint32_t line_count;
+    struct change_made *changes;
+    uint32_t change_count, change_room;
+    struct asked asked[WORLD_REQUESTS];
+    uint64_t stamps;
+    uint64_t turns, answers, deaths;
+    uint64_t flushed; /* newest sequence that a flush or FUA has promised */
+    uint32_t alerts;
+    char alert[40];
+    int ignore_data; /* answers are not compared: the test does so */
+};
+
+struct world *world_open(const struct world_options *options);
+void world_close(struct world *w);
+
+/* A volume on a new timeline. parent 0: empty, of its own family; else a fork. */
+uint32_t world_line(struct world *w, uint32_t parent, uint64_t fork);
+uint32_t world_volume(struct world *w, uint32_t timeline, uint64_t size_bytes, uint32_t block_size,
+                      uint32_t flags);
+struct volume *world_edit_volume(struct world *w, uint32_t v);
+uint32_t world_volume_line(struct world *w, uint32_t v);
+
+/* Asks in this turn; returns the request's number, or -1: no room. flags: enum request_flag. */
+int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t length,
+              uint32_t flags);
+void world_turn(struct world *w, enum world_stage die);
+/* A turn, and then the next thing that happens. */
+void world_step(struct world *w);
+/* Until request i, or all requests, are answered. */
+int world_wait(struct world *w, int i);
+void world_wait_all(struct world *w);
+/* Until the log is quiet and everything is sealed that can be. */
+void world_settle(struct world *w);
+
+/* Asks, waits, and returns the answer's error. */
+int world_do(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t length,
+             uint32_t flags);
+
+/* Holds the volume until nothing of it is under way. */
+void world_hold(struct world *w, uint32_t v);
+void world_release(struct world *w, uint32_t v);
+
+/* Restores a range of a held volume: blocks of timeline `line` as of `sequence`. */
+void world_reference(struct world *w, uint32_t v, uint64_t block, uint64_t blocks, uint32_t line,
+                     uint64_t sequence);
+
+void world_power_cut(struct world *w);
+/* The process dies between two turns. */
+void world_kill(struct world *w);
+
+/* Newest sequence of which the model knows all; a sequence of some change, or 0. */
+uint64_t world_now(struct world *w);
+uint64_t world_some_moment(struct world *w);
+
+/* Stamps of sectors [first, first + count) of a timeline as of a sequence. */
+void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t first, uint64_t count,
+                 uint64_t *stamps);
+void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector);
+
+/* Reads all of the volume and compares. */
+void world_check_volume(struct world *w, uint32_t v);
+
+#endif
