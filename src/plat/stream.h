@@ -15,8 +15,8 @@
  * the others come first in the next wait. A stream that failed, or ended both ways, is told as readable
  * whatever is waited for.
  *
- * A stream that failed (a reset) says ERR_CLOSED at least once to a receive, perhaps after bytes that had
- * come before, and from then on ERR_CLOSED or 0; and always to a send. Its positions mean nothing.
+ * A stream that failed (a reset) says ERR_CLOSED, to a receive perhaps after bytes that had come before.
+ * Said once, a later receive may say 0 as well. Its positions mean nothing.
  */
 #ifndef PLAT_STREAM_H
 #define PLAT_STREAM_H
