@@ -200,6 +200,7 @@ struct world *world_open(const struct world_options *options) {
     w->params.submit_bytes = 64 * 1024;
     w->params.reserve_segments = 1;
     w->params.orphan_bytes = 1u << 20;
+    w->params.quarantine_ns = 100 * NS_PER_MS;
     if (options->max_bytes)
         w->params.max_bytes = options->max_bytes;
     struct file_system fs = sim_files(w->sim);

@@ -171,14 +171,17 @@ static void wait_for_commit(struct index *x, struct index_search *s) {
     x->retry_end = &s->next;
 }
 
-/* While versions move, in this turn, nothing is looked up; what was found before is looked up again. */
+/* While versions move, in this turn, nothing is looked up; what was found before is looked up again, and
+ * what the block table knew, too. */
 static int search(struct index *x, struct index_search *s) {
     if (x->moving) {
         wait_for_commit(x, s);
         return ERR_AGAIN;
     }
-    if (s->moves != x->moves)
+    if (s->moves != x->moves) {
+        s->unknown = s->f->want;
         begin_search(x, s);
+    }
     for (;;) {
         int err = search_levels(x, s);
         if (err == 0 && !s->references)
@@ -264,7 +267,7 @@ int index_find(struct index *x, struct index_find *f) {
     uint32_t page = TABLE_NO_PAGE;
     int now = f->limit == INDEX_NOW;
     f->search = NULL;
-    if (now) {
+    if (now && !x->moving) {
         unknown = ask_table(x, f, &page);
         x->n.table_hits += unknown == 0;
         x->n.table_misses += unknown != 0;
