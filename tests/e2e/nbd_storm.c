@@ -69,7 +69,7 @@ struct storm {
     int ending, reading;
     uint64_t *read_at; /* of each region, in the end */
 
-    uint64_t begin_ns, last_reply_ns, longest_gap_ns, issued, replies;
+    uint64_t begin_ns, ended_ns, last_reply_ns, longest_gap_ns, issued, replies;
     uint64_t count_of[8], written_bytes, read_bytes;
     uint64_t latency[BUCKETS], longest_wait_ns;
     struct disturbance *disturbances;
@@ -113,6 +113,11 @@ static double percentile_us(const struct storm *w, double part) {
 
 static void account(struct storm *w, const struct op *op) {
     uint64_t now = now_ns(), gap = now - w->last_reply_ns, wait = now - op->begun_ns;
+    w->replies++;
+    w->count_of[op->cmd]++;
+    /* Reading everything in the end is another load. The gap that it ends counts. */
+    if (w->ended_ns && w->last_reply_ns > w->ended_ns)
+        return;
     for (uint32_t i = w->disturbance_count; i-- > 0;) {
         struct disturbance *d = &w->disturbances[i], *next = d + 1;
         uint64_t end = i + 1 < w->disturbance_count ? next->at_ns : UINT64_MAX;
@@ -127,8 +132,6 @@ static void account(struct storm *w, const struct op *op) {
     w->longest_wait_ns = wait > w->longest_wait_ns ? wait : w->longest_wait_ns;
     w->latency[bucket_of(wait)]++;
     w->last_reply_ns = now;
-    w->replies++;
-    w->count_of[op->cmd]++;
 }
 
 /* ---- requests ---- */
@@ -288,6 +291,7 @@ static void take_input(struct storm *w) {
         return;
     if (n <= 0) {
         w->ending = 1;
+        w->ended_ns = now_ns();
         epoll_ctl(w->epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
         return;
     }
@@ -337,6 +341,7 @@ static void run(struct storm *w) {
     uint64_t checked_ns = now_ns();
     w->begin_ns = w->last_reply_ns = checked_ns;
     w->ending = w->verify;
+    w->ended_ns = w->verify ? checked_ns : 0;
     for (;;) {
         struct epoll_event e[256];
         if (!w->ending)
