@@ -5,6 +5,7 @@ A server has `uri`, `pids()` and `files()` (whose page cache is dropped for cold
 raw file; perdured keeps a store and every write in it.
 """
 import os
+import signal
 import socket
 import subprocess
 
@@ -25,10 +26,10 @@ def listens(port):
 
 
 class Plain:
-    """Somebody else's server. `command` makes its command line from port and file."""
-    keeps_every_write = False
+    """Somebody else's server. `command` makes its command line from port and file. One that goes into the
+    background writes its process id into the file PORT.pid."""
 
-    def __init__(self, folder, size_bytes, command, has_file=True):
+    def __init__(self, folder, size_bytes, command, has_file=True, background=False):
         self.port = free_port()
         self.path = None
         if has_file:
@@ -41,25 +42,33 @@ class Plain:
                                         env=ENVIRONMENT)
 
         def serves():
-            if self.process.poll() is not None:
+            if self.process.poll() not in (None, 0):
                 self.log.seek(0)
                 raise AssertionError(self.log.read())
             return listens(self.port)
         wait_until('the server listens', serves)
+        self.pid = self.process.pid
+        if background:
+            self.process.wait(LIMIT_S)
+            with open(os.path.join(folder, f'{self.port}.pid'), encoding='utf-8') as file:
+                self.pid = int(file.read())
         self.uri = f'nbd://127.0.0.1:{self.port}/disk'
 
     def begin_round(self):
         pass
 
     def pids(self):
-        return {self.process.pid} | children_of(self.process.pid)
+        return {self.pid} | children_of(self.pid)
 
     def files(self):
         return [self.path] if self.path else []
 
     def close(self):
-        self.process.terminate()
-        self.process.wait(LIMIT_S)
+        os.kill(self.pid, signal.SIGTERM)
+        if self.pid == self.process.pid:
+            self.process.wait(LIMIT_S)
+        else:
+            wait_until('the server ends', lambda: not os.path.exists(f'/proc/{self.pid}'))
         self.log.close()
 
 
@@ -80,12 +89,11 @@ def nbd_server(port, path, folder, size):
         file.write('[generic]\nallowlist = true\n'
                    f'listenaddr = 127.0.0.1\nport = {port}\n'
                    f'[disk]\nexportname = {path}\nflush = true\nfua = true\n')
-    return ['nbd-server', '-n', '-C', config]
+    return ['nbd-server', '-C', config, '-p', os.path.join(folder, f'{port}.pid')]
 
 
 class Perdured(Server):
     """A round begins with a new volume; the one before is deleted, its segments are used again."""
-    keeps_every_write = True
 
     def __init__(self, folder, size_bytes, programs):
         self.size_bytes, self.round = size_bytes, 0
@@ -155,6 +163,6 @@ PEERS = {
     'qemu-nbd none, io_uring': lambda folder, size: Plain(folder, size,
                                                           qemu_nbd('--cache=none', '--aio=io_uring')),
     'nbdkit file': lambda folder, size: Plain(folder, size, nbdkit('file', '{path}')),
-    'nbd-server': lambda folder, size: Plain(folder, size, nbd_server),
+    'nbd-server': lambda folder, size: Plain(folder, size, nbd_server, background=True),
 }
 CEILING = 'nbdkit null (ceiling)'

@@ -228,7 +228,7 @@ class Tap:
             good, text = True, f'{name}: {told}' if isinstance(told, str) else name
         except Exception:  # whatever it is, the case has failed and the next one is run
             good, text = False, name
-            for line in traceback.format_exc().splitlines():
+            for line in traceback.format_exc(limit=-3).splitlines():
                 print('#', line)
             if server:
                 for line in server.log().splitlines()[-25:]:
