@@ -36,6 +36,9 @@ int engine_open(struct engine_run **out, const struct engine_parts *parts) {
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_open(lists[i]);
     e->applied_end = &e->applied;
+    if (e->p.records_per_turn == 0)
+        e->p.records_per_turn = ENGINE_RECORDS_PER_TURN;
+    e->records_left = e->p.records_per_turn;
     e->readers_waiting_end = &e->readers_waiting;
     for (uint32_t i = 0; i < ENGINE_READS_MAX; i++)
         e->read_free[e->read_free_count++] = ENGINE_READS_MAX - 1 - i;
@@ -449,6 +452,7 @@ void engine_turn(struct engine_run *e) {
 
 void engine_after_commit(struct engine_run *e) {
     index_apply(e->index);
+    e->records_left = e->p.records_per_turn;
     while (e->applied && e->applied->sequence <= index_applied(e->index)) {
         struct change *c = e->applied;
         e->applied = c->next;

@@ -30,6 +30,8 @@
 #include "plat/alert.h"
 #include "plat/clock.h"
 
+#define ENGINE_RECORDS_PER_TURN 1024u
+
 struct engine_run;
 
 struct engine_parts {
@@ -40,7 +42,8 @@ struct engine_parts {
     struct index *index;
     struct ancestries *ancestries;
     struct alert_sink alerts;
-    struct clock clock; /* ops may be NULL: nobody asks for a deadline */
+    struct clock clock;        /* ops may be NULL: nobody asks for a deadline */
+    uint32_t records_per_turn; /* of writes, at most; 0: ENGINE_RECORDS_PER_TURN */
     /* The request is DONE, in this turn. It may be freed. */
     void (*reply)(void *ctx, struct request_h h);
     void *reply_ctx;

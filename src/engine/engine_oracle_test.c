@@ -84,6 +84,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                                                          .table_sets = run->table_sets,
                                                          .cache_bytes = run->cache_bytes,
                                                          .buffer_pages = run->buffer_pages,
+                                                         .records_per_turn = seed % 2 ? 0 : 2,
                                                          .memtables = 6});
     world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
     world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_DURABLE_WRITES);

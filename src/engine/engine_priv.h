@@ -145,6 +145,7 @@ struct engine_run {
     int chain_open;          /* the newest record says that more follows */
     uint64_t whole;          /* if so: the newest before that request */
     int recording;
+    uint32_t records_left; /* in this turn */
     int taking_up; /* requests of before the attach are in arrivals: new ones go behind them */
     int again;     /* work was left for want of undo room */
     struct engine_counts n;

@@ -61,6 +61,7 @@ static void reply(void *ctx, struct request_h h) {
     q->answered_now = 1;
     q->error = r->error;
     q->sequence = r->sequence;
+    q->replayed = (r->flags & REQUEST_REPLAYED) != 0;
     q->applied_after = index_applied(w->index);
     if (r->op == REQUEST_READ && r->error == 0) {
         assert_int_equal(r->reply_data_bytes, q->length);
@@ -123,6 +124,7 @@ static void open_process(struct world *w) {
                               .ancestries = w->ancestries,
                               .alerts = alerts,
                               .clock = sim_clock(w->sim),
+                              .records_per_turn = w->options.records_per_turn,
                               .reply = reply,
                               .reply_ctx = w};
     assert_int_equal(engine_open(&w->engine, &ep), 0);
@@ -198,6 +200,8 @@ struct world *world_open(const struct world_options *options) {
     w->params.submit_bytes = 64 * 1024;
     w->params.reserve_segments = 1;
     w->params.orphan_bytes = 1u << 20;
+    if (options->max_bytes)
+        w->params.max_bytes = options->max_bytes;
     struct file_system fs = sim_files(w->sim);
     struct log_create c = {.segment_bytes = WORLD_SEGMENT_BYTES,
                            .segment_records = WORLD_SEGMENT_RECORDS,
@@ -261,11 +265,11 @@ static void attach(struct world *w) {
     assert_int_equal(arena_qualify(w->memory, size, &w->plan), ARENA_QUALIFIES);
     assert_int_equal(arena_roll_back(w->memory), ARENA_QUALIFIES);
     assert_int_equal(arena_attach(w->a, w->memory, size, &w->plan), 0);
+    assert_int_equal(arena_shadow_start(w->a), 0);
     open_process(w);
     assert_int_equal(io_attach(&w->io), 0);
     claim_requests(w);
     assert_int_equal(log_attach(w->log), 0);
-    assert_int_equal(arena_shadow_start(w->a), 0);
     assert_int_equal(index_attach(w->index), 0);
     assert_int_equal(engine_attach(w->engine), 0);
     for (struct io_h h = io_next(w->a, (struct io_h){0}); h.v; h = io_next(w->a, h)) {

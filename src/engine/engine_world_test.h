@@ -62,6 +62,7 @@ struct asked {
     struct request_status_extent *extents;
     uint32_t extent_count;
     int answered_now; /* in the turn that is not committed */
+    int replayed;     /* flagged so in the end */
 };
 
 struct world_options {
@@ -70,6 +71,8 @@ struct world_options {
     uint64_t cache_bytes;
     uint32_t buffer_pages;
     uint32_t memtables;
+    uint32_t records_per_turn;
+    uint64_t max_bytes; /* of the store; 0: no limit */
 };
 
 enum world_stage {

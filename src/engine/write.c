@@ -212,18 +212,16 @@ static void fail(struct work *w, int err) {
     engine_finish(w, err);
 }
 
-/* Records the steps of one request, at most *steps of them. 0: it is recorded, or has failed; ERR_AGAIN:
- * it goes on later. */
-static int record(struct work *w, uint32_t *steps) {
+/* Records the steps of one request. 0: it is recorded, or has failed; ERR_AGAIN: it goes on later. */
+static int record(struct work *w) {
     struct engine_run *e = w->e;
     struct step s;
     while (next_step(w, request_view(e->a, w->h), &s)) {
         uint64_t sequence, before = log_recorded(e->log);
-        if (*steps == 0 || engine_undo_is_short(e)) {
+        if (e->records_left == 0 || engine_undo_is_short(e)) {
             e->again = 1;
             return ERR_AGAIN;
         }
-        --*steps;
         int err = record_step(w, &s, &sequence);
         if (err == ERR_AGAIN)
             return err;
@@ -233,6 +231,7 @@ static int record(struct work *w, uint32_t *steps) {
             fail(w, err);
             return 0;
         }
+        e->records_left--;
         if (!s.last && !e->chain_open)
             e->whole = before;
         e->chain_open = !s.last;
@@ -266,14 +265,13 @@ static int partly_recorded_first(struct engine_run *e) {
 }
 
 void write_log(struct engine_run *e) {
-    uint32_t steps = ENGINE_STEPS_PER_TURN;
     if (e->recording)
         return;
     e->recording = 1;
     while (e->log_queue.first) {
         if (e->partly.v && !partly_recorded_first(e))
             break;
-        if (record(e->log_queue.first, &steps) == ERR_AGAIN)
+        if (record(e->log_queue.first) == ERR_AGAIN)
             break;
     }
     e->recording = 0;

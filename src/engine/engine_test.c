@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One rule of the request path a test; the rules together are the oracle's (engine_oracle_test.c). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "engine/engine_world_test.h"
+
+#define SIZE (3 * MIB + 3 * SECTOR_BYTES)
+
+static struct world *new_world(uint64_t seed, uint32_t table_sets) {
+    struct world *w = world_open(&(struct world_options){.seed = seed,
+                                                         .table_sets = table_sets,
+                                                         .cache_bytes = MIB,
+                                                         .buffer_pages = 6000,
+                                                         .memtables = 6});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    return w;
+}
+
+static void what_is_refused(void **state) {
+    struct world *w = new_world(1, 4);
+    uint32_t ro = world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_READ_ONLY);
+    uint32_t lost = world_volume(w, world_line(w, 0, 0), MIB, 512, 0);
+    uint32_t gone = world_volume(w, world_line(w, 0, 0), MIB, 512, 0);
+    world_edit_volume(w, lost)->slot.state = VOLUME_LOST;
+    world_edit_volume(w, gone)->slot.state = VOLUME_LEAVING;
+    world_turn(w, WORLD_LIVES);
+    const struct {
+        uint32_t volume;
+        uint8_t op;
+        uint64_t offset, length;
+        int err;
+    } cases[] = {
+        {0, REQUEST_READ, SIZE - 512, 512, 0},
+        {0, REQUEST_READ, SIZE - 512, 1024, ERR_RANGE},
+        {0, REQUEST_WRITE, SIZE, 512, ERR_RANGE},
+        {0, REQUEST_TRIM, SIZE + 512, 512, ERR_RANGE},
+        {0, REQUEST_READ, UINT64_MAX - 511, 512, ERR_RANGE},
+        {0, REQUEST_READ, 100, 512, ERR_INVAL},
+        {0, REQUEST_ZERO, 512, 100, ERR_INVAL},
+        {0, REQUEST_READ, 512, 0, 0},
+        {0, REQUEST_WRITE, 0, 0, 0},
+        {0, 99, 0, 512, ERR_UNSUPPORTED},
+        {ro, REQUEST_READ, 0, 4096, 0},
+        {ro, REQUEST_READ, 512, 4096, ERR_INVAL},
+        {ro, REQUEST_WRITE, 0, 4096, ERR_READONLY},
+        {ro, REQUEST_TRIM, 0, 4096, ERR_READONLY},
+        {ro, REQUEST_ZERO, 0, 4096, ERR_READONLY},
+        {ro, REQUEST_FLUSH, 0, 0, 0},
+        {lost, REQUEST_READ, 0, 512, ERR_INTEGRITY},
+        {gone, REQUEST_READ, 0, 512, ERR_SHUTDOWN},
+        {gone, REQUEST_FLUSH, 0, 0, 0},
+    };
+    uint64_t recorded = log_recorded(w->log);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(
+            world_do(w, cases[i].volume, cases[i].op, cases[i].offset, cases[i].length, 0),
+            cases[i].err);
+    assert_int_equal(log_recorded(w->log), recorded);
+    world_close(w);
+}
+
+/* Whoever asks for durability is answered when the log is durable; others at once. */
+static void durability_is_waited_for(void **state) {
+    struct world *w = new_world(2, 4);
+    uint32_t durable = world_volume(w, world_line(w, 0, 0), MIB, 512, VOLUME_DURABLE_WRITES);
+    world_do(w, 0, REQUEST_WRITE, 0, 4096, 0); /* the log has a segment now */
+    world_settle(w);
+    int plain = world_ask(w, 0, REQUEST_WRITE, 0, 4096, 0);
+    int fua = world_ask(w, 0, REQUEST_WRITE, 8192, 4096, REQUEST_FUA);
+    int always = world_ask(w, durable, REQUEST_ZERO, 8192, 4096, 0);
+    int flush = world_ask(w, 0, REQUEST_FLUSH, 0, 0, 0);
+    world_turn(w, WORLD_LIVES);
+    assert_int_equal(w->asked[plain].state, ASKED_ANSWERED);
+    assert_int_equal(w->asked[fua].state, ASKED_OPEN);
+    assert_int_equal(w->asked[always].state, ASKED_OPEN);
+    assert_int_equal(w->asked[flush].state, ASKED_OPEN);
+    assert_int_equal(request_view(w->a, w->asked[fua].h)->slot.state, REQUEST_APPLIED);
+    world_kill(w); /* what waits goes on waiting */
+    const int waiting[] = {fua, always, flush};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(world_wait(w, waiting[i]), 0);
+        assert_true(log_durable(w->log) >= w->asked[waiting[i]].sequence);
+        assert_false(w->asked[waiting[i]].replayed); /* it was done before */
+    }
+    assert_true(w->asked[flush].sequence >= w->asked[always].sequence);
+    /* Nothing new: a flush is answered at once. */
+    int again = world_ask(w, 0, REQUEST_FLUSH, 0, 0, 0);
+    world_turn(w, WORLD_LIVES);
+    assert_int_equal(w->asked[again].state, ASKED_ANSWERED);
+    world_close(w);
+}
+
+static void what_was_under_way_is_flagged(void **state) {
+    struct world *w = new_world(3, 0);
+    world_do(w, 0, REQUEST_WRITE, 0, MIB, 0);
+    world_settle(w);
+    uint32_t replayed = 0;
+    for (int i = 0; i < 20; i++) {
+        int partial = world_ask(w, 0, REQUEST_WRITE, 512 + (uint64_t)i * 8192, 1024, 0);
+        world_turn(w, WORLD_DIES_AFTER_OUTPUTS);
+        world_wait(w, partial);
+        replayed += (uint32_t)w->asked[partial].replayed;
+    }
+    assert_true(replayed > 3);
+    world_wait_all(w);
+    world_check_volume(w, 0);
+    world_close(w);
+}
+
+/* Where block `block` of volume 0 lies on disk: path of the file, offset in it. */
+static uint64_t find_on_disk(struct world *w, uint64_t block, char path[40]) {
+    const struct ancestry *view = ancestry_take(w->ancestries, world_volume_line(w, 0));
+    struct index_find f = {.view = view,
+                           .limit = INDEX_NOW,
+                           .chunk = chunk_of_block(block),
+                           .want = UINT64_C(1) << block % CHUNK_BLOCKS};
+    assert_int_equal(index_find(w->index, &f), 0);
+    ancestry_give(w->ancestries, view);
+    uint64_t place = f.found[block % CHUNK_BLOCKS].place;
+    assert_int_equal(place_kind(place), PLACE_DATA);
+    struct segment_h s = log_segment(w->log, place_segment(place));
+    snprintf(path, 40, "log/slot-%08u", segment_view(w->a, s)->file);
+    return place_offset_bytes(place);
+}
+
+/* A bad block is reported and never returned; its neighbours are readable, and a write of part of it
+ * fails and changes nothing. */
+static void a_bad_block_is_told(void **state) {
+    struct world *w = new_world(4, 16);
+    char path[40];
+    world_do(w, 0, REQUEST_WRITE, 0, 64 * 4096, 0);
+    world_settle(w);
+    uint64_t at = find_on_disk(w, 10, path);
+    assert_int_equal(sim_corrupt(w->sim, path, at + 1000, 4), 0);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 10 * 4096, 4096, 0), ERR_INTEGRITY);
+    assert_string_equal(w->alert, "block_damaged");
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 64 * 4096, 0), ERR_INTEGRITY);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 10 * 4096, 0), 0);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 11 * 4096, 20 * 4096, 0), 0);
+    uint64_t recorded = log_recorded(w->log);
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 10 * 4096 + 512, 512, 0), ERR_INTEGRITY);
+    assert_int_equal(world_do(w, 0, REQUEST_ZERO, 10 * 4096, 512, 0), ERR_INTEGRITY);
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 9 * 4096, 4096 + 512, 0), ERR_INTEGRITY);
+    assert_int_equal(log_recorded(w->log), recorded);
+    /* Whole blocks over it heal it. */
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 10 * 4096, 4096, 0), 0);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 64 * 4096, 0), 0);
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 10 * 4096 + 512, 512, 0), 0);
+    world_check_volume(w, 0);
+    world_close(w);
+}
+
+/* The block table is no truth: an entry that leads elsewhere is found out by the checksum, and the index
+ * asked. */
+static void a_wrong_entry_is_found_out(void **state) {
+    struct world *w = new_world(5, 16);
+    world_do(w, 0, REQUEST_WRITE, 0, 64 * 4096, 0);
+    world_do(w, 0, REQUEST_WRITE, 5 * 4096, 4096, 0);
+    world_settle(w);
+    for (int i = 0; i < 3; i++) {
+        uint64_t *places = NULL;
+        unsigned char *region = w->a->regions[REGION_BLOCK_TABLE];
+        uint64_t keys = 16 * 8, key = (uint64_t)world_volume_line(w, 0) << 32;
+        for (uint64_t k = 0; k < keys; k++)
+            if (((uint64_t *)(void *)region)[k] == key)
+                places = (void *)(region + keys * 8 + k * 768);
+        assert_non_null(places);
+        places[5] = i == 0 ? places[6] : i == 1 ? place_data(4000, 4096) : places[5] + 3;
+        uint64_t failed = engine_counts(w->engine).checks_failed;
+        assert_int_equal(world_do(w, 0, REQUEST_READ, 4 * 4096, 3 * 4096, 0), 0);
+        assert_int_equal(engine_counts(w->engine).checks_failed > failed, i != 1);
+        assert_int_equal(world_do(w, 0, REQUEST_WRITE, 5 * 4096 + 512, 512, 0), 0);
+        assert_int_equal(world_do(w, 0, REQUEST_READ, 4 * 4096, 3 * 4096, 0), 0);
+        world_settle(w);
+    }
+    assert_int_equal(w->alerts, 0);
+    world_close(w);
+}
+
+/* A bit that was flipped on the way is read again. */
+static void a_passing_error_passes(void **state) {
+    struct world *w = new_world(6, 16);
+    char path[40];
+    world_do(w, 0, REQUEST_WRITE, 0, 64 * 4096, 0);
+    world_settle(w);
+    uint64_t at = find_on_disk(w, 10, path);
+    struct sim_fault fault = {
+        .path = path, .kind = SIM_READ_FLIPS, .offset_bytes = at, .bytes = 4096, .count = 1};
+    sim_fault_add(w->sim, &fault);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 64 * 4096, 0), 0);
+    assert_int_equal(sim_fault_hits(w->sim), 1);
+    assert_int_equal(engine_counts(w->engine).checks_failed, 1);
+    sim_fault_clear(w->sim);
+    struct sim_fault fails = {
+        .path = path, .kind = SIM_READ_FAILS, .offset_bytes = at, .bytes = 4096};
+    sim_fault_add(w->sim, &fails);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 64 * 4096, 0), ERR_IO);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 8 * 4096, 0), 0);
+    sim_fault_clear(w->sim);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 64 * 4096, 0), 0);
+    world_close(w);
+}
+
+static void status_tells_data_zeroes_and_holes(void **state) {
+    struct world *w = new_world(7, 4);
+    const uint64_t b = 4096;
+    world_do(w, 0, REQUEST_WRITE, 10 * b, 10 * b, 0);
+    world_do(w, 0, REQUEST_ZERO, 15 * b, 100 * b, 0);
+    world_do(w, 0, REQUEST_TRIM, 100 * b, 50 * b, 0);
+    world_do(w, 0, REQUEST_WRITE, 300 * b + 512, 512, 0);
+    const struct {
+        uint64_t offset, length;
+        uint32_t flags, count;
+        struct request_status_extent x[5];
+    } cases[] = {
+        {0, SIZE, 0, 5, {{10 * b, 3}, {5 * b, 0}, {85 * b, 2}, {200 * b, 3}, {b, 0}}},
+        {0, 20 * b, 0, 3, {{10 * b, 3}, {5 * b, 0}, {5 * b, 2}}},
+        {0, 20 * b, REQUEST_STATUS_ONE, 1, {{10 * b, 3}}},
+        {12 * b + 512, 1024, 0, 1, {{1024, 0}}},
+        {14 * b + 512, b, 0, 2, {{b - 512, 0}, {512, 2}}},
+        {SIZE - 512, 512, 0, 1, {{512, 3}}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int q =
+            world_ask(w, 0, REQUEST_BLOCK_STATUS, cases[i].offset, cases[i].length, cases[i].flags);
+        assert_int_equal(world_wait(w, q), 0);
+        assert_true(w->asked[q].extent_count >= cases[i].count);
+        for (uint32_t x = 0; x < cases[i].count; x++) {
+            assert_int_equal(w->asked[q].extents[x].length_bytes, cases[i].x[x].length_bytes);
+            assert_int_equal(w->asked[q].extents[x].flags, cases[i].x[x].flags);
+        }
+    }
+    /* More extents than fit: as many as fit, and the sum is what they cover. */
+    for (uint64_t i = 0; i < 300; i++)
+        world_do(w, 0, REQUEST_WRITE, i * 2 * b, b, 0);
+    int q = world_ask(w, 0, REQUEST_BLOCK_STATUS, 0, SIZE, 0);
+    assert_int_equal(world_wait(w, q), 0);
+    assert_int_equal(w->asked[q].extent_count, 256);
+    world_close(w);
+}
+
+static void a_held_volume_begins_nothing(void **state) {
+    struct world *w = new_world(8, 0);
+    world_do(w, 0, REQUEST_WRITE, 0, MIB, 0);
+    world_settle(w);
+    int begun = world_ask(w, 0, REQUEST_WRITE, 512, 512, 0); /* reads an old block first */
+    int other = -1;
+    uint32_t v2 = world_volume(w, world_line(w, 0, 0), MIB, 512, 0);
+    world_edit_volume(w, 0)->slot.state = VOLUME_HELD;
+    int waits = world_ask(w, 0, REQUEST_WRITE, 8192, 4096, 0);
+    int reads = world_ask(w, 0, REQUEST_READ, 0, 4096, 0);
+    int flush = world_ask(w, 0, REQUEST_FLUSH, 0, 0, 0);
+    for (int i = 0; i < 200; i++)
+        world_step(w);
+    other = world_ask(w, v2, REQUEST_WRITE, 0, 4096, 0);
+    world_wait(w, other);
+    assert_int_equal(w->asked[begun].state, ASKED_ANSWERED);
+    assert_int_equal(w->asked[flush].state, ASKED_ANSWERED);
+    assert_int_equal(w->asked[waits].state, ASKED_OPEN);
+    assert_int_equal(w->asked[reads].state, ASKED_OPEN);
+    assert_true(engine_is_quiet(w->engine, w->volume[0]));
+    world_turn(w, WORLD_DIES_BEFORE_COMMIT);
+    for (int i = 0; i < 200; i++)
+        world_step(w);
+    assert_int_equal(w->asked[waits].state, ASKED_OPEN);
+    assert_true(engine_is_quiet(w->engine, w->volume[0]));
+    world_release(w, 0);
+    assert_int_equal(world_wait(w, waits), 0);
+    assert_int_equal(world_wait(w, reads), 0);
+    world_close(w);
+}
+
+/* A store that is full: writes fail cleanly, reads go on, and a long write does not stop the others. */
+static void a_full_store(void **state) {
+    struct world *w = world_open(&(struct world_options){.seed = 9,
+                                                         .table_sets = 4,
+                                                         .cache_bytes = MIB,
+                                                         .buffer_pages = 6000,
+                                                         .memtables = 6,
+                                                         .max_bytes = 4 * WORLD_SEGMENT_BYTES});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    w->ignore_data = 1;
+    int err = 0;
+    for (int i = 0; i < 100 && err == 0; i++)
+        err = world_do(w, 0, REQUEST_WRITE, 0, 2 * MIB + 512, 0);
+    assert_int_equal(err, ERR_NOSPC);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, MIB, 0), 0);
+    assert_int_equal(world_do(w, 0, REQUEST_FLUSH, 0, 0, 0), 0);
+    for (int i = 0; i < 50; i++)
+        err = world_do(w, 0, REQUEST_WRITE, 0, 2 * MIB, 0);
+    assert_int_equal(err, ERR_NOSPC);
+    assert_true(engine_recorded_whole(w->engine) <= log_recorded(w->log));
+    world_kill(w);
+    assert_int_equal(world_do(w, 0, REQUEST_READ, 0, MIB, 0), 0);
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 0, 2 * MIB, 0), ERR_NOSPC);
+    world_close(w);
+}
+
+/* Planted: a block is written while its look-up is under way and its page of the block table is thrown
+ * out; what is read afterwards is what was written. */
+static void a_write_during_an_unknown_look_up(void **state) {
+    uint32_t overtaken = 0;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        struct world *w = world_open(&(struct world_options){.seed = seed,
+                                                             .table_sets = 1,
+                                                             .cache_bytes = 4096,
+                                                             .buffer_pages = 6000,
+                                                             .memtables = 6});
+        world_volume(w, world_line(w, 0, 0), 64 * MIB, 512, 0);
+        world_turn(w, WORLD_LIVES);
+        for (uint64_t i = 0; i < 300; i++) /* more records than a segment takes */
+            world_do(w, 0, REQUEST_WRITE, i % 20 * 256 * KIB, 4096, 0);
+        world_settle(w);
+        for (int round = 0; round < 6; round++) {
+            world_kill(w);
+            int read = world_ask(w, 0, REQUEST_READ, 0, 4096, 0);
+            int write = world_ask(w, 0, REQUEST_WRITE, 0, 4096, 0);
+            for (uint64_t i = 1; i < 20; i++)
+                world_ask(w, 0, REQUEST_WRITE, i * 256 * KIB, 4096, 0);
+            world_turn(w, WORLD_LIVES);
+            overtaken += w->asked[read].state == ASKED_OPEN && w->asked[write].state != ASKED_OPEN;
+            world_wait_all(w);
+            assert_int_equal(world_do(w, 0, REQUEST_READ, 0, 4096, 0), 0);
+        }
+        world_close(w);
+    }
+    assert_true(overtaken > 5);
+}
+
+static void a_chain_of_a_thousand_forks(void **state) {
+    enum { DEPTH = 1000 };
+    struct world *w = new_world(10, 64);
+    uint32_t line = world_volume_line(w, 0);
+    for (uint32_t i = 1; i < DEPTH; i++) {
+        uint64_t at = hash_pair(i, 1) % (SIZE / 4096) * 4096;
+        if (i % 4 == 0)
+            assert_int_equal(world_do(w, 0, REQUEST_WRITE, at, 4096, 0), 0);
+        line = world_line(w, line, world_now(w));
+        world_edit_volume(w, 0)->timeline = ancestry_slot(w->ancestries, line);
+        world_turn(w, WORLD_LIVES);
+    }
+    world_settle(w);
+    world_kill(w);
+    world_check_volume(w, 0);
+    for (uint32_t depth = 100; depth < DEPTH; depth += 300) {
+        uint32_t v =
+            world_volume(w, world_line(w, depth, UINT64_MAX / 2), SIZE, 512, VOLUME_READ_ONLY);
+        world_turn(w, WORLD_LIVES);
+        world_check_volume(w, v);
+    }
+    world_close(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(durability_is_waited_for),
+        cmocka_unit_test(what_was_under_way_is_flagged),
+        cmocka_unit_test(a_bad_block_is_told),
+        cmocka_unit_test(a_wrong_entry_is_found_out),
+        cmocka_unit_test(a_passing_error_passes),
+        cmocka_unit_test(status_tells_data_zeroes_and_holes),
+        cmocka_unit_test(a_held_volume_begins_nothing),
+        cmocka_unit_test(a_full_store),
+        cmocka_unit_test(a_write_during_an_unknown_look_up),
+        cmocka_unit_test(a_chain_of_a_thousand_forks),
+    };
+    return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
+}
