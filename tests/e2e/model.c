@@ -57,7 +57,7 @@ int model_save(const struct model *m, const char *path) {
 static int superseded(const struct model_sector *s, const struct model_value *v, uint64_t at) {
     for (int i = 0; i < MODEL_VALUES; i++) {
         const struct model_value *w = &s->v[i];
-        if (w->issued != MODEL_NEVER && w->issued > v->done && w->done < at)
+        if (w->issued != MODEL_NEVER && !w->weak && w->issued > v->done && w->done < at)
             return 1;
     }
     return 0;
@@ -71,14 +71,19 @@ static struct model_value *place_for_value(struct model_sector *s, uint64_t at) 
 }
 
 uint64_t model_write(struct model *m, uint64_t first, uint64_t count, uint64_t stamp,
-                     uint64_t oldest_read) {
+                     uint64_t oldest_read, uint64_t block) {
+    uint64_t whole = (first + block - 1) / block * block,
+             whole_end = (first + count) / block * block;
     for (uint64_t i = first; i < first + count; i++)
         if (!place_for_value(&m->at[i], oldest_read))
             return 0;
     uint64_t now = ++m->clock;
     for (uint64_t i = first; i < first + count; i++)
         *place_for_value(&m->at[i], oldest_read) =
-            (struct model_value){.stamp = stamp, .issued = now, .done = MODEL_NEVER};
+            (struct model_value){.stamp = stamp,
+                                 .issued = now,
+                                 .done = MODEL_NEVER,
+                                 .weak = i < whole || i >= whole_end};
     return now;
 }
 

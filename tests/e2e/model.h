@@ -11,6 +11,9 @@
  * unless it is superseded at t: there is a value w with w.issued > v.done and w.done < t. A read that
  * returns v shows that v is written, so its done is then at the latest now. That is exact as long as all
  * clients are in this process.
+ *
+ * A trim is advice about what is smaller than a block: there the sector may keep what it had. Such a value is
+ * weak: it supersedes nothing.
  */
 #ifndef E2E_MODEL_H
 #define E2E_MODEL_H
@@ -25,6 +28,7 @@ struct model_value {
     uint64_t stamp;
     uint64_t issued; /* MODEL_NEVER: this place is free */
     uint64_t done;   /* MODEL_NEVER: not known to be written */
+    uint64_t weak;   /* 1: may have had no effect */
 };
 
 struct model_sector {
@@ -45,9 +49,10 @@ int model_load(struct model *m, const char *path);
 int model_save(const struct model *m, const char *path);
 
 /* A write is issued: 0 if a sector has no place for another value. `oldest_read` is when the oldest
- * read under way that touches these sectors was issued (MODEL_NEVER: none). Returns the time. */
+ * read under way that touches these sectors was issued (MODEL_NEVER: none). `block` is 1, or for a trim the
+ * sectors of a block. Returns the time. */
 uint64_t model_write(struct model *m, uint64_t first, uint64_t count, uint64_t stamp,
-                     uint64_t oldest_read);
+                     uint64_t oldest_read, uint64_t block);
 /* The write issued at that time was answered. */
 void model_written(struct model *m, uint64_t first, uint64_t count, uint64_t issued);
 

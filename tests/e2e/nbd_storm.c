@@ -224,7 +224,8 @@ static int issue(struct storm *w, struct session *s) {
         if (changes(cmd)) {
             stamp = cmd == CMD_WRITE ? ++w->model.last_stamp : 0;
             issued = model_write(&w->model, at / SECTOR, len / SECTOR, stamp,
-                                 oldest_read(w, group_of(w, s)));
+                                 oldest_read(w, group_of(w, s)),
+                                 cmd == CMD_TRIM ? s->block_preferred / SECTOR : 1);
             if (!issued)
                 continue;
         } else {

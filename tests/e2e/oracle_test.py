@@ -25,6 +25,7 @@ PROGRAMS = sys.argv[1:3]
 STEPS = int(sys.argv[3]) if len(sys.argv) > 3 else 500
 SEED = int(os.environ.get('PERDURE_SEED', '1'))
 SIZE = 1 << 20
+BLOCK = 4096  # what the server keeps, whatever the smallest request is
 VOLUMES = ('left', 'right')
 TOLD_ACTIONS = 40
 
@@ -76,6 +77,14 @@ class Life:
         first = self.random.randrange(SIZE // self.block - count + 1)
         return first * self.block, count * self.block
 
+    def trimmed(self, name, offset, length):
+        """A trim clears whole blocks and leaves parts of blocks as they are."""
+        first, end = -(-offset // BLOCK) * BLOCK, (offset + length) // BLOCK * BLOCK
+        data = self.model.now[name][offset:offset + length]
+        if first < end:
+            data[first - offset:end - offset] = bytes(end - first)
+        return data
+
     def change(self, burst=1, meanwhile=None):
         """Changes that do not overlap, all under way together."""
         pending = []
@@ -97,6 +106,7 @@ class Life:
                 cookie = link.aio_zero(length, offset, flags=flags)
             else:
                 cookie = link.aio_trim(length, offset, flags=flags)
+                data = self.trimmed(name, offset, length)
             pending.append((name, cookie, offset, data))
             self.actions.append(f'{kind} {name} {offset} {length}')
         if meanwhile:
@@ -189,8 +199,9 @@ class Life:
         names = self.random.choice((VOLUMES, VOLUMES[:1], VOLUMES[1:]))
         args = {'volumes': list(names), 'at': moment, 'force': True}
         offset, length = 0, SIZE
-        if self.random.random() < 0.4:
-            offset, length = self.place()
+        if len(names) == 1 and self.random.random() < 0.6:
+            length = self.random.randint(1, 64) * BLOCK
+            offset = self.random.randrange((SIZE - length) // BLOCK + 1) * BLOCK
             args['range'] = {'offset_bytes': offset, 'length_bytes': length}
         self.actions.append(f'restore {names} {offset}:{length} to {moment}')
         disks = self.model.at(step)

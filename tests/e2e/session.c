@@ -147,12 +147,14 @@ static void negotiate(struct session *s, const char *export_name, enum session_s
     p = put(put(p + n, 2, 1), 2, INFO_BLOCK_SIZE);
     option(s, OPT_GO, data, (uint32_t)(p - data));
     s->block_min = 1;
+    s->block_preferred = SECTOR;
     while ((type = option_reply(s, OPT_GO, data, sizeof data, &len)) == REP_INFO) {
         if (get(data, 2) == INFO_EXPORT && len == 12) {
             s->size_bytes = get(data + 2, 8);
             s->export_flags = (uint16_t)get(data + 10, 2);
         } else if (get(data, 2) == INFO_BLOCK_SIZE && len == 14) {
             s->block_min = (uint32_t)get(data + 2, 4);
+            s->block_preferred = (uint32_t)get(data + 6, 4);
         }
     }
     if (type != REP_ACK || s->size_bytes == 0)

@@ -41,7 +41,7 @@ struct session {
     int number, fd;
     enum session_style style;
     uint64_t size_bytes;
-    uint32_t block_min;
+    uint32_t block_min, block_preferred;
     uint16_t export_flags;
     uint32_t context; /* of base:allocation; 0: not negotiated */
 
