@@ -382,9 +382,8 @@ static void take_up(struct engine_run *e, struct work **ready, uint32_t ready_co
                 continue;
             if (partly) {
                 must(e->partly.v == 0);
+                must(e->chain_open);
                 e->partly = ready[i]->h;
-                e->chain_open = 1;
-                e->whole = index_applied(e->index);
             }
             ready[i]->replayed = 1;
             work_push(&e->arrivals, ready[i]);
@@ -394,6 +393,9 @@ static void take_up(struct engine_run *e, struct work **ready, uint32_t ready_co
 
 int engine_attach(struct engine_run *e) {
     uint32_t used = request_used(e->a), ready_count = 0, applied_count = 0;
+    /* A request that ran out of space in its middle has left records that nobody has ended. */
+    e->chain_open = index_applied(e->index) < log_recorded(e->log);
+    e->whole = index_applied(e->index);
     struct work **ready = calloc((size_t)used * 2 + 1, sizeof *ready);
     struct work **applied = ready + used;
     if (!ready)
