@@ -346,13 +346,11 @@ void sim_net_cut(struct sim *sim) {
     net->cursor = 0;
 }
 
-void sim_net_free(struct sim *sim) {
-    sim_net_cut(sim);
+void sim_net_end_clients(struct sim *sim) {
     for (int i = 0; i < (int)SIM_CLIENTS_MAX; i++) {
         if (sim->net->clients[i])
             sim_client_close(sim, i);
     }
-    free(sim->net);
 }
 
 int sim_stream_next(const struct sim *sim, int fd) {
