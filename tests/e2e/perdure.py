@@ -7,6 +7,7 @@ is asking until the answer is there, with a limit that only a broken server reac
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -70,6 +71,15 @@ def children_of(pid):
         found |= more
 
 
+def free_port():
+    """A port that nobody has, and that no outgoing connection is given while the server restarts."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(('127.0.0.1', port))
+            return port
+
+
 class Server:
     """perdured on a store of its own. `programs` is (perdured, perdure)."""
 
@@ -82,7 +92,7 @@ class Server:
         self.control_path = os.path.join(self.dir, 'control.sock')
         self.log_path = os.path.join(self.dir, 'stderr')
         self.process = None
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     def start(self):
@@ -117,7 +127,9 @@ class Server:
     def poll(self):
         """The status, or None while nobody answers."""
         if self.process.poll() is not None:
-            raise AssertionError(f'the server ended with status {self.process.returncode}')
+            with open(self.log_path, encoding='utf-8') as log:
+                raise AssertionError(f'the server ended with status {self.process.returncode}: '
+                                     + log.read()[-500:])
         try:
             status = self.control('status')
         except (OSError, ValueError):
