@@ -33,7 +33,7 @@ int engine_open(struct engine_run **out, const struct engine_parts *parts) {
     }
     struct work_list *lists[] = {&e->arrivals,  &e->room,    &e->ready,
                                  &e->log_queue, &e->durable, &e->status};
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+    for (size_t i = 0; i < sizeof lists / sizeof(struct work_list *); i++)
         list_open(lists[i]);
     e->applied_end = &e->applied;
     if (e->p.records_per_turn == 0)
@@ -315,7 +315,8 @@ void engine_submit(struct engine_run *e, struct request_h h) {
         done(e, h, ERR_NOMEM);
         return;
     }
-    if (e->taking_up || engine_undo_is_short(e) || !try_to_begin(w))
+    /* Behind those that may not begin yet, so that arrival stays the order. */
+    if (e->arrivals.first || engine_undo_is_short(e) || !try_to_begin(w))
         work_push(&e->arrivals, w);
 }
 
@@ -364,8 +365,8 @@ static int is_partly_recorded(const struct request *q) {
 
 static void take_up(struct engine_run *e, struct work **ready, uint32_t ready_count,
                     struct work **applied, uint32_t applied_count) {
-    qsort(ready, ready_count, sizeof *ready, by_arrival);
-    qsort(applied, applied_count, sizeof *applied, by_sequence);
+    qsort(ready, ready_count, sizeof(struct work *), by_arrival);
+    qsort(applied, applied_count, sizeof(struct work *), by_sequence);
     for (uint32_t i = 0; i < applied_count; i++) {
         struct work *w = applied[i];
         w->begun = 1;
@@ -396,10 +397,10 @@ int engine_attach(struct engine_run *e) {
     /* A request that ran out of space in its middle has left records that nobody has ended. */
     e->chain_open = index_applied(e->index) < log_recorded(e->log);
     e->whole = index_applied(e->index);
-    struct work **ready = calloc((size_t)used * 2 + 1, sizeof *ready);
-    struct work **applied = ready + used;
+    struct work **ready = calloc((size_t)used * 2 + 1, sizeof(struct work *));
     if (!ready)
         return ERR_NOMEM;
+    struct work **applied = ready + used;
     for (struct io_h h = io_next(e->a, (struct io_h){0}); h.v; h = io_next(e->a, h))
         if (io_view(e->a, h)->routine == ROUTINE_BLOCK_READ)
             io_edit(e->a, h)->routine = ROUTINE_DISCARD;

@@ -16,7 +16,7 @@ int index_cache_open(struct index_cache *c, uint64_t limit_bytes) {
     c->bucket_count = 64;
     while (c->bucket_count < limit_bytes / RUN_PAGE_BYTES && c->bucket_count < 1u << 20)
         c->bucket_count *= 2;
-    c->buckets = calloc(c->bucket_count, sizeof *c->buckets);
+    c->buckets = calloc(c->bucket_count, sizeof(struct cache_item *));
     return c->buckets ? 0 : ERR_NOMEM;
 }
 
@@ -25,8 +25,14 @@ static struct cache_item **bucket_of(struct index_cache *c, uint64_t identity, u
 }
 
 static void list_remove(struct index_cache *c, struct cache_item *i) {
-    *(i->newer ? &i->newer->older : &c->newest) = i->older;
-    *(i->older ? &i->older->newer : &c->oldest) = i->newer;
+    if (i->newer)
+        i->newer->older = i->older;
+    else
+        c->newest = i->older;
+    if (i->older)
+        i->older->newer = i->newer;
+    else
+        c->oldest = i->newer;
 }
 
 static void list_add(struct index_cache *c, struct cache_item *i) {
@@ -80,8 +86,12 @@ static void put(struct index_cache *c, struct cache_item *i) {
     *bucket = i;
     list_add(c, i);
     c->bytes += i->size_bytes;
-    while (c->bytes > c->limit_bytes && c->oldest != i && c->oldest != i->older)
-        drop(c, c->oldest);
+    for (struct cache_item *old = c->oldest, *newer; c->bytes > c->limit_bytes; old = newer) {
+        if (old == i || old == i->older)
+            return;
+        newer = old->newer;
+        drop(c, old);
+    }
 }
 
 struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity, uint32_t leaf,

@@ -39,13 +39,15 @@ static uint32_t room_for(uint64_t bytes) {
     return n;
 }
 
+static uint64_t stride_of(const struct arena *a) {
+    return a->region_bytes[REGION_MEMTABLES] / a->tables[TABLE_MEMTABLE].capacity & ~UINT64_C(63);
+}
+
 struct memtable_view memtable_at(const struct arena *a, struct memtable_h h) {
-    uint64_t stride =
-        a->region_bytes[REGION_MEMTABLES] / a->tables[TABLE_MEMTABLE].capacity & ~UINT64_C(63);
-    struct memtable_view v = {.room = room_for(stride)};
-    unsigned char *p = a->regions[REGION_MEMTABLES] + stride * handle_index(h.v);
-    v.buckets = buckets_for(v.room);
-    v.area = (void *)p;
+    unsigned char *p = a->regions[REGION_MEMTABLES] + stride_of(a) * handle_index(h.v);
+    struct memtable_view v = {.area = (void *)p};
+    v.room = v.area->room;
+    v.buckets = v.area->buckets;
     p += sizeof *v.area;
     v.entries = (void *)p;
     p += (uint64_t)v.room * sizeof *v.entries;
@@ -66,8 +68,11 @@ struct memtable_h memtable_make(struct arena *a, uint32_t segment, uint64_t open
     struct memtable *m = memtable_edit(a, h);
     m->segment = segment;
     m->opened = opened;
+    struct memtable_area *area = memtable_at(a, h).area;
+    memset(area, 0, sizeof *area);
+    area->room = room_for(stride_of(a));
+    area->buckets = buckets_for(area->room);
     struct memtable_view v = memtable_at(a, h);
-    memset(v.area, 0, sizeof *v.area);
     memset(v.heads, 0, v.buckets * sizeof *v.heads);
     return h;
 }

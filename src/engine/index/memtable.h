@@ -86,7 +86,9 @@ _Static_assert(sizeof(struct memtable_entry) == 64, "preserved");
 struct memtable_area {
     uint32_t applied;
     uint32_t intervals;
-    uint32_t reserved[14];
+    uint32_t room;    /* entries, checks, intervals: set when the area is taken */
+    uint32_t buckets; /* heads */
+    uint32_t reserved[12];
 };
 _Static_assert(sizeof(struct memtable_area) == 64, "preserved");
 

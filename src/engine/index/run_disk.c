@@ -10,7 +10,7 @@
 #include "base/must.h"
 #include "base/varint.h"
 
-#define HEADER_MAGIC "PrdIxRun"
+#define HEADER_MAGIC UINT64_C(0x6e75527849647250) /* "PrdIxRun" */
 #define CRC_AT 12u
 #define PARTS_AT 112u
 #define PART_BYTES 24u
@@ -23,7 +23,7 @@ static uint32_t page_crc(const uint8_t *page) {
 
 void run_header_encode(const struct run_header *h, uint8_t *p) {
     memset(p, 0, RUN_PAGE_BYTES);
-    memcpy(p, HEADER_MAGIC, 8);
+    put_le64(p, HEADER_MAGIC);
     put_le16(p + 8, RUN_VERSION);
     put_le64(p + 16, h->identity);
     put_le64(p + 24, h->features_refuse);
@@ -76,7 +76,7 @@ static int parts_are_sound(const struct run_header *h) {
 
 int run_header_decode(const uint8_t *p, struct run_header *h) {
     memset(h, 0, sizeof *h);
-    if (memcmp(p, HEADER_MAGIC, 8) != 0 || get_le32(p + CRC_AT) != page_crc(p))
+    if (get_le64(p) != HEADER_MAGIC || get_le32(p + CRC_AT) != page_crc(p))
         return ERR_FORMAT;
     h->identity = get_le64(p + 16);
     h->features_refuse = get_le64(p + 24);

@@ -58,8 +58,8 @@ static void make_run(struct job *job) {
     free(in.intervals);
 }
 
-static void free_job(struct run_job *j) {
-    struct run_job **at = &j->x->jobs;
+static void free_job(struct index *x, struct run_job *j) {
+    struct run_job **at = &x->jobs;
     while (*at != j)
         at = &(*at)->next;
     *at = j->next;
@@ -79,7 +79,7 @@ static void run_is_made(struct job *job) {
         log_write_run(x->log, j->segment, j->bytes, (uint32_t)j->length_bytes, j->entry_count);
     else
         free(j->bytes);
-    free_job(j);
+    free_job(x, j);
 }
 
 /* Each segment that waits for its run has a memtable. */
@@ -110,7 +110,7 @@ static int start_job(struct index *x, struct segment_h segment, struct memtable_
                           .next = x->jobs};
     x->jobs = j;
     if (!j->entries || !j->checks) {
-        free_job(j);
+        free_job(x, j);
         return ERR_AGAIN;
     }
     memcpy(j->entries, v.entries, m->entries * sizeof *j->entries);
@@ -135,8 +135,9 @@ void index_make_runs(struct index *x) {
 
 /* The runner has been drained: no job runs. */
 void index_close_jobs(struct index *x) {
-    while (x->jobs) {
-        free(x->jobs->bytes);
-        free_job(x->jobs);
+    for (struct run_job *j = x->jobs, *next; j; j = next) {
+        next = j->next;
+        free(j->bytes);
+        free_job(x, j);
     }
 }
