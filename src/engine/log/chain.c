@@ -6,8 +6,8 @@
  *  1. Void: what the store header's end excludes.
  *  2. Void, from the last link to the first: what stands between a counting link and the one that it
  *     names as its previous; and the records above the number that it follows.
- *  3. The rest is walked in order. A link whose epoch falls or whose numbers do not rise is void; one whose predecessor is
- *     missing tells what was lost.
+ *  3. The rest is walked in order. A link whose epoch falls or whose numbers do not rise is void; one
+ *     whose predecessor is missing tells what was lost.
  *  4. A frame that does not check, though a later link says that it was durable, is damaged: what
  *     checks of it is kept. The first that need not have been durable is the torn end; nothing
  *     counts from there on.
