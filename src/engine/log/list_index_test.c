@@ -179,6 +179,10 @@ static void freed(void *ctx, struct segment_h h) {
     struct list_index *x = ctx;
     uint32_t number = segment_view(x->a, h)->number, kept = 0;
     x->freeds++;
+    /* Of a segment that no frame reached there is nothing, but what a turn that was rolled back has
+     * moved there, and will move again. */
+    if (segment_view(x->a, h)->slot.state != SEGMENT_SEALED)
+        return;
     for (uint32_t i = 0; i < x->count; i++) {
         if (x->entries[i].segment == number)
             free(x->entries[i].crc);
