@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -182,19 +183,26 @@ class Server:
         return self.process.wait(LIMIT_S)
 
     def kill_all(self):
-        """Kills all of its processes; nobody is left to take over."""
+        """Kills all of its processes, and waits for their last thread; nobody is left to take over."""
         self.process.send_signal(signal.SIGSTOP)
+        ends = []
         while True:
             left = children_of(self.process.pid)
             if not left:
                 break
             # Stopped first, so that no keeper starts a successor for an engine that was killed before it.
-            for sig in (signal.SIGSTOP, signal.SIGKILL):
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, sig)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    ends.append(os.pidfd_open(pid))
+                    os.kill(pid, signal.SIGSTOP)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait(LIMIT_S)
+        for end in ends:
+            must_hold('a killed process ends', select.select([end], [], [], LIMIT_S)[0])
+            os.close(end)
 
     def cold(self):
         self.kill_all()
