@@ -68,7 +68,7 @@ static void restore_range(struct world *w, uint32_t v) {
 }
 
 struct run {
-    int kills, power_cuts, turns;
+    int kills, power_cuts, turns, faults;
     uint32_t table_sets;
     uint64_t cache_bytes;
     uint32_t buffer_pages;
@@ -97,8 +97,10 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
         else
             world_step(w);
         for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
-            if (w->asked[q].state == ASKED_ANSWERED)
-                assert_int_equal(w->asked[q].error, 0);
+            if (w->asked[q].state == ASKED_ANSWERED && w->asked[q].error != 0) {
+                assert_int_equal(w->asked[q].error, ERR_IO);
+                assert_true(run->faults && w->asked[q].op != REQUEST_READ);
+            }
         if (prng_one_in(&w->prng, 3))
             for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
                 if (w->asked[q].state == ASKED_ANSWERED) {
@@ -106,6 +108,11 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                     free(w->asked[q].extents);
                     w->asked[q] = (struct asked){0};
                 }
+        if (run->faults && prng_one_in(&w->prng, (uint64_t)run->faults)) {
+            struct sim_fault fault = {.kind = SIM_WRITE_FAILS, .count = 1};
+            sim_fault_clear(w->sim);
+            sim_fault_add(w->sim, &fault);
+        }
         if (prng_one_in(&w->prng, 60))
             fork_something(w);
         if (prng_one_in(&w->prng, 80))
@@ -123,11 +130,12 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
         fork_something(w);
         world_check_volume(w, w->volumes - 1);
     }
-    assert_int_equal(w->alerts, 0);
+    assert_true(run->faults || w->alerts == 0);
     struct engine_counts n = engine_counts(w->engine);
     struct index_counts x = index_counts(w->index);
     assert_int_equal(n.under_way, 0);
-    assert_int_equal(n.checks_failed, 0);
+    /* A look-up may end with a place that its version has left meanwhile; it is asked again. */
+    assert_true(run->faults || n.checks_failed == 0);
     seen->answers += w->answers;
     seen->deaths += w->deaths;
     seen->partial += n.partial_blocks;
@@ -194,6 +202,20 @@ static void with_deaths(void **state) {
     assert_seen(&seen, 1000);
 }
 
+/* Frames that cannot be written get other places, and with them the versions in them. */
+static void with_writes_that_fail(void **state) {
+    struct seen seen = {0};
+    struct run run = {.turns = 400,
+                      .table_sets = 4,
+                      .cache_bytes = 100000,
+                      .buffer_pages = 6000,
+                      .kills = 30,
+                      .faults = 15};
+    for (uint64_t seed = 71; seed <= 78; seed++)
+        live(seed, &run, &seen);
+    assert_seen(&seen, 1000);
+}
+
 static void with_power_cuts(void **state) {
     struct seen seen = {0};
     struct run run = {.turns = 400,
@@ -209,9 +231,10 @@ static void with_power_cuts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_deaths),  cmocka_unit_test(with_a_tiny_table_and_cache),
-        cmocka_unit_test(without_a_table), cmocka_unit_test(with_few_pages),
-        cmocka_unit_test(with_deaths),     cmocka_unit_test(with_power_cuts),
+        cmocka_unit_test(without_deaths),        cmocka_unit_test(with_a_tiny_table_and_cache),
+        cmocka_unit_test(without_a_table),       cmocka_unit_test(with_few_pages),
+        cmocka_unit_test(with_deaths),           cmocka_unit_test(with_power_cuts),
+        cmocka_unit_test(with_writes_that_fail),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
 }

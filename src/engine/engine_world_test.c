@@ -314,12 +314,10 @@ void world_power_cut(struct world *w) {
     }
     cold_start(w);
     /* What the log has kept is a prefix, with everything that was promised. */
-    uint64_t last = log_recorded(w->log), newest = 0;
+    uint64_t last = log_recorded(w->log);
     while (w->change_count > 0 &&
            w->changes[w->change_count - 1].sequence > index_applied(w->index))
         w->change_count--;
-    for (uint32_t i = 0; i < w->change_count; i++)
-        newest = max_u64(newest, w->changes[i].sequence);
     assert_true(last >= w->flushed && index_applied(w->index) >= w->flushed);
     /* The catalogue. */
     uint32_t count = w->line_count, volume_count = w->volumes;
@@ -331,7 +329,7 @@ void world_power_cut(struct world *w) {
     for (uint32_t i = 0; i < volume_count; i++)
         world_volume(w, lines[i], volumes[i].size_bytes, volumes[i].block_size, volumes[i].flags);
     free(kept);
-    (void)newest;
+    world_turn(w, WORLD_LIVES);
 }
 
 /* ---- Volumes ---- */
@@ -567,7 +565,8 @@ static void take_turn(struct world *w) {
         q->first_turn_done = 1;
         if (q->answered_now) {
             q->state = ASKED_ANSWERED;
-            if (changes && q->error == 0)
+            /* What did not become durable is recorded all the same. */
+            if (changes && (q->error == 0 || q->error == ERR_IO))
                 note_change(w, q, q->sequence);
         } else if (changes && request_view(w->a, q->h)->slot.state == REQUEST_APPLIED) {
             note_change(w, q, request_view(w->a, q->h)->sequence);

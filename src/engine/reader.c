@@ -56,6 +56,25 @@ static unsigned char *page_of(const struct reader *r, uint32_t i) {
     return buffer_data(r->e->p.buffers, e[0].first);
 }
 
+/* The blocks have been read: each is what its checksum says, or is asked for once more. */
+static void check_blocks(struct reader *r, uint32_t first, uint32_t count) {
+    for (uint32_t i = first; i < first + count; i++) {
+        uint64_t block = r->first_block + i;
+        if (version_crc(r->view->family, block, page_of(r, i), BLOCK_BYTES) == r->places[i].crc) {
+            set_state(r, i, BLOCK_READ);
+            continue;
+        }
+        r->e->n.checks_failed++;
+        index_forget(r->e->index, r->view, block, r->places[i]);
+        if (r->states[i] & BLOCK_AGAIN) {
+            r->error = ERR_INTEGRITY;
+            engine_alert_block(r->e, block, ERR_INTEGRITY);
+        }
+        r->states[i] |= BLOCK_AGAIN;
+        set_state(r, i, BLOCK_WANTED);
+    }
+}
+
 /* The place of a block is known: what needs no disk is done at once. */
 static void place_block_of(struct reader *r, uint32_t i, struct block_place p) {
     r->places[i] = p;
@@ -67,8 +86,8 @@ static void place_block_of(struct reader *r, uint32_t i, struct block_place p) {
     const void *bytes = log_bytes_at(r->e->log, p.place);
     if (bytes) {
         memcpy(page_of(r, i), bytes, BLOCK_BYTES);
-        set_state(r, i, BLOCK_READ);
         r->e->n.blocks_from_log++;
+        check_blocks(r, i, 1);
         return;
     }
     set_state(r, i, BLOCK_PLACED);
@@ -132,25 +151,6 @@ static void ask(struct reader *r, uint64_t limit) {
         else
             r->error = err;
         engine_lookup_free(r->e, q);
-    }
-}
-
-/* The blocks have been read: each is what its checksum says, or is asked for once more. */
-static void check_blocks(struct reader *r, uint32_t first, uint32_t count) {
-    for (uint32_t i = first; i < first + count; i++) {
-        uint64_t block = r->first_block + i;
-        if (version_crc(r->view->family, block, page_of(r, i), BLOCK_BYTES) == r->places[i].crc) {
-            set_state(r, i, BLOCK_READ);
-            continue;
-        }
-        r->e->n.checks_failed++;
-        index_forget(r->e->index, r->view, block, r->places[i]);
-        if (r->states[i] & BLOCK_AGAIN) {
-            r->error = ERR_INTEGRITY;
-            engine_alert_block(r->e, block, ERR_INTEGRITY);
-        }
-        r->states[i] |= BLOCK_AGAIN;
-        set_state(r, i, BLOCK_WANTED);
     }
 }
 

@@ -158,7 +158,27 @@ static int next_task(struct index *x, struct index_search *s) {
     return 0;
 }
 
+static void begin_search(struct index *x, struct index_search *s) {
+    give_view(x, s);
+    s->references = 0;
+    s->moves = x->moves;
+    begin_task(s, s->f->view, s->whole_limit, s->unknown);
+}
+
+static void wait_for_commit(struct index *x, struct index_search *s) {
+    s->next = NULL;
+    *x->retry_end = s;
+    x->retry_end = &s->next;
+}
+
+/* While versions move, in this turn, nothing is looked up; what was found before is looked up again. */
 static int search(struct index *x, struct index_search *s) {
+    if (x->moving) {
+        wait_for_commit(x, s);
+        return ERR_AGAIN;
+    }
+    if (s->moves != x->moves)
+        begin_search(x, s);
     for (;;) {
         int err = search_levels(x, s);
         if (err == 0 && !s->references)
@@ -258,20 +278,14 @@ int index_find(struct index *x, struct index_find *f) {
     s->f = f;
     s->unknown = unknown;
     s->view_is_taken = 0;
-    s->references = 0;
+    s->whole_limit = now ? x->applied : f->limit;
     s->pin = (struct table_pin){.page = TABLE_NO_PAGE};
     if (now && may_fill(x, f->view)) {
         if (page == TABLE_NO_PAGE)
             page = block_table_make(&x->table, f->view->timeline, f->chunk);
         s->pin = block_table_pin(&x->table, page);
     }
-    begin_task(s, f->view, now ? x->applied : f->limit, unknown);
-    if (x->moving) {
-        s->next = NULL;
-        *x->retry_end = s;
-        x->retry_end = &s->next;
-        return ERR_AGAIN;
-    }
+    begin_search(x, s);
     int err = search(x, s);
     if (err != ERR_AGAIN)
         end_search(x, s, err);

@@ -157,6 +157,7 @@ static void moved(void *ctx, struct segment_h segment, const struct version *v) 
     struct memtable_h all[INDEX_MEMTABLES_MAX];
     struct memtable_h h = index_memtable_of(x, segment_view(x->a, segment)->number);
     x->dirty = x->moving = 1;
+    x->moves++;
     must(h.v != 0);
     if (memtable_view(x->a, h)->last_sequence >= v->sequence) {
         memtable_replace(x->a, h, v);

@@ -62,6 +62,8 @@ struct index_search {
     struct index_find *f;
     uint64_t unknown; /* blocks of f->want that the block table did not know */
     struct table_pin pin;
+    uint64_t whole_limit; /* of the look-up */
+    uint64_t moves; /* index.moves when it began: places found before are not believed after */
     /* The task in hand: these blocks, as the view sees them up to the limit. The first is the
      * look-up itself; each reference found makes another, with a smaller limit. */
     const struct ancestry *view;
@@ -102,6 +104,7 @@ struct index {
     uint64_t applied;       /* newest applied sequence */
     int dirty;              /* entries were written since the last apply */
     int moving;             /* versions got other places in this turn: look-ups wait */
+    uint64_t moves;         /* versions that have got other places */
     struct index_run *runs; /* ascending sequences */
     uint32_t run_count, run_room;
     uint32_t *live; /* segments that are live, open addressing; 0: free */
