@@ -43,6 +43,7 @@ static void mark(struct buffer_pool *p, struct extent e, int free) {
         page += n;
     }
     p->free_pages += free ? e.pages : -e.pages;
+    p->changes++;
 }
 
 int buffer_claim(struct buffer_pool *p, struct extent e) {

@@ -26,7 +26,8 @@ struct buffer_pool {
     uint32_t pages;
     uint32_t free_pages;
     uint32_t cursor;
-    uint64_t *free; /* one bit a page, set = free */
+    uint64_t changes; /* of which pages are free, so far */
+    uint64_t *free;   /* one bit a page, set = free */
     struct extent *released;
     uint32_t released_count, released_room;
 };

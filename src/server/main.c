@@ -161,6 +161,12 @@ static _Noreturn void give_up(struct perdured *p, const char *why) {
     boot_stop(p->boot, CUSTODY_FAILED, 1);
 }
 
+/* Jobs that have ended end the wait; the turn reaps them. */
+static void watch_jobs(struct perdured *p, int fd) {
+    p->core.r.streams.ops->watch(p->core.r.streams.ctx, fd, (uint64_t)TAG_JOBS << 32,
+                                 STREAM_READABLE);
+}
+
 static int engine_process(struct boot *b) {
     static struct perdured perdured;
     static const struct reactor_hooks hooks = {.begin = begin,
@@ -201,6 +207,8 @@ static int engine_process(struct boot *b) {
         give_up(p, why);
     c->r.hooks = &hooks;
     core_serve(c);
+    watch_jobs(p, posix_jobs_descriptor(p->jobs));
+    watch_jobs(p, posix_jobs_descriptor(p->catalogue_jobs));
     p->serving_wall_ns = clock_wall_ns(&c->r.clock);
     const struct server *s = server_view(&c->r.a, c->r.server);
     if (c->warm)

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <unistd.h>
+
 #include "base/err.h"
 #include "unix_host.h"
 #include "plat/linux/linux.h"
@@ -18,11 +20,25 @@ static void close_router(struct unix_router *r) {
 }
 
 static int open_machine(struct machine *m) {
-    return unix_machine_open(m, (struct unix_router){.open = open_router, .close = close_router});
+    int err =
+        unix_machine_open(m, (struct unix_router){.open = open_router, .close = close_router});
+    if (err < 0)
+        return err;
+    struct linux_streams *s = linux_streams_open(-1);
+    assert_non_null(s);
+    m->streams = (struct streams){&linux_stream_ops, s};
+    m->memory = &linux_memory;
+    return 0;
+}
+
+static void close_machine(struct machine *m) {
+    close(linux_streams_descriptor(m->streams.ctx));
+    linux_streams_close(m->streams.ctx);
+    unix_machine_close(m);
 }
 
 int main(void) {
-    static const struct host host = {"linux", open_machine, unix_machine_close, unix_machine_wait,
-                                     unix_machine_fill};
+    static const struct host host = {"linux",           open_machine,      close_machine,
+                                     unix_machine_wait, unix_machine_fill, &unix_peers};
     return conformance_run(&host);
 }

@@ -39,6 +39,7 @@ int unix_machine_open(struct machine *m, struct unix_router router) {
     m->jobs = posix_jobs(u->jobs);
     m->clock = posix_clock();
     m->random = posix_random(&u->random);
+    snprintf(m->unix_address, sizeof m->unix_address, "unix:%.100s/socket", u->path);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine over real files in a new directory below TMPDIR or /tmp, removed at the end. Everything
- * but the router is posix's. */
+/* A machine over real files in a new directory below TMPDIR or /tmp, removed at the end, and over
+ * real sockets. What the host does not say is posix's. */
 #ifndef TESTS_CONFORMANCE_UNIX_HOST_H
 #define TESTS_CONFORMANCE_UNIX_HOST_H
 
@@ -26,6 +26,7 @@ struct unix_machine {
 
 /* 0 or an error: the router cannot run here. */
 int unix_machine_open(struct machine *m, struct unix_router router);
+extern const struct peer_ops unix_peers;
 void unix_machine_close(struct machine *m);
 void unix_machine_wait(struct machine *m);
 void unix_machine_fill(struct machine *m, struct file_system *files, struct io_router *router,

@@ -3,11 +3,11 @@
  * Which frames count (docs/formats.md, "Which frames count"). The links stand in the order of their
  * places, which is the order in which they were written, but for writes that landed late or failed.
  *
- *  1. Void: what the store header's end excludes; what stands behind a link of a higher epoch.
+ *  1. Void: what the store header's end excludes.
  *  2. Void, from the last link to the first: what stands between a counting link and the one that it
  *     names as its previous; and the records above the number that it follows.
- *  3. The rest is walked in order. A link whose numbers do not rise is void; one whose predecessor is
- *     missing tells what was lost.
+ *  3. The rest is walked in order. A link whose epoch falls or whose numbers do not rise is void; one
+ *     whose predecessor is missing tells what was lost.
  *  4. A frame that does not check, though a later link says that it was durable, is damaged: what
  *     checks of it is kept. The first that need not have been durable is the torn end; nothing
  *     counts from there on.
@@ -26,17 +26,6 @@ static void void_by_header(struct recovery *r) {
         if (!k->sealed && k->first_epoch <= end->epoch &&
             at_or_beyond(k, end->segment, end->offset))
             k->fate = LINK_VOID;
-    }
-}
-
-static void void_by_epoch(struct recovery *r) {
-    uint64_t epoch = 0;
-    for (uint32_t i = 0; i < r->link_count; i++) {
-        struct link *k = &r->links[i];
-        if (!k->sealed && k->last_epoch < epoch)
-            k->fate = LINK_VOID;
-        if (k->fate == LINK_COUNTS)
-            epoch = max_u64(epoch, k->first_epoch);
     }
 }
 
@@ -73,12 +62,6 @@ static uint64_t durable_of(const struct recovery *r) {
     return durable;
 }
 
-static void limit_by_header(struct recovery *r) {
-    for (uint32_t i = 0; i < r->link_count; i++)
-        if (r->links[i].last_epoch <= r->header.ended.epoch)
-            keep_to(&r->links[i], r->header.ended.sequence);
-}
-
 static int continues(const struct link *k, const struct link *last) {
     if (!last)
         return 1;
@@ -105,9 +88,7 @@ void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment
                     struct log_report *report) {
     const struct link *last = NULL;
     void_by_header(r);
-    void_by_epoch(r);
     void_between(r);
-    limit_by_header(r);
     uint64_t durable = durable_of(r);
     int torn = 0;
     r->tail = -1;

@@ -52,11 +52,16 @@ static void trust(struct log *l) {
     log_alert_clear(l, "clock_jumped");
 }
 
+void log_clock_read(struct log *l) {
+    const struct engine *root = root_view(l);
+    l->wall_ns = clock_wall_ns(&l->env.clock);
+    l->mono_ns = max_u64(clock_monotonic_ns(&l->env.clock), root->time_mono_ns);
+    l->store_ns = advance(root, l->mono_ns, l->wall_ns);
+}
+
 void log_clock_turn(struct log *l) {
     const struct engine *root = root_view(l);
-    uint64_t mono_ns = clock_monotonic_ns(&l->env.clock);
-    l->wall_ns = clock_wall_ns(&l->env.clock);
-    l->mono_ns = max_u64(mono_ns, root->time_mono_ns);
+    log_clock_read(l);
     int64_t jump = jumped_by(root, l->mono_ns, l->wall_ns);
     int64_t away = (int64_t)(l->wall_ns - (root->time_store_ns + l->mono_ns - root->time_mono_ns));
     if (jump > JUMP_NS || jump < -JUMP_NS) {

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "engine/log/frame.h"
 #include "engine/log/rig_test.h"
+#include "engine/log/store_disk.h"
 #include "engine/root.h"
 
 static sigjmp_buf dead;
@@ -170,6 +171,71 @@ static void an_unknown_write_is_left_behind(void **state) {
     rig_settle(r);
     assert_int_equal(list_index_find(&r->index, sequence)->v.place, place);
     rig_check(r);
+    rig_free(r);
+}
+
+static uint64_t epoch_of_newest_frame(struct rig *r) {
+    const struct engine *root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
+    const struct segment *s = segment_view(&r->a, log_segment(r->l, root->log_end_segment));
+    assert_int_equal(s->last_epoch, root->log_epoch);
+    return s->last_epoch;
+}
+
+/* At each attach the epoch rises, durably before the first frame, and into the other copy. */
+static void an_attach_raises_the_epoch(void **state) {
+    struct rig *r = rig_new(201);
+    struct file_system fs = sim_files(r->sim);
+    struct store_header copies[2];
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    rig_settle(r);
+    for (int i = 0; i < 4; i++) {
+        uint64_t before = epoch_of_newest_frame(r);
+        uint8_t block[BLOCK_BYTES];
+        assert_int_equal(rig_append(r, PLACE_DATA, 8, 4, 0), 0);
+        rig_turn(r, RIG_BEFORE_SUBMIT);
+        rig_attach(r, 0);
+        log_want_durable(r->l, log_recorded(r->l));
+        rig_turn(r, RIG_NOWHERE);
+        assert_int_equal(r->io.in_flight, 1); /* the store header, alone */
+        rig_settle(r);
+        assert_int_equal(epoch_of_newest_frame(r), before + 1);
+        int file = fs.ops->open(fs.ctx, "store", FILE_READ);
+        for (uint32_t c = 0; c < 2; c++) {
+            assert_int_equal(fs.ops->read(fs.ctx, file, block, sizeof block, c * BLOCK_BYTES),
+                             sizeof block);
+            assert_int_equal(store_decode(block, &copies[c]), 0);
+        }
+        fs.ops->close(fs.ctx, file);
+        uint32_t newer = copies[1].counter > copies[0].counter;
+        assert_int_equal(copies[newer].epoch, before + 1);
+        assert_int_equal(copies[newer].counter, copies[!newer].counter + 1);
+    }
+    rig_free(r);
+}
+
+/* Pins are private: what nobody reads any more after a kill is free. */
+static void a_freed_segment_is_used_after_its_readers_died(void **state) {
+    struct rig *r = rig_new(202);
+    uint32_t device, leaving = 0;
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    while (r->index.sealeds < 2) {
+        rig_append(r, PLACE_DATA, 9, 60, 0);
+        rig_step(r);
+    }
+    uint32_t oldest = r->index.entries[0].segment;
+    struct segment_h h = log_segment(r->l, oldest);
+    assert_int_equal(log_pin_segment(r->l, oldest, &device), 0);
+    assert_int_equal(log_free_segment(r->l, oldest), 0);
+    rig_turn(r, RIG_NOWHERE);
+    assert_int_equal(segment_view(&r->a, h)->slot.state, SEGMENT_LEAVING);
+    rig_kill(r);
+    rig_attach(r, 0);
+    rig_turn(r, RIG_NOWHERE);
+    for (h = segment_next(&r->a, (struct segment_h){0}); h.v; h = segment_next(&r->a, h))
+        leaving += segment_view(&r->a, h)->slot.state == SEGMENT_LEAVING;
+    assert_int_equal(leaving, 0);
     rig_free(r);
 }
 
@@ -359,6 +425,8 @@ int main(void) {
         cmocka_unit_test(a_kill_at_any_store_loses_nothing),
         cmocka_unit_test(a_cut_after_kills_keeps_what_was_flushed),
         cmocka_unit_test(an_unknown_write_is_left_behind),
+        cmocka_unit_test(an_attach_raises_the_epoch),
+        cmocka_unit_test(a_freed_segment_is_used_after_its_readers_died),
         cmocka_unit_test(a_contradiction_in_the_slots_does_not_qualify),
         cmocka_unit_test(a_cold_start_writes_what_was_answered),
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),

@@ -148,6 +148,7 @@ void log_raise_epoch(struct log *l);
 int log_epoch_written(void *ctx, struct io_h h, const struct io *io, int32_t result);
 
 /* Store time (clock.c). */
+void log_clock_read(struct log *l); /* changes nothing in the arena */
 void log_clock_turn(struct log *l);
 void log_clock_save(struct log *l);
 void log_clock_start(struct log *l, uint64_t least_ns);

@@ -21,20 +21,19 @@ struct moment {
     void (*done)(void *owner, int result, uint64_t sequence);
     void *owner;
     uint32_t segment, file, segment_bytes;
-    uint32_t start;   /* offset of a frame to begin at, 0: the footer's samples tell */
-    uint64_t keep_to; /* later records do not count */
-    int result;       /* ERR_AGAIN: go on in segment `before` */
+    uint32_t start; /* offset of a frame to begin at, 0: the footer's samples tell */
+    int result;     /* ERR_AGAIN: go on in segment `before` */
     uint64_t sequence;
     uint32_t before;
 };
 
-/* The newest record of a frame that is old enough and ends a request; 0: none. */
+/* The newest record of a frame that is old enough and ends a request; 0: none. Records that were cut
+ * off at a cold start end no request. */
 static uint64_t newest_in(struct frame_walk *w, uint64_t frame_time_ns, uint64_t time_ns,
-                          uint64_t keep_to, int *err) {
+                          int *err) {
     uint64_t found = 0;
     while ((*err = frame_walk_next(w)) > 0) {
-        if (w->record_sequence > keep_to ||
-            frame_time_ns + w->record.delta_us * NS_PER_US > time_ns)
+        if (frame_time_ns + w->record.delta_us * NS_PER_US > time_ns)
             break;
         if (!(w->record.flags & RECORD_MORE))
             found = w->record_sequence;
@@ -59,7 +58,7 @@ static uint64_t find_in_memory(struct log *l, uint64_t time_ns) {
         must(err == 0);
         frame_walk_begin(&w, &h, frame_page, &pages);
         w.check_crc = 0;
-        uint64_t found = newest_in(&w, f->time_ns, time_ns, UINT64_MAX, &err);
+        uint64_t found = newest_in(&w, f->time_ns, time_ns, &err);
         if (found != 0)
             return found;
     }
@@ -103,12 +102,11 @@ static int go_back(struct moment *m, int file) {
         first = 0;
         if (h.time_ns <= m->time_ns) {
             frame_walk_begin(&w, &h, disk_frame_page, &d);
-            m->sequence = newest_in(&w, h.time_ns, m->time_ns, m->keep_to, &err);
+            m->sequence = newest_in(&w, h.time_ns, m->time_ns, &err);
             if (m->sequence != 0)
                 return 0;
         }
         at = h.previous;
-        m->keep_to = min_u64(m->keep_to, h.follows);
         if (at.segment != m->segment) {
             m->before = at.segment;
             return ERR_AGAIN;
@@ -146,7 +144,6 @@ static int start_in(struct moment *m, struct segment_h h) {
     struct log *l = m->l;
     const struct segment *s = segment_view(l->a, h);
     m->segment = s->number;
-    m->keep_to = min_u64(m->keep_to, s->last_sequence);
     m->start = 0;
     if (s->slot.state != SEGMENT_SEALED) {
         const struct segment_notes *notes = segment_notes(l, s);
@@ -215,8 +212,7 @@ int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
                          .time_ns = time_ns,
                          .done = done,
                          .owner = owner,
-                         .segment_bytes = log_segment_bytes(l),
-                         .keep_to = UINT64_MAX};
+                         .segment_bytes = log_segment_bytes(l)};
     l->moments = m;
     return start_in(m, h);
 }

@@ -4,8 +4,8 @@
  *
  * A slot file is made once (room allocated), and prepared for each segment that it will hold: its
  * room is written once, so that later overwrites change no metadata; the footer is cleared, the
- * header written, both durable before the segment takes its first frame. Jobs do this, one at a
- * time, so segment numbers are prepared in order; and the lowest prepared number is opened first.
+ * header written, both durable before the segment takes its first frame. (A cut before that shows
+ * the old segment, which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order; and the lowest prepared number is opened first.
  *
  *  1. `reserve_segments` unused slots are never opened for new records, only for records that have
  *     to move. So there is always room for what has been answered.
@@ -312,9 +312,6 @@ static int prepare_slot(struct slot_job *j, int file) {
     uint8_t block[BLOCK_BYTES] = {0};
     int err = j->raw ? write_zeroes(fs, file, bytes)
                      : write_all(fs, file, block, BLOCK_BYTES, bytes - BLOCK_BYTES);
-    /* The old footer goes before the new header comes: a slot never shows both. */
-    if (err == 0 && !j->raw)
-        err = fs->ops->sync(fs->ctx, file);
     segment_header_encode(&j->header, block);
     if (err == 0)
         err = write_all(fs, file, block, BLOCK_BYTES, 0);

@@ -178,7 +178,7 @@ int log_attach(struct log *l) {
     for (struct io_h h = io_next(l->a, (struct io_h){0}); h.v; h = io_next(l->a, h))
         if (io_view(l->a, h)->routine == ROUTINE_EPOCH_WRITTEN)
             l->epoch_writes++;
-    log_clock_turn(l);
+    log_clock_read(l);
     return ring_is_sound(l) ? 0 : ERR_INTEGRITY;
 }
 

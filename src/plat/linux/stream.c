@@ -4,7 +4,7 @@
  * kernel's counters tell what was taken and given (design/arena.md, kernel sockets):
  *
  *   received = tcpi_bytes_received - SIOCINQ, less one for a FIN received
- *   sent     = tcpi_bytes_acked + SIOCOUTQ
+ *   sent     = tcpi_bytes_acked + SIOCOUTQ, less one for a FIN sent
  *
  * The calls race with traffic, so TCP_INFO is read before and after until both agree. Urgent data stay in
  * line (SO_OOBINLINE), else one urgent byte would not be counted where it lies. TCP Fast Open stays off.
@@ -241,11 +241,26 @@ static int tcp_counters(int fd, struct tcp_info *ti) {
                : ERR_UNSUPPORTED;
 }
 
-/* States in which the peer's FIN has been counted; numbers of the kernel's interface (tcp_states.h),
- * whose header clashes with the one that has the counters. */
+/* Numbers of the kernel's interface (tcp_states.h), whose header clashes with the one that has the
+ * counters. */
+enum tcp_state {
+    STATE_FIN_WAIT1 = 4,
+    STATE_FIN_WAIT2 = 5,
+    STATE_TIME_WAIT = 6,
+    STATE_CLOSE = 7,
+    STATE_CLOSE_WAIT = 8,
+    STATE_LAST_ACK = 9,
+    STATE_CLOSING = 11,
+};
+
+/* Whether the peer's FIN has been counted, and whether ours has. */
 static int fin_received(uint8_t state) {
-    enum { TIME_WAIT = 6, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 };
-    return state == TIME_WAIT || state == CLOSE_WAIT || state == LAST_ACK || state == CLOSING;
+    return state == STATE_TIME_WAIT || state == STATE_CLOSE_WAIT || state == STATE_LAST_ACK ||
+           state == STATE_CLOSING;
+}
+static int fin_sent(uint8_t state) {
+    return state == STATE_FIN_WAIT1 || state == STATE_FIN_WAIT2 || state == STATE_TIME_WAIT ||
+           state == STATE_LAST_ACK || state == STATE_CLOSING;
 }
 
 static int stream_positions(void *ctx, int fd, struct stream_positions *p) {
@@ -259,9 +274,11 @@ static int stream_positions(void *ctx, int fd, struct stream_positions *p) {
         if (err == 0 && before.tcpi_bytes_received == after.tcpi_bytes_received &&
             before.tcpi_bytes_acked == after.tcpi_bytes_acked &&
             before.tcpi_state == after.tcpi_state) {
+            if (after.tcpi_state == STATE_CLOSE) /* which FINs were counted is no longer known */
+                return ERR_CLOSED;
             p->received =
                 after.tcpi_bytes_received - (uint64_t)in - (uint64_t)fin_received(after.tcpi_state);
-            p->sent = after.tcpi_bytes_acked + (uint64_t)out;
+            p->sent = after.tcpi_bytes_acked + (uint64_t)out - (uint64_t)fin_sent(after.tcpi_state);
             return 0;
         }
         before = after;
@@ -294,7 +311,12 @@ static int control(void *ctx, int op, int fd, uint64_t tag, uint32_t events) {
         e.events |= EPOLLIN;
     if (events & STREAM_WRITABLE)
         e.events |= EPOLLOUT;
-    return epoll_ctl(s->epoll, op, fd, &e) < 0 ? err_of_errno(errno) : 0;
+    if (epoll_ctl(s->epoll, op, fd, &e) == 0)
+        return 0;
+    return errno == EEXIST   ? ERR_EXISTS
+           : errno == ENOENT ? ERR_NOTFOUND
+           : errno == EBADF  ? ERR_INVAL
+                             : ERR_NOMEM;
 }
 
 static int stream_watch(void *ctx, int fd, uint64_t tag, uint32_t events) {
@@ -338,7 +360,7 @@ int linux_stream_same_end(int listener, int fd) {
 }
 
 const struct stream_ops linux_stream_ops = {
-    .caps = STREAM_CAP_POSITIONS,
+    .caps = STREAM_CAP_POSITIONS | STREAM_CAP_WAIT_KEPT,
     .listen = stream_listen,
     .accept = stream_accept,
     .receive = stream_receive,

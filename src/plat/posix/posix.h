@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * posix: the reference platform, for any UNIX: threads, poll, pread, pwrite, and nothing that POSIX
- * does not have. Files, clock, random bytes, jobs and alerts are used by linux/ too; its I/O router
- * and streams are faster ones.
+ * does not have. Files, clock, random bytes, jobs and alerts are used by linux/ too; its I/O router,
+ * memory and streams are faster ones.
  *
  * What it lacks: IO_CAP_POSITIONS (operations die with the process that asked for them), direct I/O,
- * and reading from the cache alone, so read_now always returns ERR_AGAIN.
+ * and reading from the cache alone, so read_now always returns ERR_AGAIN; STREAM_CAP_POSITIONS, so a
+ * kill closes connections while a planned reload keeps them; STREAM_CAP_WAIT_KEPT; huge pages.
  */
 #ifndef PLAT_POSIX_POSIX_H
 #define PLAT_POSIX_POSIX_H
@@ -17,7 +18,9 @@
 #include "plat/file.h"
 #include "plat/io_router.h"
 #include "plat/job.h"
+#include "plat/memory.h"
 #include "plat/random.h"
+#include "plat/stream.h"
 
 /* The error code for an errno. */
 int posix_err(int error_number);
@@ -52,6 +55,16 @@ struct posix_router *posix_router_open(int dir, uint32_t threads, uint32_t entri
 int posix_router_descriptor(const struct posix_router *r); /* readable when peek has something */
 void posix_router_close(struct posix_router *r);           /* waits for what is in flight */
 struct io_router posix_router(struct posix_router *r);
+
+/* `fd` of create() and map() is inherited by a successor. */
+extern const struct memory_ops posix_memory;
+
+/* Streams over sockets; any descriptor that poll() takes can be watched. Time-outs are rounded up to
+ * milliseconds. One thread at a time. NULL: no memory. Closing frees private memory only. */
+struct posix_streams;
+struct posix_streams *posix_streams_open(void);
+void posix_streams_close(struct posix_streams *s);
+struct streams posix_streams(struct posix_streams *s);
 
 /* One line on standard error each, with the level as systemd and kernel logs read it. */
 struct alert_sink posix_alerts(void);

@@ -213,6 +213,13 @@ static int peek(void *ctx, struct io_completion *out, int max) {
     return n;
 }
 
+int sim_completion_waits(const struct sim *sim) {
+    const struct sim_io *io = sim->queue.completed;
+    for (uint32_t i = 0; i < sim->queue.shown; i++)
+        io = io->next;
+    return io != NULL;
+}
+
 static void retire(void *ctx, int n) {
     struct sim *sim = ctx;
     struct sim_queue *q = &sim->queue;

@@ -33,6 +33,13 @@ struct sim *sim_new(const struct sim_options *options) {
     o->orphan_max_ns = or_default(o->orphan_max_ns, 60 * NS_PER_MS);
     o->job_max_ns = or_default(o->job_max_ns, 5 * NS_PER_MS);
     o->queue_depth = (uint32_t)or_default(o->queue_depth, 128);
+    if (o->net_max_ns == 0) {
+        o->net_min_ns = 10 * NS_PER_US;
+        o->net_max_ns = NS_PER_MS;
+    }
+    must(o->net_min_ns <= o->net_max_ns);
+    o->stream_send_bytes = (uint32_t)or_default(o->stream_send_bytes, 16 * KIB);
+    o->stream_receive_bytes = (uint32_t)or_default(o->stream_receive_bytes, 16 * KIB);
     sim->prng = prng_seed(o->seed);
     sim->random_prng = prng_seed(prng_next(&sim->prng));
     sim->trace = hash_mix(o->seed);
@@ -42,24 +49,8 @@ struct sim *sim_new(const struct sim_options *options) {
     sim->jobs_done_end = &sim->jobs_done;
     sim->queue.orphans_end = &sim->queue.orphans;
     sim_queue_open(sim);
+    sim_net_open(sim);
     return sim;
-}
-
-void sim_free(struct sim *sim) {
-    for (uint32_t i = 0; i < sim->heap_count; i++) {
-        if (sim->heap[i].kind == SIM_EVENT_IO)
-            sim_io_cut(sim, sim->heap[i].io);
-    }
-    sim_queue_clear(sim);
-    sim_close_all(sim);
-    sim_name_ops_forget(sim);
-    sim_names_drop_all(sim, &sim->live, 1);
-    sim_names_drop_all(sim, &sim->durable, 0);
-    must(sim->inodes == NULL && sim->used_pages == 0);
-    free(sim->queue.dead);
-    free(sim->name_ops);
-    free(sim->heap);
-    free(sim);
 }
 
 uint64_t sim_trace(const struct sim *sim) {
@@ -145,6 +136,44 @@ static void sift_down(struct sim *sim, uint32_t i) {
     }
 }
 
+static void heap_repair(struct sim *sim) {
+    for (uint32_t i = sim->heap_count; i-- > 0;)
+        sift_down(sim, i);
+}
+
+/* Of the network; the others keep their order. */
+static void forget_net_events(struct sim *sim) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sim->heap_count; i++) {
+        const struct sim_event *e = &sim->heap[i];
+        if (e->kind == SIM_EVENT_NET)
+            sim_net_forget(sim, e->net.conn, e->net.what);
+        else
+            sim->heap[kept++] = *e;
+    }
+    sim->heap_count = kept;
+    heap_repair(sim);
+}
+
+void sim_free(struct sim *sim) {
+    forget_net_events(sim);
+    sim_net_free(sim);
+    for (uint32_t i = 0; i < sim->heap_count; i++) {
+        if (sim->heap[i].kind == SIM_EVENT_IO)
+            sim_io_cut(sim, sim->heap[i].io);
+    }
+    sim_queue_clear(sim);
+    sim_close_all(sim);
+    sim_name_ops_forget(sim);
+    sim_names_drop_all(sim, &sim->live, 1);
+    sim_names_drop_all(sim, &sim->durable, 0);
+    must(sim->inodes == NULL && sim->used_pages == 0);
+    free(sim->queue.dead);
+    free(sim->name_ops);
+    free(sim->heap);
+    free(sim);
+}
+
 /* What is due at the same time comes in seeded order. */
 void sim_event_add(struct sim *sim, struct sim_event e) {
     if (sim->heap_count == sim->heap_room) {
@@ -178,6 +207,8 @@ int sim_step(struct sim *sim) {
     clock_forward(sim, e.due_ns);
     if (e.kind == SIM_EVENT_IO)
         sim_io_fire(sim, e.io);
+    else if (e.kind == SIM_EVENT_NET)
+        sim_net_fire(sim, e.net.conn, e.net.what, e.net.side);
     else
         sim_job_fire(sim, e.job);
     return 1;
@@ -213,16 +244,20 @@ static void process_end(struct sim *sim) {
 
 void sim_kill(struct sim *sim) {
     process_end(sim);
-    for (uint32_t i = 0; i < sim->heap_count; i++)
-        sim_io_kill(sim, &sim->heap[i]);
-    for (uint32_t i = sim->heap_count; i-- > 0;)
-        sift_down(sim, i);
+    for (uint32_t i = 0; i < sim->heap_count; i++) {
+        if (sim->heap[i].kind == SIM_EVENT_IO)
+            sim_io_kill(sim, &sim->heap[i]);
+    }
+    heap_repair(sim);
     sim_queue_kill(sim);
+    sim_net_kill(sim);
     sim_note(sim, 'K', sim->heap_count, 0);
 }
 
 void sim_power_cut(struct sim *sim) {
     process_end(sim);
+    forget_net_events(sim);
+    sim_net_cut(sim);
     for (uint32_t i = 0; i < sim->heap_count; i++)
         sim_io_cut(sim, sim->heap[i].io);
     sim->heap_count = 0;
@@ -248,6 +283,10 @@ void sim_job_fire(struct sim *sim, struct job *job) {
     *sim->jobs_done_end = job;
     sim->jobs_done_end = &job->next;
     sim_note(sim, 'J', 0, 0);
+}
+
+int sim_input_waits(const struct sim *sim) {
+    return sim->jobs_done != NULL || sim_completion_waits(sim);
 }
 
 static int job_reap(void *ctx) {
@@ -280,8 +319,7 @@ static struct job *job_take(struct sim *sim) {
         return NULL;
     struct job *job = e->job;
     *e = sim->heap[--sim->heap_count];
-    for (uint32_t i = sim->heap_count; i-- > 0;)
-        sift_down(sim, i);
+    heap_repair(sim);
     return job;
 }
 

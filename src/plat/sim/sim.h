@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sim: a machine made from a seed, behind the interfaces of plat: a clock, random bytes, a store
- * directory whose disk loses and tears what was not synced, an I/O router over the same files, and
- * a job runner. Nothing happens but by a call of the test; the same seed and the same calls give
- * the same trace.
+ * directory whose disk loses and tears what was not synced, an I/O router over the same files, a
+ * job runner, and byte streams to clients that the test plays. Nothing happens but by a call of the
+ * test; the same seed and the same calls give the same trace.
  *
- * May use base and the headers of plat. It does not simulate networks, nor more than one process at
+ * May use base and the headers of plat. It does not simulate packets, nor more than one process at
  * a time: the process that uses the interfaces ends by sim_kill() or sim_power_cut(), and the next
  * one asks for its interfaces anew. The world lives on.
  *
@@ -36,6 +36,25 @@
  *     not a successor adopts the queue.
  * 10. A write's buffers are not changed between submit and completion: a bug, found by must().
  *
+ * Network model (streams)
+ *
+ *  1. A connection is two pipes. What one end sends lies in its send buffer until it arrives, in
+ *     seeded parts after seeded delays, in the other's receive buffer; both are bounded, so a
+ *     receiver that does not receive holds up the sender. Nothing is lost or reordered within one.
+ *  2. A send or receive of what is possible does a seeded part of it. An end of stream arrives
+ *     after all bytes, with the last of them or later.
+ *  3. A reset overtakes: bytes on their way are lost, and those that have arrived are lost or not.
+ *     It comes when a client resets, when an end closes with unread bytes before it, or when bytes
+ *     arrive at an end that is closed.
+ *  4. A connection comes into its listener's backlog after a delay; the client may send at once.
+ *     When a listener is closed, its backlog is reset.
+ *  5. Connections over Unix addresses have no positions; all else is as with TCP.
+ *  6. A kill leaves preserved descriptors as they are, with their numbers, positions and
+ *     registrations, and those that wait in backlogs; the others are closed. A power cut resets all.
+ *  7. A wait takes a microsecond. Then it looks at the streams, advances the clock to the next
+ *     event, and so on. It returns 0 when an operation or a job has ended, too, and, whatever the
+ *     time-out, when nothing is under way.
+ *
  * Beyond this come the faults that a test asks for (struct sim_fault).
  */
 #ifndef PLAT_SIM_SIM_H
@@ -48,6 +67,7 @@
 #include "plat/io_router.h"
 #include "plat/job.h"
 #include "plat/random.h"
+#include "plat/stream.h"
 
 #define SIM_PIECES_MAX 16
 #define SIM_NAMES_PENDING_MAX 256
@@ -57,12 +77,14 @@ struct sim;
 
 struct sim_options {
     uint64_t seed;
-    uint64_t disk_bytes;           /* 0: 1 TiB */
-    uint64_t io_min_ns, io_max_ns; /* time that an operation takes; max 0: 20 us to 2 ms */
-    uint64_t orphan_max_ns;        /* how late after a kill; 0: 60 ms */
-    uint64_t job_max_ns;           /* time until a job has run; 0: 5 ms */
-    uint32_t queue_depth;          /* 0: 128 */
-    uint32_t no_positions;         /* 1: the router lacks IO_CAP_POSITIONS */
+    uint64_t disk_bytes;             /* 0: 1 TiB */
+    uint64_t io_min_ns, io_max_ns;   /* time that an operation takes; max 0: 20 us to 2 ms */
+    uint64_t orphan_max_ns;          /* how late after a kill; 0: 60 ms */
+    uint64_t job_max_ns;             /* time until a job has run; 0: 5 ms */
+    uint32_t queue_depth;            /* 0: 128 */
+    uint64_t net_min_ns, net_max_ns; /* delay of streams; max 0: 10 us to 1 ms */
+    uint32_t stream_send_bytes, stream_receive_bytes; /* buffers of each end; 0: 16 KiB */
+    uint32_t no_positions; /* 1: as posix/: no IO_CAP_POSITIONS, and streams without capabilities */
 };
 
 struct sim *sim_new(const struct sim_options *options);
@@ -77,6 +99,24 @@ struct random_source sim_random(struct sim *sim);
 struct file_system sim_files(struct sim *sim);
 struct io_router sim_router(struct sim *sim);
 struct job_runner sim_jobs(struct sim *sim);
+struct streams sim_streams(struct sim *sim);
+
+/* The first descriptor of a listener or stream after fd (begin with -1), or -1: a successor finds
+ * what nobody recorded. */
+int sim_stream_next(const struct sim *sim, int fd);
+
+/* Clients, the other ends of streams, played by the test; by number, never blocking, and outliving
+ * every process. Results and errors are those of plat/stream.h. */
+/* `address`: what listen wrote to `bound`. ERR_CLOSED: nobody listens; ERR_AGAIN: the backlog is
+ * full; ERR_NOMEM. */
+int sim_connect(struct sim *sim, const char *address);
+int64_t sim_client_send(struct sim *sim, int client, const void *from, size_t bytes);
+int64_t sim_client_receive(struct sim *sim, int client, void *to, size_t bytes);
+uint32_t sim_client_ready(struct sim *sim, int client); /* stream_event_flag */
+void sim_client_end(struct sim *sim, int client);       /* its sending */
+/* These make the number void. */
+void sim_client_reset(struct sim *sim, int client);
+void sim_client_close(struct sim *sim, int client);
 
 /* Lets the next thing happen (an operation completes, a job runs), at its time; 0 if there is none.
  * Never call one of these from within a job. */
@@ -102,8 +142,8 @@ uint32_t sim_queue_number(const struct sim *sim);
  * memory that they read into or write from must be where it was. */
 int sim_adopt(struct sim *sim, uint32_t queue_number, uint32_t *taken_before);
 
-/* After n more operations on files or completions the process stands still: everything fails with
- * ERR_IO and changes nothing, so that a kill or cut can be placed inside a job or a transaction.
+/* After n more operations of the process, or events, the process stands still: operations on files
+ * fail with ERR_IO, those on streams say ERR_AGAIN, and nothing changes, so that a kill or cut can be placed inside a job or a transaction.
  * Call sim_kill or sim_power_cut then. 0 switches it off. */
 void sim_stop_after(struct sim *sim, uint64_t n);
 int sim_stopped(const struct sim *sim);

@@ -91,7 +91,10 @@ struct sim_name_op {
 
 struct sim_io;
 
-enum sim_event_kind { SIM_EVENT_IO = 1, SIM_EVENT_JOB };
+struct sim_conn;
+struct sim_net;
+
+enum sim_event_kind { SIM_EVENT_IO = 1, SIM_EVENT_JOB, SIM_EVENT_NET };
 
 struct sim_event {
     uint64_t due_ns;
@@ -100,6 +103,10 @@ struct sim_event {
     union {
         struct sim_io *io;
         struct job *job;
+        struct {
+            struct sim_conn *conn;
+            uint8_t what, side; /* net_priv.h */
+        } net;
     };
 };
 
@@ -155,6 +162,7 @@ struct sim {
     struct sim_open files[SIM_OPEN_MAX];
     struct sim_open devices[SIM_OPEN_MAX];
 
+    struct sim_net *net;
     struct sim_queue queue;
     struct job *jobs_done, **jobs_done_end;
 
@@ -242,5 +250,17 @@ void sim_queue_kill(struct sim *sim);
 void sim_queue_clear(struct sim *sim);
 void sim_job_fire(struct sim *sim, struct job *job);
 void sim_jobs_forget(struct sim *sim);
+
+/* Whether a completion, or an ended job too, waits to be looked at. */
+int sim_completion_waits(const struct sim *sim);
+int sim_input_waits(const struct sim *sim);
+
+/* stream.c, net.c */
+void sim_net_open(struct sim *sim);
+void sim_net_free(struct sim *sim);
+void sim_net_kill(struct sim *sim);
+void sim_net_cut(struct sim *sim); /* after its events were forgotten */
+void sim_net_fire(struct sim *sim, struct sim_conn *c, uint8_t what, uint8_t side);
+void sim_net_forget(struct sim *sim, struct sim_conn *c, uint8_t what);
 
 #endif

@@ -1,0 +1,295 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measures perdured beside other servers: bench.py PERDURED PERDURE LOAD NBD_STORM [OPTION]...
+
+Every round runs every case on every server, one after the other, the servers in turning order; ratios are
+taken within a round, and medians over the rounds. Each server has its own data on the same file system.
+Then come the figures that only perdured has: the past, images, restores, starts, and the pause of reloads
+and kills. Prints tables in Markdown, and writes everything that was measured as JSON.
+
+--rounds N (3), --seconds S of a case (1), --size-mib N of a volume (1024), --pauses N (60), --only WORD... of
+servers, --json PATH. Each has a variable too: PERDURE_BENCH_ROUNDS and so on. docs/benchmarks.md tells the
+method.
+"""
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+TREE = os.path.realpath(os.path.join(os.path.dirname(__file__), '..'))
+sys.path.insert(0, os.path.join(TREE, 'tests/e2e'))
+from peers import CEILING, PEERS, Perdured, cpu_us, forget, memory_mib
+from perdure import ENVIRONMENT, run
+
+OURS = 'perdured'
+
+# Reads come first, from what was written in order. name, unit, options of load, cold
+CASES = [
+    ('128k seq read qd8', 'mib_per_s', '--do read --at sequential --bytes 131072 --depth 8', True),
+    ('4k rand read qd1', 'iops', '--do read --depth 1', True),
+    ('4k rand read qd32', 'iops', '--do read --depth 32', True),
+    ('4k rand read qd128', 'iops', '--do read --depth 128', True),
+    ('4k rand read qd32 warm', 'iops', '--do read --depth 32', False),
+    ('4k rand write qd1', 'iops', '--do write --depth 1', False),
+    ('4k rand write qd32', 'iops', '--do write --depth 32', False),
+    ('4k rand write qd128', 'iops', '--do write --depth 128', False),
+    ('4k write+flush 1 client', 'iops', '--do write --then flush', False),
+    ('4k write+flush 16 clients', 'iops', '--do write --then flush --clients 16', False),
+    ('4k FUA write 1 client', 'iops', '--do write --then fua', False),
+    ('128k seq write qd8', 'mib_per_s', '--do write --at sequential --bytes 131072 --depth 8', False),
+]
+# Only perdured: the volume after all those writes, and the moment before them.
+PAST = [('4k rand read qd32', '--do read --depth 32', True),
+        ('4k rand read qd32 warm', '--do read --depth 32', False)]
+
+
+def arguments():
+    def default(name, value):
+        return os.environ.get('PERDURE_BENCH_' + name, value)
+    parser = argparse.ArgumentParser()
+    parser.add_argument('programs', nargs=4)
+    parser.add_argument('--rounds', type=int, default=default('ROUNDS', 3))
+    parser.add_argument('--seconds', type=float, default=default('SECONDS', 1))
+    parser.add_argument('--size-mib', type=int, default=default('SIZE_MIB', 1024))
+    parser.add_argument('--pauses', type=int, default=default('PAUSES', 60))
+    parser.add_argument('--only', nargs='*', default=default('ONLY', '').split())
+    parser.add_argument('--json', default=default('JSON', os.path.join(TREE, 'out/bench.json')))
+    parser.add_argument('--folder', default=default('FOLDER', None))
+    return parser.parse_args()
+
+
+class Bench:
+    def __init__(self, options, folder):
+        self.options = options
+        self.perdured, self.perdure, self.load_program, self.storm_program = options.programs
+        self.servers = {}
+        self.measured = []  # one object for each run of a case
+        size = options.size_mib << 20
+        starts = {OURS: lambda: Perdured(folder, size, (self.perdured, self.perdure))}
+        starts.update({name: lambda make=make: make(folder, size) for name, make in PEERS.items()})
+        for name, start in starts.items():
+            if not options.only or any(word in name for word in options.only):
+                self.servers[name] = start()
+                self.tell(f'{name} serves')
+
+    @staticmethod
+    def tell(text):
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self):
+        for server in self.servers.values():
+            server.close()
+
+    def load(self, uri, words, seconds=None):
+        return json.loads(run(self.load_program, *words.split(), '--seconds', seconds or self.options.seconds,
+                              uri, limit_s=600))
+
+    def measure(self, number, name, case, words, cold, uri=None):
+        server = self.servers[name]
+        if cold:
+            forget(server)
+        else:
+            self.load(uri or server.uri, words, 0.2)
+        before = cpu_us(server.pids())
+        told = self.load(uri or server.uri, words)
+        after = cpu_us(server.pids())
+        told.update(round=number, server=name, case=case,
+                    cpu_us_per_operation=(after - before) / max(1, told['operations']))
+        self.measured.append(told)
+
+    def one_round(self, number, names):
+        for name in names:
+            server = self.servers[name]
+            server.begin_round()
+            if name != CEILING:
+                self.load(server.uri, '--do fill --bytes 131072 --depth 8')
+        ours = self.servers.get(OURS)
+        if ours:
+            ours.cli('mark', ours.name, '--label', f'filled-{number}')
+        for case, _, words, cold in CASES:
+            for name in names:
+                self.measure(number, name, case, words, cold)
+            names = names[1:] + names[:1]
+            self.tell(f'round {number}: {case}')
+        if ours:
+            for case, words, cold in PAST:
+                self.measure(number, OURS, 'overwritten, now: ' + case, words, cold)
+                self.measure(number, OURS, 'a past moment: ' + case, words, cold,
+                             ours.moment_uri(f'filled-{number}'))
+
+    def rounds(self):
+        names = list(self.servers)
+        for number in range(1, self.options.rounds + 1):
+            self.one_round(number, names)
+            names = names[1:] + names[:1]
+
+    # -- what only perdured does --
+
+    @staticmethod
+    def timed(function, *args, **more):
+        begin = time.monotonic()
+        function(*args, **more)
+        return (time.monotonic() - begin) * 1e3
+
+    def operations(self):
+        """Milliseconds, as a program on the control socket sees them."""
+        server, name = self.servers[OURS], self.servers[OURS].name
+        times = {'open an image': [], 'restore': [], 'mark': [], 'cold start after a kill of all': []}
+        for number in range(20):
+            label = f'm{number}'
+            times['mark'].append(self.timed(server.control, 'mark.create', volumes=[name], label=label))
+            times['open an image'].append(self.timed(server.control, 'image.open', volumes=[name], at=label,
+                                                     name=label))
+            times['restore'].append(self.timed(server.control, 'restore', volumes=[name], at=label))
+            server.control('image.close', name=label)
+        for _ in range(5):
+            server.kill_all()
+            times['cold start after a kill of all'].append(self.timed(server.start))
+        return times
+
+    def pauses(self, connections, rate):
+        """Reloads and kills under a load that the server can bear."""
+        server = self.servers[OURS]
+        server.cli('volume', 'create', f'pause-{connections}', '--size', 256 << 20, '--block-size', 512)
+        with subprocess.Popen([self.storm_program, '--connections', str(connections), '--depth', '4', '--rate',
+                               str(rate), str(server.port), f'pause-{connections}'], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as storm:
+            def tell(kind):
+                storm.stdin.write(f'{kind} {time.monotonic_ns()}\n')
+                storm.stdin.flush()
+            storm.stdout.readline()
+            time.sleep(0.5)
+            for number in range(self.options.pauses):
+                tell('quiet')
+                time.sleep(0.2)
+                server.disturb(('reload', 'kill')[number % 2], tell)
+                time.sleep(0.2)
+            said, _ = storm.communicate()
+            if storm.returncode != 0:
+                raise AssertionError('a client was disturbed')
+        server.cli('volume', 'delete', f'pause-{connections}', '--now')
+        told = json.loads(said)
+        return {kind: {what: sorted(one[what] / 1e3 for one in told['disturbances'] if one['kind'] == kind)
+                       for what in ('gap_us', 'wait_us')}
+                for kind in ('reload', 'kill', 'quiet')}
+
+    def memory(self):
+        return {name: memory_mib(server.pids()) for name, server in self.servers.items()}
+
+
+# -- tables --
+
+def spread(values, digits=0):
+    return f'{statistics.median(values):.{digits}f} [{min(values):.{digits}f}–{max(values):.{digits}f}]'
+
+
+def table(title, head, rows):
+    print(f'\n{title}\n')
+    print('| ' + ' | '.join(head) + ' |')
+    print('|' + '---|' * len(head))
+    for row in rows:
+        print('| ' + ' | '.join(row) + ' |')
+
+
+def by_case(measured, server, case, key):
+    return {one['round']: one[key] for one in measured if one['server'] == server and one['case'] == case}
+
+
+def print_cases(measured, servers):
+    for first in range(0, len(CASES), 6):
+        cases = CASES[first:first + 6]
+        head = ['server'] + [name + (' MiB/s' if unit == 'mib_per_s' else '') for name, unit, _, _ in cases]
+        table('Operations a second (or MiB/s), median [least–most]', head,
+              [[server] + [spread(list(by_case(measured, server, name, unit).values()))
+                           for name, unit, _, _ in cases] for server in servers])
+        if OURS in servers:
+            rows = []
+            for server in servers:
+                row = [server]
+                for name, unit, _, _ in cases:
+                    ours, theirs = (by_case(measured, one, name, unit) for one in (OURS, server))
+                    row.append(spread([ours[number] / theirs[number] for number in ours], 2))
+                if server != OURS:
+                    rows.append(row)
+            table('perdured divided by each, within a round', head, rows)
+        table('p50 / p99 / p99.9 latency, µs, medians', head, [
+            [server] + [' / '.join(f'{statistics.median(by_case(measured, server, name, key).values()):.0f}'
+                                   for key in ('p50_us', 'p99_us', 'p999_us')) for name, _, _, _ in cases]
+            for server in servers])
+        table('Server CPU, µs for each operation, medians', head, [
+            [server] + [f'{statistics.median(by_case(measured, server, name, "cpu_us_per_operation").values()):.0f}'
+                        for name, _, _, _ in cases] for server in servers])
+
+
+def percentile(values, part):
+    return values[min(len(values) - 1, int(part * len(values)))] if values else float('nan')
+
+
+def print_own(measured, own):
+    rows = []
+    for case, _, _ in PAST:
+        now, past = (by_case(measured, OURS, which + case, 'iops')
+                     for which in ('overwritten, now: ', 'a past moment: '))
+        rows.append([case, spread(list(now.values())), spread(list(past.values())),
+                     spread([past[number] / now[number] for number in now], 2)])
+    table('The past, operations a second', ['case', 'now, overwritten', 'the moment before', 'past ÷ now'], rows)
+    table('Control operations, ms', ['operation', 'median [least–most]'],
+          [[name, spread(values, 2)] for name, values in own['operations_ms'].items()])
+    rows = []
+    for connections, kinds in own['pauses_ms'].items():
+        for kind, figures in kinds.items():
+            rows.append([f'{connections}', kind, f'{len(figures["gap_us"])}'] +
+                        [' / '.join(f'{percentile(figures[what], part):.1f}' for part in (0.5, 0.99, 1))
+                         for what in ('gap_us', 'wait_us')])
+    table('Pause as clients see it, ms, p50 / p99 / most; quiet: 200 ms in which nothing was done',
+          ['connections', 'disturbance', 'times', 'longest time without any reply',
+           'longest wait of one request'], rows)
+
+
+def machine():
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+        model = next((line.split(':', 1)[1].strip() for line in file if line.startswith('model name')), '?')
+    return {'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            'kernel': platform.release(), 'processor': model, 'processors': os.cpu_count(),
+            'packages': run('dpkg-query', '-W', '-f', '${Package} ${Version}\n', 'qemu-utils', 'nbdkit',
+                            'nbd-server', 'libnbd0', status=None).splitlines()}
+
+
+def main():
+    options = arguments()
+    folder = options.folder or os.path.join(TREE, 'out')
+    os.makedirs(folder, exist_ok=True)
+    result = {'machine': machine(), 'options': vars(options), 'own': {}}
+    with tempfile.TemporaryDirectory(prefix='bench-', dir=folder) as scratch:
+        bench = Bench(options, scratch)
+        try:
+            bench.rounds()
+            result['measured'] = bench.measured
+            result['memory_mib'] = bench.memory()
+            if OURS in bench.servers:
+                result['own']['operations_ms'] = bench.operations()
+                result['own']['pauses_ms'] = {connections: bench.pauses(connections, rate)
+                                              for connections, rate in ((1, 2000), (100, 5000), (1000, 5000))
+                                              if options.pauses}
+        finally:
+            bench.close()
+    with open(options.json, 'w', encoding='utf-8') as file:
+        json.dump(result, file, indent=1)
+    print('\n'.join(f'{key}: {value}' for key, value in result['machine'].items()))
+    print(f'{options.rounds} rounds of {options.seconds} s a case, volumes of {options.size_mib} MiB')
+    print_cases(bench.measured, list(bench.servers))
+    table('Memory after all that (PSS), MiB', ['server', 'MiB'],
+          [[name, f'{value:.0f}'] for name, value in result['memory_mib'].items()])
+    if result['own']:
+        print_own(bench.measured, result['own'])
+
+
+if __name__ == '__main__':
+    main()
