@@ -107,6 +107,11 @@ uint64_t index_applied(const struct index *x);
 int index_segment_is_live(const struct index *x, uint32_t segment);
 int index_segment_is_sealed(const struct index *x, uint32_t segment);
 
+/* 1: all versions of a sealed segment belong to these families (rising); 0: they do not, or it is not
+ * known to be sealed; ERR_AGAIN: ask again in a later turn. */
+int index_segment_families(struct index *x, uint32_t segment, const uint32_t *families,
+                           uint32_t count);
+
 struct index_counts {
     uint32_t runs, memtables;
     uint64_t table_hits, table_misses;

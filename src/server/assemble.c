@@ -128,7 +128,7 @@ static uint32_t next_sealed(void *ctx, uint32_t after) {
 }
 
 static int segment_families(void *ctx, uint32_t segment, const uint32_t *families, uint32_t count) {
-    return 0;
+    return index_segment_families(((struct perdured *)ctx)->index, segment, families, count);
 }
 
 static void segment_freed(void *ctx, uint32_t segment) {

@@ -24,6 +24,7 @@ static const struct number {
     {"connections", offsetof(struct config, connections), 0, 1, 65536, 12000},
     {"requests", offsetof(struct config, requests), 0, 256, 262144, 32768},
     {"submit-age-us", offsetof(struct config, submit_age_us), 0, 0, 5000, 1000},
+    {"shadow", offsetof(struct config, shadow), 0, 0, 1, 0},
     {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10},
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])

@@ -21,6 +21,7 @@ struct config {
     uint64_t connections;       /* at most */
     uint64_t requests;          /* outstanding, at most */
     uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
+    uint64_t shadow;            /* 1: every turn is checked for changes without edit (slow) */
     uint64_t probation_s;       /* after a reload, a death brings the former program back */
 };
 

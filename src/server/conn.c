@@ -256,41 +256,44 @@ static void pop_reply(struct reactor *r, struct conn_h h) {
     reactor_drop_request(r, q);
 }
 
+/* Replies that have left whole: sent just now, or by a process that died before it could say so. */
+static void pop_sent(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_view(&r->a, h);
+    while (c->tx_head.v) {
+        const struct request *v = request_view(&r->a, c->tx_head);
+        if (c->tx_head_start + v->head_bytes + v->reply_data_bytes > c->tx_sent)
+            break;
+        pop_reply(r, h);
+    }
+}
+
+/* The replies from tx_sent on, as far as SEND_VECS hold them; the first is not sent whole. */
+static uint32_t unsent(const struct reactor *r, const struct conn *c, struct io_vec *vecs) {
+    uint32_t n = 0;
+    uint64_t skip = c->tx_sent - c->tx_head_start;
+    for (struct request_h q = c->tx_head; q.v && n + REQUEST_EXTENTS + 1 <= SEND_VECS;) {
+        const struct request *v = request_view(&r->a, q);
+        if (skip < v->head_bytes)
+            vecs[n++] = (struct io_vec){(void *)(uintptr_t)(v->head + skip), v->head_bytes - skip};
+        skip -= min_u64(skip, v->head_bytes);
+        n += vecs_of(r, v->data, v->data_extents, v->data_start + skip, v->reply_data_bytes - skip,
+                     vecs + n, SEND_VECS - n);
+        skip = 0;
+        q = v->next;
+    }
+    return n;
+}
+
 /* Sends what the kernel takes. Output phase; the edits belong to the next turn. */
 void conn_send(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_try(&r->a, h);
+    struct io_vec vecs[SEND_VECS];
     if (!c || c->slot.state != CONN_OPEN)
         return;
     struct conn_mark *m = mark_of(r, h);
     m->wants_writable = 0;
-    while (c->tx_head.v) {
-        struct io_vec vecs[SEND_VECS];
-        uint32_t n = 0;
-        uint64_t total = 0, start = c->tx_head_start;
-        for (struct request_h q = c->tx_head; q.v && n + REQUEST_EXTENTS + 1 <= SEND_VECS;) {
-            const struct request *v = request_view(&r->a, q);
-            uint64_t skip = c->tx_sent > start ? c->tx_sent - start : 0;
-            uint64_t length = v->head_bytes + v->reply_data_bytes;
-            if (skip < v->head_bytes) {
-                vecs[n++] =
-                    (struct io_vec){(void *)(uintptr_t)(v->head + skip), v->head_bytes - skip};
-                skip = 0;
-            } else {
-                skip -= v->head_bytes;
-            }
-            n += vecs_of(r, v->data, v->data_extents, v->data_start + skip,
-                         v->reply_data_bytes - skip, vecs + n, SEND_VECS - n);
-            start += length;
-            q = v->next;
-        }
-        for (uint32_t i = 0; i < n; i++)
-            total += vecs[i].bytes;
-        if (total == 0) {
-            /* Replies that were sent whole by a process that died before it could say so. */
-            pop_reply(r, h);
-            continue;
-        }
-        int64_t sent = r->streams.ops->send(r->streams.ctx, c->fd, vecs, n);
+    for (pop_sent(r, h); c->tx_head.v; pop_sent(r, h)) {
+        int64_t sent = r->streams.ops->send(r->streams.ctx, c->fd, vecs, unsent(r, c, vecs));
         if (sent == ERR_AGAIN) {
             m->wants_writable = 1;
             break;
@@ -299,15 +302,8 @@ void conn_send(struct reactor *r, struct conn_h h) {
             reactor_abort(r, h);
             return;
         }
-        struct conn *w = conn_edit(&r->a, h);
-        w->tx_sent += (uint64_t)sent;
+        conn_edit(&r->a, h)->tx_sent += (uint64_t)sent;
         r->stats.sent_bytes += (uint64_t)sent;
-        while (w->tx_head.v) {
-            const struct request *v = request_view(&r->a, w->tx_head);
-            if (w->tx_head_start + v->head_bytes + v->reply_data_bytes > w->tx_sent)
-                break;
-            pop_reply(r, h);
-        }
     }
     if (!c->tx_head.v && c->flags & CONN_CLOSE_WHEN_ANSWERED && c->requests == 0) {
         reactor_abort(r, h);

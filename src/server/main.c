@@ -8,6 +8,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "arena/shadow.h"
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
 #include "plat/linux/linux.h"
@@ -206,6 +207,8 @@ static int engine_process(struct boot *b) {
     if (perdured_assemble(p, why, sizeof why) < 0)
         give_up(p, why);
     c->r.hooks = &hooks;
+    if (p->config.shadow && arena_shadow_start(&c->r.a) < 0)
+        give_up(p, "there is no memory for the shadow");
     core_serve(c);
     watch_jobs(p, posix_jobs_descriptor(p->jobs));
     watch_jobs(p, posix_jobs_descriptor(p->catalogue_jobs));

@@ -7,9 +7,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
+
+#define LOCK_TRIES 100 /* 20 ms apart */
 
 int store_open(const char *path, char *why, size_t room) {
     if (mkdir(path, 0700) < 0 && errno != EEXIST) {
@@ -33,7 +36,12 @@ int store_lock(struct boot *b, int dir, char *why, size_t room) {
         snprintf(why, room, "the store's lock cannot be opened: %s", strerror(errno));
         return ERR_PERM;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    /* A server that was just stopped or killed may hold it for a moment. */
+    const struct timespec pause = {.tv_nsec = 20000000};
+    int tries = LOCK_TRIES;
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0 && --tries > 0)
+        nanosleep(&pause, NULL);
+    if (tries == 0) {
         ssize_t n = pread(fd, text, sizeof text - 1, 0);
         text[n > 0 ? strcspn(text, "\n") : 0] = 0;
         close(fd);

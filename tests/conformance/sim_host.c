@@ -29,7 +29,7 @@ static int open_plain(struct machine *m) {
 static int open_narrow(struct machine *m) {
     return open_with(m, &(struct sim_options){.seed = 3,
                                               .stream_send_bytes = BUFFERED,
-                                              .stream_receive_bytes = 1,
+                                              .stream_receive_bytes = 11,
                                               .net_max_ns = 1});
 }
 

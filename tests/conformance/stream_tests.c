@@ -63,6 +63,35 @@ static void all_bytes_come_back_in_order(void **state) {
     free(back);
 }
 
+/* One call gives and takes more than one vector, where there is as much. */
+static void vectors_are_gathered_and_scattered(void **state) {
+    struct machine *m = *state;
+    EACH_ADDRESS(m, l) {
+        unsigned char b[30] = {0}, c[30];
+        struct io_vec from[] = {{b, 10}, {b + 10, 10}, {b + 20, 10}};
+        struct io_vec to[] = {{c, 10}, {c + 10, 10}, {c + 20, 10}};
+        int gathered = 0, scattered = 0;
+        for (int i = 0; i < 100 && !(gathered && scattered); i++) {
+            int64_t n = STREAM(m, send, l.fd, from, 3);
+            gathered += n > 10;
+            peer_gives(&l, 1, 30);
+            assert_true(n > 0);
+            peer_takes(&l, 0, (size_t)n);
+            for (int64_t left = 30; left > 0; left -= n > 0 ? n : 0) {
+                stream_wait_for(m, l.fd, STREAM_READABLE);
+                memset(c, 0, sizeof c);
+                n = STREAM(m, receive, l.fd, to, 3);
+                assert_true(n > 0 && n <= left);
+                for (int k = 0; k < 30; k++)
+                    assert_int_equal(c[k], k < n);
+                scattered += n > 10;
+            }
+        }
+        assert_true(gathered > 0);
+        assert_true(scattered > 0);
+    }
+}
+
 static void a_full_stream_takes_no_more(void **state) {
     struct machine *m = *state;
     enum { CHUNK = 10000, LIMIT = 64 << 20 };
@@ -296,6 +325,7 @@ static void what_has_no_positions_says_so(void **state) {
 
 const struct CMUnitTest conformance_stream_tests[] = {
     CONFORMANCE_TEST(all_bytes_come_back_in_order),
+    CONFORMANCE_TEST(vectors_are_gathered_and_scattered),
     CONFORMANCE_TEST(a_full_stream_takes_no_more),
     CONFORMANCE_TEST(nothing_is_there_before_it_comes),
     CONFORMANCE_TEST(the_peer_ends_its_side),

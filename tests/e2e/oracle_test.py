@@ -297,7 +297,7 @@ class Life:
 
 
 def life(seed, block):
-    with Server(PROGRAMS) as server:
+    with Server(PROGRAMS, '--set', 'shadow=1') as server:
         try:
             told = Life(server, seed, block).run(STEPS)
         except Exception:

@@ -7,7 +7,9 @@ is asking until the answer is there, with a limit that only a broken server reac
 import contextlib
 import json
 import os
+import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -70,6 +72,15 @@ def children_of(pid):
         found |= more
 
 
+def free_port():
+    """A port that nobody has, and that no outgoing connection is given while the server restarts."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(('127.0.0.1', port))
+            return port
+
+
 class Server:
     """perdured on a store of its own. `programs` is (perdured, perdure)."""
 
@@ -82,7 +93,7 @@ class Server:
         self.control_path = os.path.join(self.dir, 'control.sock')
         self.log_path = os.path.join(self.dir, 'stderr')
         self.process = None
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     def start(self):
@@ -117,7 +128,9 @@ class Server:
     def poll(self):
         """The status, or None while nobody answers."""
         if self.process.poll() is not None:
-            raise AssertionError(f'the server ended with status {self.process.returncode}')
+            with open(self.log_path, encoding='utf-8') as log:
+                raise AssertionError(f'the server ended with status {self.process.returncode}: '
+                                     + log.read()[-500:])
         try:
             status = self.control('status')
         except (OSError, ValueError):
@@ -170,19 +183,26 @@ class Server:
         return self.process.wait(LIMIT_S)
 
     def kill_all(self):
-        """Kills all of its processes; nobody is left to take over."""
+        """Kills all of its processes, and waits for their last thread; nobody is left to take over."""
         self.process.send_signal(signal.SIGSTOP)
+        ends = []
         while True:
             left = children_of(self.process.pid)
             if not left:
                 break
             # Stopped first, so that no keeper starts a successor for an engine that was killed before it.
-            for sig in (signal.SIGSTOP, signal.SIGKILL):
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, sig)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    ends.append(os.pidfd_open(pid))
+                    os.kill(pid, signal.SIGSTOP)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait(LIMIT_S)
+        for end in ends:
+            must_hold('a killed process ends', select.select([end], [], [], LIMIT_S)[0])
+            os.close(end)
 
     def cold(self):
         self.kill_all()

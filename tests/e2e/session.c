@@ -57,8 +57,9 @@ void session_fail(const struct session *s, const char *format, ...) {
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
-    fprintf(stderr, "; sent %llu bytes, received %llu, %u requests under way\n",
-            (unsigned long long)s->sent_bytes, (unsigned long long)s->received_bytes, s->under_way);
+    fprintf(stderr, "; sent %llu bytes, received %llu, %llu of them last, %u requests under way\n",
+            (unsigned long long)s->sent_bytes, (unsigned long long)s->received_bytes,
+            (unsigned long long)s->last_recv_bytes, s->under_way);
     exit(1);
 }
 
@@ -267,6 +268,7 @@ static void op_done(struct session *s, struct op *op) {
         session_fail(s, "a block status got %u chunks", op->chunks);
     s->under_way--;
     s->done(s->ctx, s, op);
+    s->last_cookie = op->cookie;
     op->cookie = 0;
 }
 
@@ -380,7 +382,9 @@ static uint32_t head_size(const struct session *s) {
     else if (magic == EXTENDED_MAGIC && s->style == STYLE_EXTENDED)
         size = 32;
     else
-        session_fail(s, "bytes that are no reply: %08x", magic);
+        session_fail(s, "bytes that are no reply: %016llx, style %d, the reply before was to %llx",
+                     (unsigned long long)get(s->head, 8), (int)s->style,
+                     (unsigned long long)s->last_cookie);
     return size + (get(s->head + 6, 2) == CHUNK_DATA ? 8 : 0);
 }
 
@@ -490,6 +494,7 @@ void session_receive(struct session *s) {
     if (n <= 0)
         session_fail(s, "receive: %s", n == 0 ? "closed by the server" : strerror(errno));
     s->received_bytes += (uint64_t)n;
+    s->last_recv_bytes = (uint64_t)n;
     for (ssize_t used = 0; used < n;)
         used += (ssize_t)take(s, buf + used, (size_t)(n - used));
 }

@@ -66,7 +66,7 @@ struct session {
     uint8_t carry[SECTOR];
     uint32_t carry_len;
 
-    uint64_t sent_bytes, received_bytes;
+    uint64_t sent_bytes, received_bytes, last_recv_bytes, last_cookie; /* for a person who looks */
     void *ctx;
     void (*done)(void *ctx, struct session *s, struct op *op); /* the op is freed after it */
 };

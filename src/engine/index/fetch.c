@@ -13,12 +13,16 @@
 #include "engine/log.h"
 
 static void wait_for_room(struct index *x, struct index_search *s) {
+    if (!s)
+        return;
     s->next = NULL;
     *x->retry_end = s;
     x->retry_end = &s->next;
 }
 
 static void wait_for(struct index_fetch *f, struct index_search *s) {
+    if (!s)
+        return;
     s->next = f->waiting;
     f->waiting = s;
 }

@@ -145,7 +145,7 @@ struct cache_item *index_cache_put_directory(struct index_cache *c, uint64_t ide
                                              uint8_t *bytes, uint64_t len, int *err);
 
 /* fetch.c: what a look-up needs of a run. Returns the item; or NULL and *err: ERR_AGAIN, the search
- * waits (for the read or for room), ERR_IO, ERR_INTEGRITY. */
+ * waits (for the read or for room), ERR_IO, ERR_INTEGRITY. Without a search: ask again in a later turn. */
 struct cache_item *index_fetch(struct index *x, struct index_run *run, uint32_t leaf,
                                struct index_search *s, int *err);
 int index_fetch_done(void *ctx, struct io_h h, const struct io *io, int32_t result);

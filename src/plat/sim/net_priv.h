@@ -53,7 +53,7 @@ struct sim_conn {
     struct sim_end ends[2];   /* by side */
 };
 
-enum sim_socket_kind { SIM_SOCKET_FREE = 0, SIM_SOCKET_LISTENER, SIM_SOCKET_STREAM };
+enum sim_socket_kind { SIM_SOCKET_LISTENER = 1, SIM_SOCKET_STREAM };
 
 /* A descriptor of the process. */
 struct sim_socket {
@@ -77,9 +77,9 @@ struct sim_net {
     uint64_t min_ns, max_ns;
     uint16_t next_port;
     uint64_t identities;
-    uint32_t cursor;      /* the wait begins here */
-    uint32_t sockets_end; /* all that are used lie before */
-    struct sim_socket sockets[SIM_DESCRIPTORS_MAX];
+    uint32_t cursor;                                 /* the wait begins here */
+    uint32_t sockets_end;                            /* all that are used lie before */
+    struct sim_socket *sockets[SIM_DESCRIPTORS_MAX]; /* by descriptor */
     struct sim_conn *clients[SIM_CLIENTS_MAX];
 };
 

@@ -156,8 +156,10 @@ static void forget_net_events(struct sim *sim) {
 }
 
 void sim_free(struct sim *sim) {
+    sim_net_end_clients(sim);
     forget_net_events(sim);
-    sim_net_free(sim);
+    sim_net_cut(sim);
+    free(sim->net);
     for (uint32_t i = 0; i < sim->heap_count; i++) {
         if (sim->heap[i].kind == SIM_EVENT_IO)
             sim_io_cut(sim, sim->heap[i].io);

@@ -257,7 +257,7 @@ int sim_input_waits(const struct sim *sim);
 
 /* stream.c, net.c */
 void sim_net_open(struct sim *sim);
-void sim_net_free(struct sim *sim);
+void sim_net_end_clients(struct sim *sim);
 void sim_net_kill(struct sim *sim);
 void sim_net_cut(struct sim *sim); /* after its events were forgotten */
 void sim_net_fire(struct sim *sim, struct sim_conn *c, uint8_t what, uint8_t side);

@@ -25,8 +25,9 @@ void sim_net_open(struct sim *sim) {
 }
 
 static struct sim_socket *socket_of(struct sim *sim, int fd, enum sim_socket_kind kind) {
-    must(fd >= 0 && fd < (int)SIM_DESCRIPTORS_MAX && sim->net->sockets[fd].kind == kind);
-    return &sim->net->sockets[fd];
+    must(fd >= 0 && fd < (int)SIM_DESCRIPTORS_MAX && sim->net->sockets[fd] &&
+         sim->net->sockets[fd]->kind == kind);
+    return sim->net->sockets[fd];
 }
 
 static struct sim_conn *conn_of(struct sim *sim, int fd) {
@@ -38,13 +39,14 @@ static int new_socket(struct sim *sim, enum sim_socket_kind kind, uint32_t flags
                       uint64_t identity) {
     struct sim_net *net = sim->net;
     uint32_t fd = SIM_DESCRIPTORS_FIRST;
-    while (fd < SIM_DESCRIPTORS_MAX && net->sockets[fd].kind != SIM_SOCKET_FREE)
+    while (fd < SIM_DESCRIPTORS_MAX && net->sockets[fd])
         fd++;
     if (fd == SIM_DESCRIPTORS_MAX)
         return ERR_NOMEM;
     if (fd >= net->sockets_end)
         net->sockets_end = fd + 1;
-    net->sockets[fd] = (struct sim_socket){.kind = kind, .flags = flags, .identity = identity};
+    net->sockets[fd] = sim_alloc(sizeof *net->sockets[fd]);
+    *net->sockets[fd] = (struct sim_socket){.kind = kind, .flags = flags, .identity = identity};
     return (int)fd;
 }
 
@@ -89,8 +91,8 @@ static int parse(const char *address, unsigned *port) {
 struct sim_socket *sim_listener_find(struct sim *sim, const char *address) {
     struct sim_net *net = sim->net;
     for (uint32_t i = 0; i < net->sockets_end; i++) {
-        struct sim_socket *s = &net->sockets[i];
-        if (s->kind == SIM_SOCKET_LISTENER && strcmp(s->address, address) == 0)
+        struct sim_socket *s = net->sockets[i];
+        if (s && s->kind == SIM_SOCKET_LISTENER && strcmp(s->address, address) == 0)
             return s;
     }
     return NULL;
@@ -121,7 +123,7 @@ static int listen_at(void *ctx, const char *address, uint32_t flags,
         return fd;
     if (former)
         former->address[0] = 0;
-    struct sim_socket *s = &net->sockets[fd];
+    struct sim_socket *s = net->sockets[fd];
     memcpy(s->address, bound, sizeof s->address);
     s->backlog_end = &s->backlog;
     sim_note(sim, 'l', (uint64_t)fd, flags);
@@ -131,8 +133,8 @@ static int listen_at(void *ctx, const char *address, uint32_t flags,
 void sim_listener_take(struct sim *sim, struct sim_conn *c) {
     struct sim_net *net = sim->net;
     for (uint32_t i = 0; i < net->sockets_end; i++) {
-        struct sim_socket *s = &net->sockets[i];
-        if (s->kind == SIM_SOCKET_LISTENER && s->identity == c->listener_identity) {
+        struct sim_socket *s = net->sockets[i];
+        if (s && s->kind == SIM_SOCKET_LISTENER && s->identity == c->listener_identity) {
             *s->backlog_end = c;
             s->backlog_end = &c->next;
             return;
@@ -157,7 +159,7 @@ static int accept_one(void *ctx, int listener, uint32_t flags, char peer[STREAM_
     s->waiting--;
     c->next = NULL;
     c->listener_identity = 0;
-    sim->net->sockets[fd].conn = c;
+    sim->net->sockets[fd]->conn = c;
     if (c->is_unix)
         snprintf(peer, STREAM_ADDRESS_BYTES, "unix:");
     else
@@ -198,9 +200,9 @@ static int no_positions(void *ctx, int fd, struct stream_positions *p) {
 
 static uint64_t identity(void *ctx, int fd) {
     const struct sim *sim = ctx;
-    if (fd < 0 || fd >= (int)SIM_DESCRIPTORS_MAX || sim->net->sockets[fd].kind == SIM_SOCKET_FREE)
+    if (fd < 0 || fd >= (int)SIM_DESCRIPTORS_MAX || !sim->net->sockets[fd])
         return 0;
-    return sim->net->sockets[fd].identity;
+    return sim->net->sockets[fd]->identity;
 }
 
 static void end(void *ctx, int fd) {
@@ -220,7 +222,8 @@ static void end_sending(void *ctx, int fd) {
 }
 
 /* lost: with the machine, so that nothing can tell the clients at once. */
-static void drop(struct sim *sim, struct sim_socket *s, int lost) {
+static void drop(struct sim *sim, uint32_t fd, int lost) {
+    struct sim_socket *s = sim->net->sockets[fd];
     struct sim_conn *c = s->kind == SIM_SOCKET_STREAM ? s->conn : s->backlog;
     while (c) {
         struct sim_conn *next = c->next;
@@ -235,7 +238,8 @@ static void drop(struct sim *sim, struct sim_socket *s, int lost) {
         }
         c = next;
     }
-    memset(s, 0, sizeof *s);
+    sim->net->sockets[fd] = NULL;
+    free(s);
 }
 
 static void close_socket(void *ctx, int fd) {
@@ -243,7 +247,7 @@ static void close_socket(void *ctx, int fd) {
     must(identity(ctx, fd) != 0);
     if (sim_tick(sim) < 0)
         return;
-    drop(sim, &sim->net->sockets[fd], 0);
+    drop(sim, (uint32_t)fd, 0);
     sim_note(sim, 'c', (uint64_t)fd, 1);
 }
 
@@ -251,7 +255,7 @@ static void close_socket(void *ctx, int fd) {
 
 static struct sim_socket *watched(struct sim *sim, int fd) {
     must(identity(sim, fd) != 0);
-    return &sim->net->sockets[fd];
+    return sim->net->sockets[fd];
 }
 
 static int set_watch(struct sim *sim, struct sim_socket *s, uint64_t tag, uint32_t events) {
@@ -281,7 +285,7 @@ static void unwatch(void *ctx, int fd) {
 
 static uint32_t told(const struct sim *sim, const struct sim_socket *s) {
     uint32_t over = 0;
-    if (!s->watched)
+    if (!s || !s->watched)
         return 0;
     if (s->kind == SIM_SOCKET_LISTENER)
         return s->backlog ? s->events & STREAM_READABLE : 0;
@@ -295,10 +299,10 @@ static int collect(struct sim *sim, struct stream_event *events, int max) {
     int n = 0;
     for (uint32_t i = 0; i < net->sockets_end && n < max; i++) {
         uint32_t at = (first + i) % net->sockets_end;
-        uint32_t now = told(sim, &net->sockets[at]);
+        uint32_t now = told(sim, net->sockets[at]);
         if (!now)
             continue;
-        events[n++] = (struct stream_event){net->sockets[at].tag, now};
+        events[n++] = (struct stream_event){net->sockets[at]->tag, now};
         net->cursor = at + 1;
     }
     return n;
@@ -328,11 +332,11 @@ static int wait(void *ctx, struct stream_event *events, int max, uint64_t timeou
 void sim_net_kill(struct sim *sim) {
     struct sim_net *net = sim->net;
     for (uint32_t i = 0; i < net->sockets_end; i++) {
-        struct sim_socket *s = &net->sockets[i];
-        if (s->kind == SIM_SOCKET_FREE)
+        struct sim_socket *s = net->sockets[i];
+        if (!s)
             continue;
         if (!(s->flags & STREAM_PRESERVED))
-            drop(sim, s, 0);
+            drop(sim, i, 0);
         else if (sim->options.no_positions)
             s->watched = 0;
     }
@@ -340,24 +344,24 @@ void sim_net_kill(struct sim *sim) {
 
 void sim_net_cut(struct sim *sim) {
     struct sim_net *net = sim->net;
-    for (uint32_t i = 0; i < net->sockets_end; i++)
-        drop(sim, &net->sockets[i], 1);
+    for (uint32_t i = 0; i < net->sockets_end; i++) {
+        if (net->sockets[i])
+            drop(sim, i, 1);
+    }
     net->sockets_end = SIM_DESCRIPTORS_FIRST;
     net->cursor = 0;
 }
 
-void sim_net_free(struct sim *sim) {
-    sim_net_cut(sim);
+void sim_net_end_clients(struct sim *sim) {
     for (int i = 0; i < (int)SIM_CLIENTS_MAX; i++) {
         if (sim->net->clients[i])
             sim_client_close(sim, i);
     }
-    free(sim->net);
 }
 
 int sim_stream_next(const struct sim *sim, int fd) {
     for (fd++; fd < (int)sim->net->sockets_end; fd++) {
-        if (fd >= 0 && sim->net->sockets[fd].kind != SIM_SOCKET_FREE)
+        if (fd >= 0 && sim->net->sockets[fd])
             return fd;
     }
     return -1;
