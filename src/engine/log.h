@@ -52,9 +52,9 @@ struct log_index_ops {
      * nothing has happened. At a cold start it must not fail: a segment holds no more records than
      * it held before. */
     int (*append)(void *ctx, struct segment_h segment, const struct version *v);
-    /* A version that was appended earlier and is not durable stands at v->place now, in `segment`.
-     * May be called again for the same version after a kill, even though the first call was in a
-     * turn that was rolled back. v->crc is valid. */
+    /* A version that was appended earlier and is not durable stands at v->place now, in `segment`;
+     * it may have been in another one. Like all of them it is undone with its turn. v->crc is valid.
+     * All newer versions move too, in order. */
     void (*moved)(void *ctx, struct segment_h segment, const struct version *v);
     /* All of the segment is durable and no more versions come: make its run and call
      * log_write_run(). Called again after an attach or a cold start if it was not sealed. */

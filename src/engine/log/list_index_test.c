@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An index that keeps a list of versions and writes it into runs, for tests of the log. Like the
- * real one, its memory outlives a kill and is not undone: what was not committed is cut off at
- * attach.
+ * An index that keeps a list of versions and writes it into runs, for tests of the log. Its memory
+ * outlives a kill; at attach, what a turn that was rolled back had appended is cut off, and what it
+ * had moved goes back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,13 +29,24 @@ const struct entry *list_index_find(const struct list_index *x, uint64_t sequenc
     return low < x->count && x->entries[low].v.sequence == sequence ? &x->entries[low] : NULL;
 }
 
-void list_index_cut(struct list_index *x, uint64_t last) {
+void list_index_undo(struct list_index *x, uint64_t last) {
+    while (x->undo_count > 0) {
+        const struct entry *old = &x->undo[--x->undo_count];
+        struct entry *e = &x->entries[list_index_find(x, old->v.sequence) - x->entries];
+        e->v.place = old->v.place;
+        e->segment = old->segment;
+    }
     while (x->count > 0 && x->entries[x->count - 1].v.sequence > last)
         free(x->entries[--x->count].crc);
     x->sealing_count = 0;
 }
 
+void list_index_commit(struct list_index *x) {
+    x->undo_count = 0;
+}
+
 void list_index_reset(struct list_index *x) {
+    x->undo_count = 0;
     while (x->count > 0)
         free(x->entries[--x->count].crc);
     x->sealing_count = 0;
@@ -88,6 +99,11 @@ static void moved(void *ctx, struct segment_h h, const struct version *v) {
     assert_int_equal(edit->v.time_ns, v->time_ns);
     if (edit->crc)
         assert_memory_equal(edit->crc, v->crc, v->blocks * sizeof *v->crc);
+    if (x->undo_count == x->undo_room) {
+        x->undo_room = x->undo_room ? 2 * x->undo_room : 256;
+        x->undo = realloc(x->undo, x->undo_room * sizeof *x->undo);
+    }
+    x->undo[x->undo_count++] = *edit;
     edit->v.place = v->place;
     edit->segment = segment_view(x->a, h)->number;
 }
@@ -179,10 +195,6 @@ static void freed(void *ctx, struct segment_h h) {
     struct list_index *x = ctx;
     uint32_t number = segment_view(x->a, h)->number, kept = 0;
     x->freeds++;
-    /* Of a segment that no frame reached there is nothing, but what a turn that was rolled back has
-     * moved there, and will move again. */
-    if (segment_view(x->a, h)->slot.state != SEGMENT_SEALED)
-        return;
     for (uint32_t i = 0; i < x->count; i++) {
         if (x->entries[i].segment == number)
             free(x->entries[i].crc);

@@ -6,9 +6,8 @@
  * another segment after a failure. Their records and sequence numbers stay. The moved frame names the
  * same previous one as the frame that it replaces, and stands behind it: so it is the one that counts.
  *
- * The move happens in a turn of its own, after the one that decided on it: if this turn is rolled
- * back, the next process sees log_move and moves again, and the index, whose memory is not undone,
- * is told again.
+ * The move happens in a turn of its own, after the one that decided on it, for it may have to wait
+ * until a segment is prepared. Until then nothing is recorded.
  */
 #include "base/err.h"
 #include "engine/log/log_priv.h"

@@ -122,6 +122,7 @@ void rig_free(struct rig *r) {
         close_process(r);
     list_index_reset(&r->index);
     free(r->index.entries);
+    free(r->index.undo);
     free(r->index.sealing);
     free(r->model);
     rig_unmap(r->memory);
@@ -224,7 +225,9 @@ int rig_try_attach(struct rig *r) {
 void rig_attach(struct rig *r, int lost) {
     assert_int_equal(rig_try_attach(r), 0);
     assert_int_equal(arena_shadow_start(&r->a), 0);
-    list_index_cut(&r->index, log_recorded(r->l));
+    if (engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}))->log_move == LOG_MOVE_NONE)
+        list_index_commit(&r->index);
+    list_index_undo(&r->index, log_recorded(r->l));
     while (r->model_count > 0 && r->model[r->model_count - 1].sequence > log_recorded(r->l))
         r->model_count--; /* the turn that was thought committed was not */
     r->model_committed = r->model_count;
@@ -253,6 +256,7 @@ void rig_turn(struct rig *r, enum rig_stage die) {
         return;
     arena_commit(&r->a);
     buffer_commit(&r->buffers);
+    list_index_commit(&r->index);
     r->model_committed = r->model_count;
     if (dies(r, die, RIG_BEFORE_SUBMIT))
         return;

@@ -35,6 +35,8 @@ struct list_index {
     struct prng prng;
     struct entry *entries; /* by sequence */
     uint32_t count, room;
+    struct entry *undo; /* as they were before they moved in this turn */
+    uint32_t undo_count, undo_room;
     uint32_t *sealing; /* handles of segments whose run is asked for and not yet given */
     uint32_t sealing_count;
     uint32_t begins, seals, sealeds, freeds, moves;
@@ -43,8 +45,11 @@ struct list_index {
 };
 extern const struct log_index_ops list_index_ops;
 void list_index_reset(struct list_index *x);
-void list_index_cut(struct list_index *x, uint64_t last); /* what was not committed */
-void list_index_work(struct list_index *x);               /* in a turn: gives some runs */
+/* At attach, with the newest sequence that was committed; not if the last turn was committed after
+ * all: then list_index_commit. */
+void list_index_undo(struct list_index *x, uint64_t last);
+void list_index_commit(struct list_index *x);
+void list_index_work(struct list_index *x); /* in a turn: gives some runs */
 const struct entry *list_index_find(const struct list_index *x, uint64_t sequence);
 
 /* What was appended. */
