@@ -49,6 +49,18 @@ CASES = [
 PAST = [('4k rand read qd32', '--do read --depth 32', True),
         ('4k rand read qd32 warm', '--do read --depth 32', False)]
 
+# What docs/benchmarks.md calls the aims: case, unit, of what, at least so many times as fast.
+PLAIN = 'the fastest plain server'
+AIMS = [
+    ('4k rand write qd32', 'iops', PLAIN, 1.3),
+    ('4k rand write qd1', 'iops', CEILING, 0.85),
+    ('4k write+flush 16 clients', 'iops', PLAIN, 2.0),
+    ('4k rand read qd32', 'iops', PLAIN, 1.3),
+    ('4k rand read qd32 warm', 'iops', PLAIN, 1.0),
+    ('128k seq write qd8', 'mib_per_s', PLAIN, 1.1),
+    ('128k seq read qd8', 'mib_per_s', PLAIN, 1.2),
+]
+
 
 def arguments():
     def default(name, value):
@@ -166,19 +178,21 @@ class Bench:
                 storm.stdin.flush()
             storm.stdout.readline()
             time.sleep(0.5)
+            own = {'reload': [], 'kill': [], 'quiet': [0]}
             for number in range(self.options.pauses):
+                kind = ('reload', 'kill')[number % 2]
                 tell('quiet')
                 time.sleep(0.2)
-                server.disturb(('reload', 'kill')[number % 2], tell)
+                own[kind].append(server.disturb(kind, tell)['reload']['pause_ns'] / 1e6)
                 time.sleep(0.2)
             said, _ = storm.communicate()
             if storm.returncode != 0:
                 raise AssertionError('a client was disturbed')
         server.cli('volume', 'delete', f'pause-{connections}', '--now')
         told = json.loads(said)
-        return {kind: {what: sorted(one[what] / 1e3 for one in told['disturbances'] if one['kind'] == kind)
-                       for what in ('gap_us', 'wait_us')}
-                for kind in ('reload', 'kill', 'quiet')}
+        return {kind: dict({what: sorted(one[what + '_us'] / 1e3 for one in told['disturbances']
+                                         if one['kind'] == kind) for what in ('gap', 'wait')},
+                           own=sorted(own[kind])) for kind in own}
 
     def memory(self):
         return {name: memory_mib(server.pids()) for name, server in self.servers.items()}
@@ -245,12 +259,47 @@ def print_own(measured, own):
     rows = []
     for connections, kinds in own['pauses_ms'].items():
         for kind, figures in kinds.items():
-            rows.append([f'{connections}', kind, f'{len(figures["gap_us"])}'] +
+            rows.append([f'{connections}', kind, f'{len(figures["gap"])}'] +
                         [' / '.join(f'{percentile(figures[what], part):.1f}' for part in (0.5, 0.99, 1))
-                         for what in ('gap_us', 'wait_us')])
-    table('Pause as clients see it, ms, p50 / p99 / most; quiet: 200 ms in which nothing was done',
-          ['connections', 'disturbance', 'times', 'longest time without any reply',
+                         for what in ('own', 'gap', 'wait')])
+    table('Pause, ms, p50 / p99 / most; quiet: 200 ms in which nothing was done',
+          ['connections', 'disturbance', 'times', 'as the server tells it', 'longest time without any reply',
            'longest wait of one request'], rows)
+
+
+def fastest_plain(measured, case, key):
+    """Of each round."""
+    best = {}
+    for one in measured:
+        if one['case'] == case and one['server'] not in (OURS, CEILING):
+            best[one['round']] = max(best.get(one['round'], 0), one[key])
+    return best
+
+
+def print_aims(measured, own):
+    rows = []
+    for case, key, what, aim in AIMS:
+        ours = by_case(measured, OURS, case, key)
+        theirs = fastest_plain(measured, case, key) if what == PLAIN else \
+            by_case(measured, CEILING, case, key)
+        if ours and ours.keys() == theirs.keys():
+            rows.append([f'{case} ÷ {what}', f'≥ {aim}',
+                         spread([ours[number] / theirs[number] for number in ours], 2)])
+    rows.append(['server CPU for each 4k rand write qd32, µs', '≤ 15', spread(list(
+        by_case(measured, OURS, '4k rand write qd32', 'cpu_us_per_operation').values()), 1)])
+    for case, _, _ in PAST:
+        now, past = (by_case(measured, OURS, which + case, 'iops')
+                     for which in ('overwritten, now: ', 'a past moment: '))
+        rows.append([f'{case} of a past moment ÷ of now', '≥ 0.9',
+                     spread([past[number] / now[number] for number in now], 2)])
+    for name in ('open an image', 'restore'):
+        rows.append([name + ', ms, with the history of this run', '≤ 10', spread(own['operations_ms'][name], 1)])
+    figures = own['pauses_ms'].get(1000)
+    if figures:
+        for kind, part, aim in (('reload', 0.5, 2), ('reload', 0.99, 5), ('kill', 0.99, 50)):
+            rows.append([f'pause of a {kind}, 1000 connections, p{part * 100:.0f}, ms, as clients see it',
+                         f'≤ {aim}', f'{percentile(figures[kind]["gap"], part):.1f}'])
+    table('Aims', ['what', 'aim', 'measured: median [least–most] of the rounds'], rows)
 
 
 def machine():
@@ -289,6 +338,7 @@ def main():
           [[name, f'{value:.0f}'] for name, value in result['memory_mib'].items()])
     if result['own']:
         print_own(bench.measured, result['own'])
+        print_aims(bench.measured, result['own'])
 
 
 if __name__ == '__main__':

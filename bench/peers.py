@@ -101,6 +101,8 @@ class Perdured(Server):
 
     def begin_round(self):
         if self.round:
+            # The image behind an export of a moment ends some seconds after its last client has gone.
+            wait_until('no image is open', lambda: self.status()['images'] == 0)
             self.cli('volume', 'delete', self.name, '--now')
         self.round += 1
         self.cli('volume', 'create', self.name, '--size', self.size_bytes)

@@ -14,6 +14,8 @@
  *     --seed N          of the choice of requests (1)
  *     --from FILE       the volume holds what this model says (without it: zeroes)
  *     --to FILE         where the model is written at the end
+ *     --rough           every fourth connection has a small window and stops reading now and then, every
+ *                       fourth sends in pieces: replies half sent, requests half received
  *     --verify          only reads everything
  *
  * It runs until its standard input ends. A line "WORD NANOSECONDS" there tells of a disturbance and when
@@ -42,6 +44,7 @@
 #define PATIENCE_NS UINT64_C(20000000000)
 #define BUCKETS (61 * 32)
 #define TRIES 8
+#define STALL_NS UINT64_C(250000000)
 
 enum {
     HAS_FLUSH = 1 << 2,
@@ -59,12 +62,13 @@ struct disturbance {
 struct storm {
     uint32_t connections, share, depth, smallest;
     uint64_t rate, size_bytes, region_bytes;
-    int verify;
+    int verify, rough;
     const char *from, *to, *export_name;
     uint64_t rng;
 
     struct model model;
     struct session *s;
+    uint64_t *stalled_until_ns; /* of each connection; 0: it reads */
     int epoll;
     int ending, reading;
     uint64_t *read_at; /* of each region, in the end */
@@ -305,7 +309,8 @@ static void take_input(struct storm *w) {
 }
 
 static void watch(struct storm *w, struct session *s, int op) {
-    struct epoll_event e = {.events = EPOLLIN | (s->blocked ? (uint32_t)EPOLLOUT : 0),
+    struct epoll_event e = {.events = (w->stalled_until_ns[s->number] ? 0 : (uint32_t)EPOLLIN) |
+                                      (s->blocked ? (uint32_t)EPOLLOUT : 0),
                             .data.u32 = (uint32_t)s->number};
     epoll_ctl(w->epoll, op, s->fd, &e);
 }
@@ -316,6 +321,11 @@ static void push(struct storm *w, struct session *s) {
         session_send(s);
     if (s->blocked != before)
         watch(w, s, EPOLL_CTL_MOD);
+}
+
+static void stall(struct storm *w, struct session *s, uint64_t ns) {
+    w->stalled_until_ns[s->number] = ns ? now_ns() + ns : 0;
+    watch(w, s, EPOLL_CTL_MOD);
 }
 
 static void check_patience(struct storm *w) {
@@ -357,6 +367,8 @@ static void run(struct storm *w) {
                 read_on(w, &w->s[c]);
             if (w->s[c].send_count > 0 && !w->s[c].blocked)
                 push(w, &w->s[c]);
+            if (w->stalled_until_ns[c] && (w->ending || now_ns() > w->stalled_until_ns[c]))
+                stall(w, &w->s[c], 0);
         }
         if (w->reading && under_way(w) == 0)
             return;
@@ -369,6 +381,8 @@ static void run(struct storm *w) {
             struct session *s = &w->s[e[i].data.u32];
             if (e[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 session_receive(s);
+            if (s->small_window && !w->ending && below(w, 16) == 0)
+                stall(w, s, STALL_NS);
             if (e[i].events & EPOLLOUT)
                 push(w, s);
         }
@@ -382,6 +396,7 @@ static void run(struct storm *w) {
 static void open_all(struct storm *w, const struct sockaddr_in *to) {
     uint32_t groups = (w->connections + w->share - 1) / w->share;
     w->s = calloc(w->connections, sizeof *w->s);
+    w->stalled_until_ns = calloc(w->connections, sizeof *w->stalled_until_ns);
     w->read_at = calloc(groups, sizeof *w->read_at);
     w->disturbances = calloc(DISTURBANCES_MAX, sizeof *w->disturbances);
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -392,6 +407,8 @@ static void open_all(struct storm *w, const struct sockaddr_in *to) {
         s->model = &w->model;
         s->ctx = w;
         s->done = done;
+        s->small_window = w->rough && c % 4 == 2;
+        s->in_pieces = w->rough && c % 4 == 3;
         session_open(s, to, w->export_name, (enum session_style)((c + 2) % 3));
         watch(w, s, EPOLL_CTL_ADD);
     }
@@ -435,9 +452,10 @@ static void print(const struct storm *w) {
 }
 
 static int usage(void) {
-    fprintf(stderr,
-            "usage: nbd_storm [--connections N] [--share N] [--depth N] [--rate N] [--size N] "
-            "[--smallest N] [--seed N] [--from FILE] [--to FILE] [--verify] PORT EXPORT\n");
+    fprintf(
+        stderr,
+        "usage: nbd_storm [--connections N] [--share N] [--depth N] [--rate N] [--size N] "
+        "[--smallest N] [--seed N] [--from FILE] [--to FILE] [--rough] [--verify] PORT EXPORT\n");
     return 2;
 }
 
@@ -447,8 +465,8 @@ int main(int argc, char **argv) {
     int i;
     for (i = 1; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
         const char *name = argv[i] + 2;
-        if (strcmp(name, "verify") == 0) {
-            w.verify = 1;
+        if (strcmp(name, "verify") == 0 || strcmp(name, "rough") == 0) {
+            *(name[0] == 'v' ? &w.verify : &w.rough) = 1;
             continue;
         }
         const char *value = ++i < argc ? argv[i] : "";

@@ -31,6 +31,9 @@ enum { CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS = 5, CHUNK_STATUS_EXT = 
 
 #define HANDSHAKE_LIMIT_S 30
 #define BODY_MAX (256u * 1024)
+/* What a session that sends in pieces sends slowly: the head, and the beginning of a payload. */
+#define SLOW_BYTES 96u
+#define SMALL_WINDOW_BYTES 4096
 
 static uint64_t get(const uint8_t *p, int bytes) {
     uint64_t x = 0;
@@ -171,6 +174,8 @@ void session_open(struct session *s, const struct sockaddr_in *to, const char *e
         session_fail(s, "no socket: %s", strerror(errno));
     setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (s->small_window)
+        setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &(int){SMALL_WINDOW_BYTES}, sizeof(int));
     if (connect(s->fd, (const void *)to, sizeof *to) < 0)
         session_fail(s, "connect: %s", strerror(errno));
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -225,8 +230,10 @@ void session_send(struct session *s) {
     s->blocked = 0;
     while (s->send_count > 0) {
         size_t n = request_bytes(s, &s->ops[s->to_send[s->send_first]], bytes);
-        ssize_t k = send(s->fd, bytes + s->send_done_bytes, n - s->send_done_bytes,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        size_t piece = n - s->send_done_bytes;
+        if (s->in_pieces && s->send_done_bytes < SLOW_BYTES && piece > 1)
+            piece = 1 + (s->sent_bytes * 7 + s->serial) % (piece < 40 ? piece : 40);
+        ssize_t k = send(s->fd, bytes + s->send_done_bytes, piece, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (k < 0 && errno != EAGAIN)
             session_fail(s, "send: %s", strerror(errno));
         if (k > 0) {

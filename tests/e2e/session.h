@@ -53,7 +53,9 @@ struct session {
 
     uint8_t to_send[SESSION_OPS_MAX + 1]; /* a ring of places in ops */
     uint32_t send_first, send_count, send_done_bytes;
-    int blocked; /* the socket takes no more for now */
+    int blocked;      /* the socket takes no more for now */
+    int in_pieces;    /* heads of requests are sent a few bytes at a time */
+    int small_window; /* so that replies wait half sent */
 
     uint8_t head[40];
     uint32_t head_len;

@@ -92,7 +92,7 @@ def storm(kind, connections, rounds, share=1, block=512):
         server.cli('volume', 'create', 'storm', '--size', SIZE, '--block-size', block)
         more = [] if share == 1 else ['--share', share, '--size', connections // share * MIB]
         with Client(server, '--connections', connections, '--rate', 15000, '--seed', SEED, '--to', model,
-                    *more) as client:
+                    '--rough', *more) as client:
             disturb_often(server, kind, rounds, client.tell)
             told = client.finish()
         expect('disturbances', len(told['disturbances']), rounds)
