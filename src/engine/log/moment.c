@@ -103,6 +103,8 @@ static int go_back(struct moment *m, int file) {
         if (h.time_ns <= m->time_ns) {
             frame_walk_begin(&w, &h, disk_frame_page, &d);
             m->sequence = newest_in(&w, h.time_ns, m->time_ns, &err);
+            if (d.err < 0)
+                return d.err;
             if (m->sequence != 0)
                 return 0;
         }

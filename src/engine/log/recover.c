@@ -65,7 +65,7 @@ static int open_frame(struct disk_frame *d, const struct recovery *r, const stru
     d->offset = k->offset;
     const uint8_t *page = disk_frame_page(d, 0);
     if (!page)
-        return ERR_IO;
+        return d->err;
     int err = frame_header_decode(page, r->header.segment_bytes, h);
     if (err < 0)
         return err;
@@ -97,8 +97,8 @@ static int find_whole(struct log *l, struct recovery *r) {
             if (w.record_sequence <= k->keep_to && !(w.record.flags & RECORD_MORE))
                 r->whole = w.record_sequence;
         l->env.files.ops->close(l->env.files.ctx, d.file);
-        if (err < 0)
-            return err;
+        if (err < 0 || d.err < 0)
+            return err < 0 ? err : d.err;
     }
     return 0;
 }
@@ -293,6 +293,8 @@ static int deliver_frame(struct delivery *d, const struct link *k) {
         segment_note_family(l, sh, v.family);
         log_start_commit(l, 0);
     }
+    if (d->in.err < 0) /* what is damaged has been told; what cannot be read is not skipped */
+        return d->in.err;
     segment_note_frame(l, sh, &h, keep_to, max_u64(last_time_ns, h.time_ns));
     segment_edit(l->a, sh)->append_end = h.offset + h.length_bytes;
     return 0;

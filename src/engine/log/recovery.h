@@ -92,6 +92,7 @@ struct disk_frame {
     const struct file_system *files;
     int file;
     uint32_t offset;
+    int err; /* of a read that failed: the walk sees a missing page */
     uint8_t page[BLOCK_BYTES];
 };
 const uint8_t *disk_frame_page(void *disk_frame, uint32_t page);

@@ -28,7 +28,10 @@ const uint8_t *disk_frame_page(void *disk_frame, uint32_t page) {
     struct disk_frame *d = disk_frame;
     int64_t n = d->files->ops->read(d->files->ctx, d->file, d->page, BLOCK_BYTES,
                                     d->offset + (uint64_t)page * BLOCK_BYTES);
-    return n == (int64_t)BLOCK_BYTES ? d->page : NULL;
+    if (n == (int64_t)BLOCK_BYTES)
+        return d->page;
+    d->err = n < 0 ? (int)n : ERR_IO;
+    return NULL;
 }
 
 static int is_ours(const struct recovery *r, const uint8_t *store_id) {
