@@ -306,6 +306,7 @@ def machine():
     with open('/proc/cpuinfo', encoding='utf-8') as file:
         model = next((line.split(':', 1)[1].strip() for line in file if line.startswith('model name')), '?')
     return {'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            'load average before': ' '.join(f'{load:.2f}' for load in os.getloadavg()),
             'kernel': platform.release(), 'processor': model, 'processors': os.cpu_count(),
             'packages': run('dpkg-query', '-W', '-f', '${Package} ${Version}\n', 'qemu-utils', 'nbdkit',
                             'nbd-server', 'libnbd0', status=None).splitlines()}
