@@ -7,7 +7,7 @@ taken within a round, and medians over the rounds. Each server has its own data 
 Then come the figures that only perdured has: the past, images, restores, starts, and the pause of reloads
 and kills. Prints tables in Markdown, and writes everything that was measured as JSON.
 
---rounds N (3), --seconds S of a case (1), --size-mib N of a volume (1024), --pauses N (60), --only WORD... of
+--rounds N (3; 0: only the pauses), --seconds S of a case (1), --size-mib N of a volume (1024), --pauses N (60), --only WORD... of
 servers, --json PATH. Each has a variable too: PERDURE_BENCH_ROUNDS and so on. docs/benchmarks.md tells the
 method.
 """
@@ -183,8 +183,7 @@ class Bench:
                 kind = ('reload', 'kill')[number % 2]
                 tell('quiet')
                 time.sleep(0.2)
-                own[kind].append(server.disturb(kind, tell)['reload']['pause_ns'] / 1e6)
-                time.sleep(0.2)
+                own[kind].append(server.disturb(kind, tell, 0.2)['reload']['pause_ns'] / 1e6)
             said, _ = storm.communicate()
             if storm.returncode != 0:
                 raise AssertionError('a client was disturbed')
@@ -256,6 +255,9 @@ def print_own(measured, own):
     table('The past, operations a second', ['case', 'now, overwritten', 'the moment before', 'past ÷ now'], rows)
     table('Control operations, ms', ['operation', 'median [least–most]'],
           [[name, spread(values, 2)] for name, values in own['operations_ms'].items()])
+
+
+def print_pauses(own):
     rows = []
     for connections, kinds in own['pauses_ms'].items():
         for kind, figures in kinds.items():
@@ -324,7 +326,8 @@ def main():
             result['measured'] = bench.measured
             result['memory_mib'] = bench.memory()
             if OURS in bench.servers:
-                result['own']['operations_ms'] = bench.operations()
+                if options.rounds:
+                    result['own']['operations_ms'] = bench.operations()
                 result['own']['pauses_ms'] = {connections: bench.pauses(connections, rate)
                                               for connections, rate in ((1, 2000), (100, 5000), (1000, 5000))
                                               if options.pauses}
@@ -334,12 +337,16 @@ def main():
         json.dump(result, file, indent=1)
     print('\n'.join(f'{key}: {value}' for key, value in result['machine'].items()))
     print(f'{options.rounds} rounds of {options.seconds} s a case, volumes of {options.size_mib} MiB')
-    print_cases(bench.measured, list(bench.servers))
+    if options.rounds:
+        print_cases(bench.measured, list(bench.servers))
     table('Memory after all that (PSS), MiB', ['server', 'MiB'],
           [[name, f'{value:.0f}'] for name, value in result['memory_mib'].items()])
-    if result['own']:
-        print_own(bench.measured, result['own'])
-        print_aims(bench.measured, result['own'])
+    if OURS in bench.servers:
+        if options.rounds:
+            print_own(bench.measured, result['own'])
+        print_pauses(result['own'])
+        if options.rounds:
+            print_aims(bench.measured, result['own'])
 
 
 if __name__ == '__main__':

@@ -22,8 +22,10 @@
  * it began (monotonic clock). Then every request is waited for, every sector in use is read and checked,
  * each connection is closed in order, and one JSON object is printed:
  *
- *     gap_us    the longest time without a reply to anybody, around each disturbance
- *     wait_us   the longest time that a single request had to wait, around each disturbance
+ *     gap_us    the longest time without a reply to anybody
+ *     wait_us   the longest time that a single request had to wait
+ *
+ * from each disturbance on until the next; of what began earlier or ends later, the part in between.
  *
  * Exit status 0: no error, no reset, no second connection, no wrong byte, each request answered exactly
  * once. The styles of replies (simple, structured, extended) take turns by the connection's number.
@@ -36,6 +38,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "session.h"
@@ -44,6 +47,8 @@
 #define PATIENCE_NS UINT64_C(20000000000)
 #define BUCKETS (61 * 32)
 #define TRIES 8
+/* With a limited rate, how long a request that is due may wait in the client. */
+#define RATE_STEP_NS 100000
 #define STALL_NS UINT64_C(250000000)
 
 enum {
@@ -115,6 +120,16 @@ static double percentile_us(const struct storm *w, double part) {
     return 0;
 }
 
+static uint64_t longer(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* How long two spans of time have in common. */
+static uint64_t shared(uint64_t begin, uint64_t end, uint64_t other_begin, uint64_t other_end) {
+    uint64_t from = longer(begin, other_begin), to = end < other_end ? end : other_end;
+    return to > from ? to - from : 0;
+}
+
 static void account(struct storm *w, const struct op *op) {
     uint64_t now = now_ns(), gap = now - w->last_reply_ns, wait = now - op->begun_ns;
     w->replies++;
@@ -123,17 +138,15 @@ static void account(struct storm *w, const struct op *op) {
     if (w->ended_ns && w->last_reply_ns > w->ended_ns)
         return;
     for (uint32_t i = w->disturbance_count; i-- > 0;) {
-        struct disturbance *d = &w->disturbances[i], *next = d + 1;
-        uint64_t end = i + 1 < w->disturbance_count ? next->at_ns : UINT64_MAX;
-        if (d->at_ns < now && end > w->last_reply_ns && gap > d->gap_ns)
-            d->gap_ns = gap;
-        if (d->at_ns < now && end > op->begun_ns && wait > d->wait_ns)
-            d->wait_ns = wait;
+        struct disturbance *d = &w->disturbances[i];
+        uint64_t end = i + 1 < w->disturbance_count ? d[1].at_ns : UINT64_MAX;
+        d->gap_ns = longer(d->gap_ns, shared(d->at_ns, end, w->last_reply_ns, now));
+        d->wait_ns = longer(d->wait_ns, shared(d->at_ns, end, op->begun_ns, now));
         if (d->at_ns <= op->begun_ns && d->at_ns <= w->last_reply_ns)
             break;
     }
-    w->longest_gap_ns = gap > w->longest_gap_ns ? gap : w->longest_gap_ns;
-    w->longest_wait_ns = wait > w->longest_wait_ns ? wait : w->longest_wait_ns;
+    w->longest_gap_ns = longer(w->longest_gap_ns, gap);
+    w->longest_wait_ns = longer(w->longest_wait_ns, wait);
     w->latency[bucket_of(wait)]++;
     w->last_reply_ns = now;
 }
@@ -372,7 +385,8 @@ static void run(struct storm *w) {
         }
         if (w->reading && under_way(w) == 0)
             return;
-        int n = epoll_wait(w->epoll, e, 256, w->rate && !w->ending ? 1 : 100);
+        int64_t limit_ns = w->rate && !w->ending ? RATE_STEP_NS : 100000000;
+        int n = epoll_pwait2(w->epoll, e, 256, &(struct timespec){.tv_nsec = limit_ns}, NULL);
         for (int i = 0; i < n; i++) {
             if (e[i].data.u32 == UINT32_MAX) {
                 take_input(w);

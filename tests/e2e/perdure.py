@@ -166,8 +166,9 @@ class Server:
             return status if status and status['reload']['generation'] > above else None
         return wait_until('a later engine serves', later)
 
-    def disturb(self, kind, tell=None):
-        """Has the engine replaced: 'reload' (SIGHUP) or 'kill' (SIGKILL); the new one's status."""
+    def disturb(self, kind, tell=None, leave_alone_s=0):
+        """Has the engine replaced: 'reload' (SIGHUP) or 'kill' (SIGKILL); the new one's status. Nobody
+        asks for it in the first seconds, where that would disturb a measurement."""
         status = self.status()
         if tell:
             tell(kind)
@@ -175,6 +176,7 @@ class Server:
             self.process.send_signal(signal.SIGHUP)
         else:
             os.kill(status['pid'], signal.SIGKILL)
+        time.sleep(leave_alone_s)
         return self.wait_generation(status['reload']['generation'])
 
     def stop(self):
