@@ -220,6 +220,11 @@ class Server:
         with open(self.log_path, encoding='utf-8', errors='replace') as file:
             return file.read()
 
+    def tell_log(self):
+        """What the server said last, as a comment on a case that failed."""
+        for line in self.log().splitlines()[-25:]:
+            print('# server:', line)
+
     def close(self):
         if self.process.poll() is None:
             self.kill_all()
@@ -228,7 +233,9 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure:
+            self.tell_log()
         self.close()
 
 
@@ -253,8 +260,7 @@ class Tap:
             for line in traceback.format_exc(limit=-3).splitlines():
                 print('#', line)
             if server:
-                for line in server.log().splitlines()[-25:]:
-                    print('# server:', line)
+                server.tell_log()
         self.failed += not good
         text = text.replace('#', '')
         print(f'{"ok" if good else "not ok"} {self.number} - {text} ({time.monotonic() - begin:.1f} s)',
