@@ -81,7 +81,7 @@ static int search_run(struct index *x, struct index_search *s, struct index_run 
         const struct run_directory *d = &item->directory;
         begin_level(s);
         run_find_intervals(d, s->view, s->limit, chunk, &s->level);
-        run_leaves(d, family, chunk, s->missing, &s->leaf, &s->leaf_end);
+        run_leaves(d, family, chunk, &s->level, &s->leaf, &s->leaf_end);
         x->n.filter_probes++;
         x->n.filter_passes += s->leaf < s->leaf_end;
         s->run = run->identity;

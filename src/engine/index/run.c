@@ -189,15 +189,32 @@ static uint32_t first_fence_not_before(const struct run_directory *d, uint32_t f
     return low;
 }
 
-void run_leaves(const struct run_directory *d, uint32_t family, uint64_t chunk, uint64_t wanted,
-                uint32_t *first, uint32_t *end) {
+/* Those of the blocks that the filter lets pass. */
+static uint64_t passing(const struct run_directory *d, uint32_t family, uint64_t chunk,
+                        uint64_t wanted) {
+    uint32_t shift = d->header.filter_shift, together = 1u << shift;
+    uint64_t passed = 0;
+    while (wanted) {
+        uint32_t first = (uint32_t)__builtin_ctzll(wanted) >> shift << shift;
+        uint64_t blocks = block_mask(first, together) & wanted;
+        if (run_filter_test(d->filter, d->filter_lines, family,
+                            (chunk * CHUNK_BLOCKS + first) >> shift))
+            passed |= blocks;
+        wanted &= ~blocks;
+    }
+    return passed;
+}
+
+void run_leaves(const struct run_directory *d, uint32_t family, uint64_t chunk,
+                struct level_result *r, uint32_t *first, uint32_t *end) {
     *first = *end = 0;
-    if (!wanted || !run_filter_test(d->filter, d->filter_lines, family, chunk))
+    r->wanted = passing(d, family, chunk, r->wanted);
+    if (!r->wanted)
         return;
     uint32_t number = family_number(d, family);
     if (number == UINT32_MAX)
         return;
-    uint64_t last_block = chunk * CHUNK_BLOCKS + 63 - (uint64_t)__builtin_clzll(wanted);
+    uint64_t last_block = chunk * CHUNK_BLOCKS + 63 - (uint64_t)__builtin_clzll(r->wanted);
     *first = first_fence_not_before(d, number, chunk * CHUNK_BLOCKS);
     if (*first > 0)
         --*first;

@@ -41,10 +41,10 @@ void run_directory_close(struct run_directory *d);
 void run_find_intervals(const struct run_directory *d, const struct ancestry *view, uint64_t limit,
                         uint64_t chunk, struct level_result *r);
 
-/* The leaves in which versions of the wanted blocks may be: [*first, *end); empty if the filter says
- * so. */
-void run_leaves(const struct run_directory *d, uint32_t family, uint64_t chunk, uint64_t wanted,
-                uint32_t *first, uint32_t *end);
+/* Takes from r->wanted the blocks that no entry has, as the filter says. The leaves in which versions of the
+ * others may be: [*first, *end). */
+void run_leaves(const struct run_directory *d, uint32_t family, uint64_t chunk,
+                struct level_result *r, uint32_t *first, uint32_t *end);
 
 /* Whether leaf `leaf` of that range cannot add to what r has: asked in ascending order of leaves. */
 int run_leaf_is_vain(const struct run_directory *d, uint32_t leaf, uint32_t family, uint64_t limit,

@@ -49,9 +49,10 @@ struct maker {
     uint8_t *leaves;
     struct fence *fences;
     uint32_t leaf_count, leaf_room;
-    uint64_t chunks; /* distinct (family, chunk) */
+    /* Distinct keys of the filter, were a key to stand for 2^i blocks, and the key behind the last. */
+    uint64_t keys[RUN_FILTER_SHIFT_MAX + 1], next_key[RUN_FILTER_SHIFT_MAX + 1];
     uint8_t *filter;
-    uint32_t filter_lines;
+    uint32_t filter_lines, filter_shift;
     uint64_t blocks;
 };
 
@@ -117,6 +118,32 @@ static int number_tables(struct maker *m) {
     return 0;
 }
 
+/* The keys of an entry that those before it in its family did not have: [*first, *next). */
+static void new_keys(const struct run_entry *e, uint32_t shift, int family_begins, uint64_t *first,
+                     uint64_t *next) {
+    uint64_t end = ((e->block + e->blocks - 1) >> shift) + 1;
+    *next = family_begins ? 0 : *next;
+    *first = max_u64(e->block >> shift, *next);
+    *next = max_u64(end, *next);
+    *first = *first < *next ? *first : *next;
+}
+
+static void count_keys(struct maker *m, const struct run_entry *e, int family_begins) {
+    for (uint32_t shift = 0; shift <= RUN_FILTER_SHIFT_MAX; shift++) {
+        uint64_t first;
+        new_keys(e, shift, family_begins, &first, &m->next_key[shift]);
+        m->keys[shift] += m->next_key[shift] - first;
+    }
+}
+
+/* Keys as fine as can be had with no more of them than entries: there are never more chunks. */
+static void choose_keys(struct maker *m) {
+    while (m->keys[m->filter_shift] > m->in->entry_count)
+        m->filter_shift++;
+    must(m->filter_shift <= RUN_FILTER_SHIFT_MAX);
+    m->filter_lines = run_filter_lines(m->keys[m->filter_shift]);
+}
+
 static struct table_family *family_of(struct maker *m, uint32_t family) {
     if (m->family_count == 0 || m->families[m->family_count - 1].family != family)
         m->families[m->family_count++] = (struct table_family){.family = family};
@@ -124,7 +151,7 @@ static struct table_family *family_of(struct maker *m, uint32_t family) {
     return &m->families[m->family_count - 1];
 }
 
-/* Families, chunks, blocks and times, from the versions in their order. */
+/* Families, keys of the filter, blocks and times, from the versions in their order. */
 static int count_families(struct maker *m) {
     const struct run_input *in = m->in;
     m->families = malloc((in->entry_count + in->interval_count + 1) * sizeof *m->families);
@@ -144,8 +171,7 @@ static int count_families(struct maker *m) {
         uint32_t blocks = place_kind(entry->place) == PLACE_DATA ? entry->blocks : 0;
         family_of(m, entry->family)->blocks += blocks;
         m->blocks += blocks;
-        m->chunks += e == 0 || entry[-1].family != entry->family ||
-                     chunk_of_block(entry[-1].block) != chunk_of_block(entry->block);
+        count_keys(m, entry, e == 0 || entry[-1].family != entry->family);
         m->points[m->point_count++] = (struct point){entry->sequence, entry->time_ns};
         e++;
     }
@@ -193,7 +219,8 @@ static int write_leaves(struct maker *m) {
     const struct run_input *in = m->in;
     struct leaf_writer w = {.page = NULL};
     uint32_t family = 0;
-    m->filter_lines = run_filter_lines(m->chunks);
+    uint64_t key, next_key = 0;
+    choose_keys(m);
     m->filter = calloc(m->filter_lines ? m->filter_lines : 1, RUN_FILTER_LINE_BYTES);
     if (!m->filter)
         return ERR_NOMEM;
@@ -220,7 +247,9 @@ static int write_leaves(struct maker *m) {
         struct fence *f = &m->fences[m->leaf_count - 1];
         uint64_t reach = f->family == family ? e->block + e->blocks - f->block : UINT32_MAX;
         f->reach = (uint32_t)max_u64(f->reach, min_u64(reach, UINT32_MAX));
-        run_filter_add(m->filter, m->filter_lines, e->family, chunk_of_block(e->block));
+        new_keys(e, m->filter_shift, i == 0 || e[-1].family != e->family, &key, &next_key);
+        for (; key < next_key; key++)
+            run_filter_add(m->filter, m->filter_lines, e->family, key);
     }
     if (w.page)
         leaf_end(&w, m->leaf_count - 1);
@@ -337,7 +366,8 @@ static int assemble(struct maker *m, uint8_t **bytes, size_t *len) {
     struct run_header h = {.identity = m->identity,
                            .leaves = m->leaf_count,
                            .entries = m->in->entry_count,
-                           .blocks = m->blocks};
+                           .blocks = m->blocks,
+                           .filter_shift = m->filter_shift};
     if (m->point_count > 0) {
         h.first_sequence = m->points[0].sequence;
         h.last_sequence = m->points[m->point_count - 1].sequence;

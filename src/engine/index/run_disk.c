@@ -37,6 +37,7 @@ void run_header_encode(const struct run_header *h, uint8_t *p) {
     put_le64(p + 80, h->last_time_ns);
     put_le64(p + 88, h->entries);
     put_le64(p + 96, h->blocks);
+    put_le32(p + 104, h->filter_shift);
     for (uint32_t i = 0; i < RUN_SECTIONS; i++) {
         uint8_t *at = p + PARTS_AT + i * PART_BYTES;
         put_le64(at, h->parts[i].offset);
@@ -71,7 +72,8 @@ static int parts_are_sound(const struct run_header *h) {
     }
     return at <= (uint64_t)h->first_leaf_page * RUN_PAGE_BYTES &&
            ((uint64_t)h->first_leaf_page + h->leaves) * RUN_PAGE_BYTES == h->bytes &&
-           h->parts[RUN_FENCES].count == h->leaves && h->first_sequence <= h->last_sequence;
+           h->filter_shift <= RUN_FILTER_SHIFT_MAX && h->parts[RUN_FENCES].count == h->leaves &&
+           h->first_sequence <= h->last_sequence;
 }
 
 int run_header_decode(const uint8_t *p, struct run_header *h) {
@@ -92,6 +94,7 @@ int run_header_decode(const uint8_t *p, struct run_header *h) {
     h->last_time_ns = get_le64(p + 80);
     h->entries = get_le64(p + 88);
     h->blocks = get_le64(p + 96);
+    h->filter_shift = get_le32(p + 104);
     for (uint32_t i = 0; i < RUN_SECTIONS; i++) {
         const uint8_t *at = p + PARTS_AT + i * PART_BYTES;
         h->parts[i] =
@@ -200,18 +203,18 @@ uint32_t run_filter_lines(uint64_t keys) {
     return (uint32_t)((bits + line_bits - 1) / line_bits);
 }
 
-void run_filter_add(uint8_t *filter, uint32_t lines, uint32_t family, uint64_t chunk) {
-    uint64_t hash = hash_pair(family, chunk);
+void run_filter_add(uint8_t *filter, uint32_t lines, uint32_t family, uint64_t key) {
+    uint64_t hash = hash_pair(family, key);
     uint8_t *line = filter + (filter_line(filter, lines, hash) - filter);
     uint64_t bits = hash_mix(hash ^ UINT64_C(0x9e3779b97f4a7c15));
     for (uint32_t i = 0; i < RUN_FILTER_PROBES; i++, bits >>= 9)
         line[(bits & 511) / 8] |= (uint8_t)(1u << (bits & 7));
 }
 
-int run_filter_test(const uint8_t *filter, uint32_t lines, uint32_t family, uint64_t chunk) {
+int run_filter_test(const uint8_t *filter, uint32_t lines, uint32_t family, uint64_t key) {
     if (lines == 0)
         return 0;
-    uint64_t hash = hash_pair(family, chunk);
+    uint64_t hash = hash_pair(family, key);
     const uint8_t *line = filter_line(filter, lines, hash);
     uint64_t bits = hash_mix(hash ^ UINT64_C(0x9e3779b97f4a7c15));
     for (uint32_t i = 0; i < RUN_FILTER_PROBES; i++, bits >>= 9)

@@ -27,6 +27,7 @@
 #define RUN_FILTER_LINE_BYTES 64u
 #define RUN_FILTER_BITS_PER_KEY 10u
 #define RUN_FILTER_PROBES 6u
+#define RUN_FILTER_SHIFT_MAX 6u /* a chunk */
 
 enum run_section {
     RUN_FAMILIES = 0,
@@ -66,7 +67,8 @@ struct run_header {
     uint64_t first_time_ns;
     uint64_t last_time_ns;
     uint64_t entries;
-    uint64_t blocks; /* of data */
+    uint64_t blocks;       /* of data */
+    uint32_t filter_shift; /* a key of the filter stands for 2^so many blocks */
     struct run_part parts[RUN_SECTIONS];
 };
 
@@ -168,10 +170,11 @@ int leaf_seek(struct leaf_reader *r, const struct run_tables *t, const uint8_t *
 /* 1: r->entry is the next; 0: that was all; ERR_FORMAT. */
 int leaf_next(struct leaf_reader *r);
 
-/* The filter: a blocked Bloom filter, one line of 64 bytes a key. */
+/* The filter: a blocked Bloom filter, one line of 64 bytes a key. The key of a block is its number without
+ * the lowest filter_shift bits. */
 uint32_t run_filter_lines(uint64_t keys);
-void run_filter_add(uint8_t *filter, uint32_t lines, uint32_t family, uint64_t chunk);
-int run_filter_test(const uint8_t *filter, uint32_t lines, uint32_t family, uint64_t chunk);
+void run_filter_add(uint8_t *filter, uint32_t lines, uint32_t family, uint64_t key);
+int run_filter_test(const uint8_t *filter, uint32_t lines, uint32_t family, uint64_t key);
 
 /* CRC of a section: seeded with identity and number. */
 uint32_t run_section_crc(uint64_t identity, uint32_t section, const uint8_t *bytes, size_t len);

@@ -115,7 +115,7 @@ static int find(const uint8_t *run, size_t len, const struct ancestry *view, uin
     memset(r->best, 0, sizeof r->best);
     uint32_t leaf, end;
     run_find_intervals(&d, view, limit, chunk, r);
-    run_leaves(&d, view->family, chunk, r->wanted, &leaf, &end);
+    run_leaves(&d, view->family, chunk, r, &leaf, &end);
     for (; err == 0 && leaf < end; leaf++) {
         if (run_leaf_is_vain(&d, leaf, view->family, limit, chunk, r))
             continue;
@@ -223,7 +223,7 @@ static void a_hot_block_does_not_hide_its_neighbour(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint32_t leaf, end, read = 0;
         struct level_result a = {.wanted = UINT64_C(1) << cases[i].block}, b = a;
-        run_leaves(&d, 1, 0, a.wanted, &leaf, &end);
+        run_leaves(&d, 1, 0, &a, &leaf, &end);
         for (; leaf < end; leaf++) {
             if (run_leaf_is_vain(&d, leaf, 1, cases[i].limit, 0, &a))
                 continue;
@@ -278,6 +278,49 @@ static void bytes_per_write(void **state) {
     assert_true(each <= 20.0);
     free(run);
     discard(&v);
+}
+
+/* Keys are as fine as their number allows; what is not there passes seldom, block by block. */
+static void the_filter_knows_blocks(void **state) {
+    static const struct {
+        uint32_t entries, blocks, apart, shift;
+    } cases[] = {
+        {1000, 1, 7, 0}, {1000, 2, 4, 1}, {500, 16, 32, 4}, {500, 64, 64, 6}, {2000, 1, 0, 0}};
+    static const uint32_t crc[64];
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct run_entry *e = calloc(cases[c].entries, sizeof *e);
+        for (uint32_t i = 0; i < cases[c].entries; i++)
+            e[i] = (struct run_entry){.family = 1,
+                                      .timeline = 1,
+                                      .segment = 1,
+                                      .blocks = cases[c].blocks,
+                                      .block = (uint64_t)i * cases[c].apart,
+                                      .sequence = 1000 + i,
+                                      .time_ns = 1,
+                                      .place = place_data(1, 4096 * (i % 100)),
+                                      .crc = crc};
+        struct run_input in = {.entries = e, .entry_count = cases[c].entries};
+        struct run_directory d;
+        uint8_t *run;
+        size_t len;
+        assert_int_equal(run_make(&in, IDENTITY, &run, &len), 0);
+        assert_int_equal(run_directory_open(&d, run, len, IDENTITY), 0);
+        assert_int_equal(d.header.filter_shift, cases[c].shift);
+        uint32_t passed = 0, there = 0;
+        uint64_t end = e[cases[c].entries - 1].block + cases[c].blocks;
+        for (uint64_t block = 0; block < end; block++) {
+            struct level_result r = {.wanted = UINT64_C(1) << block % 64};
+            uint32_t leaf, leaf_end;
+            run_leaves(&d, 1, block / 64, &r, &leaf, &leaf_end);
+            int is = cases[c].apart == 0 || block % cases[c].apart < cases[c].blocks;
+            assert_true(!is || (r.wanted && leaf < leaf_end));
+            passed += r.wanted != 0;
+            there += is;
+        }
+        assert_true(passed - there <= end / 20);
+        run_directory_close(&d);
+        free(e);
+    }
 }
 
 static void the_filter_lets_few_strangers_pass(void **state) {
@@ -415,6 +458,10 @@ static void runs_of_others_are_refused(void **state) {
     h.features_ignore = 4;
     run_header_encode(&h, run);
     assert_int_equal(run_header_decode(run, &h), 0);
+    h.filter_shift = 7;
+    run_header_encode(&h, run);
+    assert_int_equal(run_header_decode(run, &h), ERR_FORMAT);
+    h.filter_shift = 0;
     h.parts[RUN_FENCES].count++;
     run_header_encode(&h, run);
     assert_int_equal(run_header_decode(run, &h), ERR_FORMAT);
@@ -440,6 +487,7 @@ int main(void) {
         cmocka_unit_test(a_hot_block_does_not_hide_its_neighbour),
         cmocka_unit_test(times_ascend),
         cmocka_unit_test(bytes_per_write),
+        cmocka_unit_test(the_filter_knows_blocks),
         cmocka_unit_test(the_filter_lets_few_strangers_pass),
         cmocka_unit_test(the_bound_holds),
         cmocka_unit_test(flipped_bytes_are_found),
