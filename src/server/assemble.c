@@ -465,8 +465,7 @@ void perdured_stop(struct perdured *p) {
     int err = ERR_BUSY;
     while (err == ERR_BUSY && clock_monotonic_ns(&r->clock) < until) {
         log_want_durable(p->log, log_recorded(p->log));
-        reactor_turn(r);
-        core_drop_rings(&p->core);
+        core_turn(&p->core);
         if (!arena_turn_is_clean(&r->a))
             reactor_commit(r);
         err = log_stop(p->log);

@@ -90,8 +90,8 @@ enum conn_flag {
     F(uint64_t, tx_head_start)                                                                     \
     F(uint64_t, tx_sent)                                                                           \
     F(uint64_t, accepted_wall_ns)                                                                  \
-    F(uint32_t, watched) /* STREAM_ events it is registered for; not known after a kill */         \
-    F(uint32_t, reloads) /* that it has outlived */                                                \
+    F(uint32_t, watched)        /* STREAM_ events it is registered for; not known after a kill */  \
+    F(uint32_t, engines_before) /* that had gone when it was accepted */                           \
     F(uint64_t, requests_ever)                                                                     \
     F(uint64_t, read_bytes)                                                                        \
     F(uint64_t, written_bytes)                                                                     \
@@ -99,6 +99,11 @@ enum conn_flag {
     A(uint8_t, reserved, 32)
 SLOT_STRUCT(conn, CONN_FIELDS)
 SLOT_TABLE(conn, TABLE_CONN)
+
+/* Engines that have gone, by a reload or a death. */
+static inline uint64_t server_engines_gone(const struct server *s) {
+    return s->reloads + s->crashes;
+}
 
 /* The position behind the last byte that rx_buffer has room for. */
 static inline uint64_t rx_buffer_end(const struct conn *c) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/core.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,8 @@
 
 #define RING_ENTRIES 256
 #define DEATHS_MAX 5u
+/* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
+#define SWEEP_PER_TURN 64
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -186,7 +188,8 @@ static void add_ring(struct core *c, struct server *s) {
     must(!"a place is free, see wait_for_ring");
 }
 
-void core_drop_rings(struct core *c) {
+/* Lets go of adopted rings that have nothing in flight. */
+static void drop_rings(struct core *c) {
     if (c->adopted_rings == 0 || c->r.io.taken)
         return;
     const struct server *s = server_view(&c->r.a, c->r.server);
@@ -219,7 +222,7 @@ static void wait_for_ring(struct core *c) {
         if (io_take(&c->r.io, 64) == 0)
             nanosleep(&pause, NULL);
         reactor_commit(&c->r);
-        core_drop_rings(c);
+        drop_rings(c);
     }
 }
 
@@ -246,11 +249,6 @@ static int is_claimed(struct core *c, int fd) {
     return 0;
 }
 
-static int compare_ints(const void *a, const void *b) {
-    int x = *(const int *)a, y = *(const int *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* The protocol of the listener whose address the socket has; 0: none of ours. */
 static uint32_t accepted_by(struct core *c, int fd) {
     for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
@@ -262,44 +260,73 @@ static uint32_t accepted_by(struct core *c, int fd) {
     return 0;
 }
 
+static int is_recorded(struct core *c, int fd) {
+    for (struct conn_h h = conn_next(&c->r.a, (struct conn_h){0}); h.v; h = conn_next(&c->r.a, h))
+        if (conn_view(&c->r.a, h)->fd == fd)
+            return 1;
+    for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
+         h = listener_next(&c->r.a, h))
+        if (listener_view(&c->r.a, h)->fd == fd)
+            return 1;
+    return 0;
+}
+
 /* A socket that the dead engine accepted and could not record any more is taken over; whatever else was
  * inherited and belongs to nobody is closed. */
-static void sweep_descriptors(struct core *c) {
+static void sweep_descriptor(struct core *c, int fd) {
     struct reactor *r = &c->r;
-    uint32_t n = 0;
-    int *known = calloc(conn_used(&r->a) + listener_used(&r->a) + 1, sizeof *known);
-    DIR *dir = opendir("/proc/self/fd");
-    if (!known || !dir) {
-        free(known);
+    struct stream_positions at;
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || flags & FD_CLOEXEC || is_claimed(c, fd)) /* the keeper's, or our own */
         return;
+    if (is_recorded(c, fd))
+        return;
+    uint32_t protocol = accepted_by(c, fd);
+    if (c->warm && protocol && r->streams.ops->positions(r->streams.ctx, fd, &at) == 0 &&
+        at.received == 0 && at.sent == 0) {
+        reactor_adopt(r, fd, protocol, "");
+    } else {
+        shutdown(fd, SHUT_RDWR); /* a former keeper may have it still */
+        close(fd);
     }
-    for (struct conn_h h = conn_next(&r->a, (struct conn_h){0}); h.v; h = conn_next(&r->a, h))
-        known[n++] = conn_view(&r->a, h)->fd;
-    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
-         h = listener_next(&r->a, h))
-        known[n++] = listener_view(&r->a, h)->fd;
-    qsort(known, n, sizeof *known, compare_ints);
-    const struct dirent *d;
-    while ((d = readdir(dir))) {
-        int fd = atoi(d->d_name);
-        if (d->d_name[0] == '.' || fd == dirfd(dir) || is_claimed(c, fd) ||
-            bsearch(&fd, known, n, sizeof *known, compare_ints))
-            continue;
-        int flags = fcntl(fd, F_GETFD);
-        if (flags < 0 || flags & FD_CLOEXEC) /* the keeper's, or opened by ourselves */
-            continue;
-        struct stream_positions at;
-        uint32_t protocol = accepted_by(c, fd);
-        if (c->warm && protocol && r->streams.ops->positions(r->streams.ctx, fd, &at) == 0 &&
-            at.received == 0 && at.sent == 0)
-            reactor_adopt(r, fd, protocol, "");
-        else {
-            shutdown(fd, SHUT_RDWR); /* a former keeper may have it still */
-            close(fd);
-        }
+}
+
+/* How many numbers the table of descriptors has room for. */
+static int descriptors_max(void) {
+    char text[4096];
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *at = strstr(text, "FDSize:");
+    return at ? atoi(at + 7) : 65536;
+}
+
+/* The numbers that are recorded now need no closer look. */
+static void sweep_begin(struct core *c) {
+    struct arena *a = &c->r.a;
+    c->sweep_next = 0;
+    c->sweep_end = descriptors_max();
+    c->sweep_known = calloc(1, (size_t)c->sweep_end / 8 + 1);
+    for (struct conn_h h = conn_next(a, (struct conn_h){0}); c->sweep_known && h.v;
+         h = conn_next(a, h)) {
+        int fd = conn_view(a, h)->fd;
+        if (fd >= 0 && fd < c->sweep_end)
+            c->sweep_known[fd / 8] |= (uint8_t)(1u << fd % 8);
     }
-    closedir(dir);
-    free(known);
+}
+
+static void sweep(struct core *c, int count) {
+    int end = c->sweep_end - c->sweep_next < count ? c->sweep_end : c->sweep_next + count;
+    for (; c->sweep_next < end; c->sweep_next++)
+        if (!c->sweep_known || !(c->sweep_known[c->sweep_next / 8] >> c->sweep_next % 8 & 1))
+            sweep_descriptor(c, c->sweep_next);
+    c->r.more_to_do = c->sweep_next < c->sweep_end;
+    if (!c->r.more_to_do) {
+        free(c->sweep_known);
+        c->sweep_known = NULL;
+    }
 }
 
 int core_attach(struct core *c) {
@@ -332,8 +359,10 @@ int core_attach(struct core *c) {
     if (c->warm && ((err = io_attach(&r->io)) < 0 ||
                     (err = reactor_attach(r, c->after_crash, &c->closed)) < 0))
         return err;
-    if (!c->warm && b->mode != BOOT_COLD)
-        sweep_descriptors(c);
+    if (!c->warm && b->mode != BOOT_COLD) {
+        sweep_begin(c);
+        sweep(c, INT_MAX);
+    }
     return 0;
 }
 
@@ -382,8 +411,17 @@ void core_serve(struct core *c) {
     reactor_commit(r);
     boot_serving(b, monotonic_ns(NULL), c->probation_ns);
     atomic_store(&r->a.live->phase, ARENA_SERVING);
-    if (c->warm)
-        sweep_descriptors(c);
+    if (c->warm) {
+        sweep_begin(c);
+        c->r.more_to_do = 1;
+    }
+}
+
+void core_turn(struct core *c) {
+    reactor_turn(&c->r);
+    if (c->r.more_to_do)
+        sweep(c, SWEEP_PER_TURN);
+    drop_rings(c);
 }
 
 int core_reload(struct core *c, const char *binary, const char **why) {

@@ -32,6 +32,9 @@ struct core {
     enum arena_verdict verdict; /* why it was not */
     uint32_t closed;            /* connections that could not be kept */
     int adopted_rings;
+    /* The inherited descriptors that have not been looked at; bits of those that were recorded. */
+    int sweep_next, sweep_end;
+    uint8_t *sweep_known;
     uint64_t probation_ns;
     /* An arena that did not qualify, rolled back where that was possible: answered writes may lie in its
      * frames. Mapped at any address until core_bury. */
@@ -49,8 +52,8 @@ void core_serve(struct core *c);
 /* What is worth saving in the dead arena was saved. */
 void core_bury(struct core *c);
 
-/* Lets go of an adopted ring that has nothing in flight. Call once a turn. */
-void core_drop_rings(struct core *c);
+/* A turn, with what is left of taking over: descriptors that belong to nobody, rings of the dead. */
+void core_turn(struct core *c);
 
 /* A new program, or the same: see boot.h. ERR_BUSY: one is being prepared. */
 int core_reload(struct core *c, const char *binary, const char **why);

@@ -477,6 +477,7 @@ static int connections(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     const struct arena *a = &p->core.r.a;
     json_t *list = json_array();
+    uint64_t gone = server_engines_gone(server_view(a, p->core.r.server));
     for (struct conn_h h = conn_next(a, (struct conn_h){0}); h.v; h = conn_next(a, h)) {
         const struct conn *c = conn_view(a, h);
         const struct nbd *n = nbd_try(a, (struct nbd_h){c->protocol_slot});
@@ -493,9 +494,10 @@ static int connections(void *ctx, const struct ctl_request *q) {
                       (const char *)c->peer, "state", state, "export",
                       v ? (const char *)v->name : NULL, "connected_at",
                       time_of(c->accepted_wall_ns), "preserved", !(c->flags & CONN_NO_POSITIONS),
-                      "reloads", (json_int_t)c->reloads, "in_flight", (json_int_t)c->requests,
-                      "requests", (json_int_t)c->requests_ever, "read_bytes",
-                      (json_int_t)c->read_bytes, "written_bytes", (json_int_t)c->written_bytes));
+                      "reloads", (json_int_t)(gone - c->engines_before), "in_flight",
+                      (json_int_t)c->requests, "requests", (json_int_t)c->requests_ever,
+                      "read_bytes", (json_int_t)c->read_bytes, "written_bytes",
+                      (json_int_t)c->written_bytes));
     }
     return answer(p, q, json_pack("{s:o}", "connections", list));
 }

@@ -224,8 +224,7 @@ static int engine_process(struct boot *b) {
             log_line(6, "engine %u serves NBD on %s", b->generation,
                      (const char *)listener_view(&c->r.a, h)->address);
     while (!p->stopping) {
-        reactor_turn(&c->r);
-        core_drop_rings(c);
+        core_turn(c);
     }
     perdured_stop(p);
     boot_stop(b, CUSTODY_STOPPED, 0);

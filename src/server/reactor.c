@@ -75,6 +75,7 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     c->identity = r->streams.ops->identity(r->streams.ctx, fd);
     c->accepted_wall_ns = clock_wall_ns(&r->clock);
     c->watched = STREAM_READABLE;
+    c->engines_before = (uint32_t)server_engines_gone(server_view(&r->a, r->server));
     strncpy((char *)c->peer, peer, sizeof c->peer - 1);
     if (r->streams.ops->positions(r->streams.ctx, fd, &at) == ERR_UNSUPPORTED)
         c->flags |= CONN_NO_POSITIONS;
@@ -290,7 +291,7 @@ void reactor_turn(struct reactor *r) {
         r->hooks && r->hooks->deadline ? r->hooks->deadline(r->hooks->ctx) : UINT64_MAX;
     if (r->blocked.count > 0)
         until = min_u64(until, r->now_ns + BLOCKED_RETRY_NS);
-    if (r->parse.count > 0 || r->ready.count > 0 || r->send.count > 0)
+    if (r->more_to_do || r->parse.count > 0 || r->ready.count > 0 || r->send.count > 0)
         until = 0;
     uint64_t now = clock_monotonic_ns(&r->clock);
     uint64_t timeout = until == UINT64_MAX ? UINT64_MAX : until > now ? until - now : 0;
@@ -365,7 +366,6 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         w->watched = STREAM_READABLE | STREAM_WRITABLE;
         r->streams.ops->rewatch(r->streams.ctx, w->fd, (uint64_t)TAG_CONN << 32 | h.v, w->watched);
     }
-    conn_edit(&r->a, h)->reloads++;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
     if (c->tx_head.v || after_crash || c->flags & CONN_CLOSE_WHEN_ANSWERED)
         conn_list_add(&r->send, &mark_of(r, h)->send, h);

@@ -115,6 +115,7 @@ struct reactor {
     struct conn_h *taken; /* the list that is being gone through */
     int accepting;
     int stopping;
+    int more_to_do; /* the next turn does not wait for input */
     struct reactor_stats stats;
 };
 

@@ -94,6 +94,8 @@ def storm(kind, connections, rounds, share=1, block=512):
         with Client(server, '--connections', connections, '--rate', 15000, '--seed', SEED, '--to', model,
                     '--rough', *more) as client:
             disturb_often(server, kind, rounds, client.tell)
+            outlived = {one['reloads'] for one in server.ask('connections')['connections']}
+            expect('engines that each connection has outlived', outlived, {rounds})
             told = client.finish()
         expect('disturbances', len(told['disturbances']), rounds)
         expect('connections', told['simple'] + told['structured'] + told['extended'], connections)

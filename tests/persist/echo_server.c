@@ -161,10 +161,8 @@ static int engine(struct boot *b) {
         c->r.a.crash_after = 1 + prng_below(&p, strtoull(b->argv[4], NULL, 10));
     }
 #endif
-    while (!e.stopping) {
-        reactor_turn(&c->r);
-        core_drop_rings(c);
-    }
+    while (!e.stopping)
+        core_turn(c);
     boot_stop(b, CUSTODY_STOPPED, 0);
 }
 
