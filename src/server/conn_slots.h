@@ -70,6 +70,9 @@ enum conn_flag {
     CONN_NO_POSITIONS = 1 << 3, /* does not survive a kill */
 };
 
+/* Of `watched`: the registration is what a dead engine made of it. */
+#define CONN_WATCHED_UNKNOWN UINT32_MAX
+
 #define CONN_FIELDS(F, A)                                                                          \
     F(int32_t, fd)                                                                                 \
     F(uint32_t, protocol)                                                                          \

@@ -347,10 +347,9 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
     int err = 0;
     if (c->protocol >= PROTOCOLS || !r->protocols[c->protocol])
         err = ERR_UNSUPPORTED;
-    else if (r->streams.ops->identity(r->streams.ctx, c->fd) != c->identity)
-        err = ERR_NOTFOUND;
-    else if (after_crash)
-        err = take_positions(r, h);
+    else if (after_crash) /* one that let go in order has left every number as the slots say */
+        err = r->streams.ops->identity(r->streams.ctx, c->fd) == c->identity ? take_positions(r, h)
+                                                                             : ERR_NOTFOUND;
     if (err == ERR_NOTFOUND) /* its number belongs to another socket by now */
         conn_edit(&r->a, h)->fd = -1;
     if (c->slot.state == CONN_CLOSING) {
@@ -361,11 +360,8 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         reactor_abort(r, h);
         return err;
     }
-    if (after_crash) {
-        struct conn *w = conn_edit(&r->a, h);
-        w->watched = STREAM_READABLE | STREAM_WRITABLE;
-        r->streams.ops->rewatch(r->streams.ctx, w->fd, (uint64_t)TAG_CONN << 32 | h.v, w->watched);
-    }
+    if (after_crash) /* the first output registers it anew */
+        conn_edit(&r->a, h)->watched = CONN_WATCHED_UNKNOWN;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
     if (c->tx_head.v || after_crash || c->flags & CONN_CLOSE_WHEN_ANSWERED)
         conn_list_add(&r->send, &mark_of(r, h)->send, h);
