@@ -6,13 +6,14 @@ In each case clients of one kind work while the engine is replaced every 200 ms:
 kill -9, by both in turn. Afterwards everything is read back; the server is stopped and started again on its
 store, all its processes are killed and it is started again, and everything is read back both times.
 
-ROUNDS engines are replaced over all cases (100). PERDURE_SOAK=MINUTES repeats the cases for so long;
-PERDURE_SEED chooses the requests. Reports TAP.
+ROUNDS engines are replaced over all cases (200: a hundred reloads, a hundred kills). PERDURE_SOAK=MINUTES
+repeats the cases for so long; PERDURE_SEED chooses the requests. Reports TAP.
 """
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -21,7 +22,7 @@ import nbd
 from perdure import ENVIRONMENT, LIMIT_S, Server, Tap, expect, must_hold, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
-ROUNDS = int(sys.argv[4]) if len(sys.argv) > 4 else 100
+ROUNDS = int(sys.argv[4]) if len(sys.argv) > 4 else 200
 SOAK_S = float(os.environ.get('PERDURE_SOAK', '0')) * 60
 SEED = int(os.environ.get('PERDURE_SEED', '1'))
 MIB = 1 << 20
@@ -176,6 +177,63 @@ def newcomers(kind, rounds):
         return f'{sum(count)} visits'
 
 
+def unix_socket(rounds):
+    """A connection over a Unix socket outlives reloads; a kill closes it, as nobody can tell how far it was.
+    What was answered is there all the same, and the listener too."""
+    with tempfile.TemporaryDirectory(prefix='perdure-unix-') as folder:
+        path = os.path.join(folder, 'nbd.sock')
+        uri = f'nbd+unix:///storm?socket={path}'
+        with Server(PROGRAMS, '--nbd', f'unix:{path}') as server:
+            server.cli('volume', 'create', 'storm', '--size', SIZE)
+            answered, failures, end = {}, [], threading.Event()
+            link = nbd.NBD()
+            link.connect_uri(uri)
+
+            def work():
+                number = 0
+                try:
+                    while not end.is_set():
+                        number += 1
+                        block = number.to_bytes(4, 'big') * 16384
+                        at = number % 64 * 65536
+                        link.pwrite(block, at)
+                        answered[at] = block
+                        if bytes(link.pread(65536, at)) != block:
+                            failures.append(f'wrong bytes after write {number}')
+                except nbd.Error as error:
+                    failures.append(f'write {number}: {error}')
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            try:
+                disturb_often(server, 'reload', rounds, None)
+                expect('failures under reloads', failures, [])
+                written = len(answered)
+                kept = server.ask('connections')['connections']
+                expect('connections', [(one['transport'], one['preserved'], one['reloads']) for one in kept],
+                       [('unix', False, rounds)])
+                server.disturb('kill')
+                wait_until('the client notices', lambda: failures)
+            finally:
+                end.set()
+                worker.join(LIMIT_S)
+            must_hold('it was closed, and nothing worse', len(failures) == 1 and 'wrong' not in failures[0])
+            again = nbd.NBD()
+            again.connect_uri(uri)
+            for at, block in answered.items():
+                got = bytes(again.pread(65536, at))
+                # The write under way when it was closed may have been carried out.
+                must_hold(f'what was answered is at {at}',
+                          got == block or int.from_bytes(got[:4], 'big') == max(answered_numbers(answered)) + 1)
+            again.shutdown()
+            must_hold('the socket is its owner\'s alone', os.stat(path).st_mode & 0o077 == 0)
+            return f'{written} places'
+
+
+def answered_numbers(answered):
+    return [int.from_bytes(block[:4], 'big') for block in answered.values()]
+
+
 def canary():
     """The client is no rubber stamp: what a stranger writes into its region ends it."""
     with Server(PROGRAMS) as server:
@@ -202,6 +260,7 @@ def main():
               for kind in ('reload', 'kill')]
     cases += [(f'{kind}, fio with 16 jobs verifies', fio, (kind,)) for kind in ('reload', 'kill')]
     cases += [('both, clients come and go', newcomers, ('both',))]
+    cases += [('reload, then a kill, a client on a Unix socket', unix_socket, ())]
     rounds = max(2, -(-ROUNDS // len(cases)))
     tap.case('the client finds a wrong byte and a lost connection', canary)
     end = time.monotonic() + SOAK_S
