@@ -73,6 +73,7 @@ struct log_params {
     uint64_t submit_age_ns;    /* or with a record this old */
     uint32_t reserve_segments; /* never used for writes */
     uint32_t ready_segments;   /* prepared ahead */
+    uint32_t devices_max;      /* slot files kept open, but for those in use */
     uint64_t max_bytes;        /* of slot files; UINT64_MAX: what the file system has */
     uint64_t orphan_bytes;     /* how far beyond the end a dead process may still write */
     uint64_t quarantine_ns;    /* how long a slot rests that a dead write may still hit */
@@ -149,7 +150,8 @@ void log_resume(struct log *l);
  * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */
 int log_stop(struct log *l);
 
-/* io.device to the router's device; opens it if need be. For struct io_port. */
+/* io.device to the router's device; opens it if need be, and closes one that nobody has asked for lately
+ * and that has nothing in flight. Or an error. For struct io_port. */
 int log_device(void *log, uint32_t device);
 
 /* Turns. ------------------------------------------------------------------------------------ */
@@ -209,8 +211,8 @@ const void *log_bytes_at(const struct log *l, uint64_t place);
 /* {0} if there is none of that number. */
 struct segment_h log_segment(const struct log *l, uint32_t segment);
 
-/* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone). Reads pin
- * it until they end (log_unpin_segment), so that it is not recycled under them. Pins are private
+/* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone; others: its
+ * file cannot be opened). Reads pin it until they end (log_unpin_segment), so that it is not recycled under them. Pins are private
  * memory: after an attach, owners of reads in flight pin again, before log_resume. */
 int log_pin_segment(struct log *l, uint32_t segment, uint32_t *device);
 void log_unpin_segment(struct log *l, uint32_t segment);

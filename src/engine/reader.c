@@ -222,9 +222,14 @@ static void no_such_place(struct reader *r, uint32_t i, uint32_t n) {
 static int read_run(struct reader *r, uint32_t i, uint32_t n) {
     uint64_t place = r->places[i].place;
     uint32_t device;
-    if (place_stored_bytes(place) != BLOCK_BYTES || (place >> 21 & 3) != 0 ||
-        log_pin_segment(r->e->log, place_segment(place), &device) < 0) {
+    int known = place_stored_bytes(place) == BLOCK_BYTES && (place >> 21 & 3) == 0;
+    int err = known ? log_pin_segment(r->e->log, place_segment(place), &device) : ERR_NOTFOUND;
+    if (err == ERR_NOTFOUND) {
         no_such_place(r, i, n);
+        return 1;
+    }
+    if (err < 0) {
+        r->error = ERR_IO;
         return 1;
     }
     int now = r->states[i] & BLOCK_AGAIN ? 0 : try_now(r, i, n, device);

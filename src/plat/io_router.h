@@ -12,7 +12,8 @@
  *
  * Operations in flight are not ordered. A direct operation (every write, and reads without IO_CACHED)
  * begins and ends on whole sectors, or ends with an error. A read that reaches beyond the end of the
- * file is short there.
+ * file is short there. On a device below 0, one that could not be opened, every operation ends with
+ * ERR_IO.
  */
 #ifndef PLAT_IO_ROUTER_H
 #define PLAT_IO_ROUTER_H

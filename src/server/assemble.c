@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -228,6 +229,14 @@ static int segment_was_freed(void *ctx, uint32_t segment) {
     return s && low < s->freed_count && s->freed[low] == segment;
 }
 
+/* Slot files, of two descriptors each, get half of what connections leave. */
+static uint32_t devices_max(const struct config *c) {
+    struct rlimit files;
+    uint64_t all = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 1024;
+    uint64_t left = all > c->connections ? all - c->connections : 0;
+    return (uint32_t)min_u64(max_u64(left / 4, 64), log_params_default().devices_max);
+}
+
 static int open_log(struct perdured *p) {
     struct log_params params = log_params_default();
     const struct log_env env = {.arena = &p->core.r.a,
@@ -243,6 +252,7 @@ static int open_log(struct perdured *p) {
                                 .catalogue_ctx = p};
     if (p->config.store_max_bytes)
         params.max_bytes = p->config.store_max_bytes;
+    params.devices_max = devices_max(&p->config);
     params.submit_age_ns = p->config.submit_age_us * NS_PER_US;
     params.unlogged_bytes_max =
         (uint32_t)min_u64(params.unlogged_bytes_max, p->config.buffer_bytes / 3);

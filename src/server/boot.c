@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -120,6 +121,11 @@ int boot(int argc, char **argv, int (*engine)(struct boot *b)) {
         !(b.custody = map_custody(b.custody_fd))) {
         fprintf(stderr, "<3>%s: no memory for the custody page\n", argv[0]);
         return 1;
+    }
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max; /* successors inherit it */
+        setrlimit(RLIMIT_NOFILE, &files);
     }
     struct custody *c = b.custody;
     c->magic = CUSTODY_MAGIC;

@@ -286,6 +286,19 @@ static void no_room_is_told(void **state) {
     free(b);
 }
 
+/* Whoever could not open a file may ask all the same, and others are not disturbed. */
+static void a_device_that_is_not_there_is_an_error(void **state) {
+    struct machine *m = *state;
+    unsigned char *b = pages(1, 7);
+    int32_t d = device(m, "there");
+    assert_int_equal(one(m, IO_WRITE, IO_DURABLE, ERR_NOMEM, b, 4096, 0), ERR_IO);
+    assert_int_equal(one(m, IO_WRITE, 0, d, b, 4096, 0), 4096);
+    assert_int_equal(one(m, IO_READ, IO_CACHED, -1, b, 4096, 0), ERR_IO);
+    assert_int_equal(one(m, IO_READ, 0, d, b, 4096, 0), 4096);
+    IO(m, close, d);
+    free(b);
+}
+
 /* Writes and reads in flight together on pages of their own; each read sees the last completed
  * write. */
 static void pages_against_a_model(void **state) {
@@ -332,6 +345,7 @@ const struct CMUnitTest conformance_router_tests[] = {
     CONFORMANCE_TEST(peek_tells_once_and_retire_later),
     CONFORMANCE_TEST(the_end_of_the_file_is_short),
     CONFORMANCE_TEST(devices_come_and_go),
+    CONFORMANCE_TEST(a_device_that_is_not_there_is_an_error),
     CONFORMANCE_TEST(read_now_is_right_or_says_again),
     CONFORMANCE_TEST(no_room_is_told),
     CONFORMANCE_TEST(pages_against_a_model),

@@ -66,7 +66,9 @@ struct log {
     uint32_t by_number_mask;
     uint32_t *pins; /* by slot index */
     uint32_t state_count[SEGMENT_LEAVING + 1];
-    int32_t *devices; /* by slot file number: the router's + 1 */
+    int32_t *devices;      /* by slot file number: the router's + 1 */
+    uint8_t *device_asked; /* since the hand passed it */
+    uint32_t devices_open, device_hand;
     int32_t store_device;
     uint8_t *file_used; /* by slot file number */
     /* Work under way. */

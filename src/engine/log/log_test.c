@@ -325,6 +325,66 @@ static void a_freed_segment_that_is_read_is_not_used(void **state) {
     rig_free(r);
 }
 
+/* The machine's router, which counts what is open. */
+static struct {
+    struct io_router_ops ops;
+    const struct io_router_ops *real;
+    uint32_t open, most;
+    int refuses;
+} counted;
+
+static int open_counted(void *ctx, const char *path, uint32_t flags) {
+    int device = counted.refuses ? ERR_NOMEM : counted.real->open(ctx, path, flags);
+    counted.open += device >= 0;
+    counted.most = counted.open > counted.most ? counted.open : counted.most;
+    return device;
+}
+
+static void close_counted(void *ctx, int32_t device) {
+    counted.open--;
+    counted.real->close(ctx, device);
+}
+
+/* However much history there is, few of its files are open; those that are read stay open. */
+static void few_slot_files_are_open(void **state) {
+    struct rig *r = started(13);
+    counted.real = r->io.router.ops;
+    counted.ops = *counted.real;
+    counted.ops.open = open_counted;
+    counted.ops.close = close_counted;
+    r->io.router.ops = &counted.ops;
+    append_some(r, 2500);
+    rig_settle(r);
+    uint32_t sealed = count_state(r, SEGMENT_SEALED), others = segment_used(&r->a) - sealed, device;
+    assert_true(sealed > 10);
+    uint32_t pinned = r->index.entries[0].segment;
+    assert_int_equal(log_pin_segment(r->l, pinned, &device), 0);
+    int32_t first = log_device(r->l, device);
+    for (int round = 0; round < 3; round++)
+        for (uint32_t i = 0; i < r->index.count; i++) {
+            uint32_t of;
+            assert_int_equal(log_pin_segment(r->l, r->index.entries[i].segment, &of), 0);
+            assert_true(log_device(r->l, of) >= 0);
+            log_unpin_segment(r->l, r->index.entries[i].segment);
+        }
+    assert_int_equal(log_device(r->l, device), first);
+    assert_true(counted.most <= r->params.devices_max + others);
+    counted.refuses = 1;
+    uint32_t refused = 0, of;
+    for (uint32_t i = 0; i < r->index.count; i++) {
+        int err = log_pin_segment(r->l, r->index.entries[i].segment, &of);
+        assert_true(err == 0 || err == ERR_NOMEM);
+        if (err == 0)
+            log_unpin_segment(r->l, r->index.entries[i].segment);
+        refused += err != 0;
+    }
+    assert_true(refused > 0);
+    counted.refuses = 0;
+    log_unpin_segment(r->l, pinned);
+    rig_check(r);
+    rig_free(r);
+}
+
 /* Room. ---------------------------------------------------------------------------------------- */
 
 static int append_until_refused(struct rig *r) {
@@ -586,6 +646,7 @@ int main(void) {
         cmocka_unit_test(stopping_waits_for_nothing),
         cmocka_unit_test(freed_segments_give_their_slots_to_new_numbers),
         cmocka_unit_test(a_freed_segment_that_is_read_is_not_used),
+        cmocka_unit_test(few_slot_files_are_open),
         cmocka_unit_test(a_full_file_system_refuses_writes_and_serves_on),
         cmocka_unit_test(a_limit_of_the_store_does_the_same),
         cmocka_unit_test(a_store_without_room_starts_again),

@@ -154,7 +154,9 @@ static int start_in(struct moment *m, struct segment_h h) {
             if (notes->samples[i].time_ns > m->time_ns)
                 m->start = notes->samples[i].offset;
     }
-    must(log_pin_segment(l, s->number, &m->file) == 0);
+    int err = log_pin_segment(l, s->number, &m->file);
+    if (err < 0)
+        return err;
     l->env.jobs.ops->start(l->env.jobs.ctx, &m->job);
     return 0;
 }
@@ -165,11 +167,9 @@ static void moment_done(struct job *job) {
     log_unpin_segment(l, m->segment);
     if (m->result == ERR_AGAIN) {
         struct segment_h h = log_segment(l, m->before);
-        if (h.v && segment_view(l->a, h)->frames > 0) {
-            start_in(m, h);
+        m->result = h.v && segment_view(l->a, h)->frames > 0 ? start_in(m, h) : ERR_RANGE;
+        if (m->result == 0)
             return;
-        }
-        m->result = ERR_RANGE;
     }
     void (*done)(void *, int, uint64_t) = m->done;
     void *owner = m->owner;
@@ -216,7 +216,10 @@ int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
                          .owner = owner,
                          .segment_bytes = log_segment_bytes(l)};
     l->moments = m;
-    return start_in(m, h);
+    int err = start_in(m, h);
+    if (err < 0)
+        unlink_moment(l, m);
+    return err;
 }
 
 void moments_close(struct log *l) {

@@ -108,6 +108,7 @@ struct rig *rig_new(uint64_t seed) {
     r->params.submit_bytes = 64 * 1024;
     r->params.reserve_segments = 1;
     r->params.ready_segments = 2;
+    r->params.devices_max = 4;
     r->params.orphan_bytes = 1u << 20;
     struct file_system fs = sim_files(r->sim);
     struct log_create c = {.segment_bytes = RIG_SEGMENT_BYTES,

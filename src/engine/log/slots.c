@@ -232,8 +232,12 @@ int log_pin_segment(struct log *l, uint32_t segment, uint32_t *device) {
     struct segment_h h = log_segment(l, segment);
     if (!h.v)
         return ERR_NOTFOUND;
+    uint32_t file = segment_view(l->a, h)->file;
+    int opened = log_device(l, file);
+    if (opened < 0)
+        return opened == ERR_NOTFOUND ? ERR_IO : opened;
     l->pins[handle_index(h.v)]++;
-    *device = segment_view(l->a, h)->file;
+    *device = file;
     return 0;
 }
 

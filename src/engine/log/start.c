@@ -17,6 +17,7 @@ struct log_params log_params_default(void) {
                                .submit_age_ns = NS_PER_MS,
                                .reserve_segments = 4,
                                .ready_segments = 2,
+                               .devices_max = 4096,
                                .max_bytes = UINT64_MAX,
                                .orphan_bytes = 4 * MIB,
                                .quarantine_ns = 60 * NS_PER_S};
@@ -64,9 +65,12 @@ static int allocate(struct log *l) {
     l->by_number_next = calloc(l->segment_capacity + 1, sizeof *l->by_number_next);
     l->pins = calloc(l->segment_capacity + 1, sizeof *l->pins);
     l->devices = calloc(l->segment_capacity + 1, sizeof *l->devices);
+    l->device_asked = calloc(l->segment_capacity + 1, sizeof *l->device_asked);
     l->file_used = calloc(l->segment_capacity + 1, sizeof *l->file_used);
-    return l->by_number && l->by_number_next && l->pins && l->devices && l->file_used ? 0
-                                                                                      : ERR_NOMEM;
+    return l->by_number && l->by_number_next && l->pins && l->devices && l->device_asked &&
+                   l->file_used
+               ? 0
+               : ERR_NOMEM;
 }
 
 struct log *log_open(const struct log_env *env, const struct log_params *params) {
@@ -99,27 +103,59 @@ void log_close(struct log *l) {
     free(l->by_number_next);
     free(l->pins);
     free(l->devices);
+    free(l->device_asked);
     free(l->file_used);
     free(l);
 }
 
+/* Reads pin their segment, and writes go to segments that are neither sealed nor free. */
+static int is_at_rest(const struct log *l, uint32_t index, const struct segment *s) {
+    return (s->slot.state == SEGMENT_SEALED || s->slot.state == SEGMENT_FREE) &&
+           l->pins[index] == 0;
+}
+
+/* Goes around the slots, and closes the first that was not asked for since the last time. */
+static void close_a_device(struct log *l) {
+    for (uint32_t i = 0; i < 2 * l->segment_capacity; i++) {
+        uint32_t index = l->device_hand++ % l->segment_capacity;
+        struct segment_h h = {
+            handle_make(index, arena_slot_at(l->a, TABLE_SEGMENT, index)->generation)};
+        const struct segment *s = segment_try(l->a, h);
+        if (!s || s->file >= l->segment_capacity || l->devices[s->file] == 0)
+            continue;
+        if (l->device_asked[s->file] || !is_at_rest(l, index, s)) {
+            l->device_asked[s->file] = 0;
+            continue;
+        }
+        l->io->router.ops->close(l->io->router.ctx, l->devices[s->file] - 1);
+        l->devices[s->file] = 0;
+        l->devices_open--;
+        return;
+    }
+}
+
+static int open_device(struct log *l, const char *path, int32_t *known) {
+    int opened = l->io->router.ops->open(l->io->router.ctx, path, IO_OPEN_WRITE);
+    *known = opened < 0 ? 0 : opened + 1;
+    return opened;
+}
+
 int log_device(void *log, uint32_t device) {
     struct log *l = log;
-    char path[LOG_PATH_BYTES] = STORE_FILE;
-    int32_t *known = &l->store_device;
-    if (device != LOG_DEVICE_STORE) {
-        if (device >= l->segment_capacity)
-            return ERR_NOTFOUND;
-        segment_path(device, path);
-        known = &l->devices[device];
-    }
-    if (*known == 0) {
-        int opened = l->io->router.ops->open(l->io->router.ctx, path, IO_OPEN_WRITE);
-        if (opened < 0)
-            return opened;
-        *known = opened + 1;
-    }
-    return *known - 1;
+    char path[LOG_PATH_BYTES];
+    if (device == LOG_DEVICE_STORE)
+        return l->store_device ? l->store_device - 1 : open_device(l, STORE_FILE, &l->store_device);
+    if (device >= l->segment_capacity)
+        return ERR_NOTFOUND;
+    l->device_asked[device] = 1;
+    if (l->devices[device])
+        return l->devices[device] - 1;
+    segment_path(device, path);
+    if (l->devices_open >= l->params.devices_max)
+        close_a_device(l);
+    int opened = open_device(l, path, &l->devices[device]);
+    l->devices_open += opened >= 0;
+    return opened;
 }
 
 /* Attach. -------------------------------------------------------------------------------------- */

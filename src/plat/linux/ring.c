@@ -206,7 +206,10 @@ static int ring_queue(void *ctx, const struct io_submission *s, uint32_t *positi
         if (!sqe)
             return ERR_AGAIN;
     }
-    int fd = s->flags & IO_CACHED ? r->devices[s->device].cached : r->devices[s->device].direct;
+    must(s->device < r->device_count);
+    int fd = s->device < 0          ? -1
+             : s->flags & IO_CACHED ? r->devices[s->device].cached
+                                    : r->devices[s->device].direct;
     if (s->vec_count == 1) {
         if (s->op == IO_WRITE)
             io_uring_prep_write(sqe, fd, s->vecs[0].base, (unsigned)s->vecs[0].bytes,

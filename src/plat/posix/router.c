@@ -107,12 +107,14 @@ static void *work(void *arg) {
         if (!r->waiting.first)
             break;
         struct operation *o = pop(&r->waiting);
-        struct device *d = &r->devices[o->device];
+        struct device *d = o->device < 0 ? NULL : &r->devices[o->device];
         pthread_mutex_unlock(&r->lock);
-        o->result = transfer(d->fd, o);
+        o->result = d ? transfer(d->fd, o) : ERR_IO;
         pthread_mutex_lock(&r->lock);
-        d->users--;
-        device_drop(d);
+        if (d) {
+            d->users--;
+            device_drop(d);
+        }
         push(&r->completed, o);
         posix_flag_set(&r->flag, 1);
     }
@@ -171,9 +173,11 @@ static int queue(void *ctx, const struct io_submission *s, uint32_t *position) {
                             .device = s->device,
                             .vec_count = s->vec_count};
     memcpy(o->vecs, s->vecs, s->vec_count * sizeof *o->vecs);
-    pthread_mutex_lock(&r->lock);
-    device_of(r, s->device)->users++;
-    pthread_mutex_unlock(&r->lock);
+    if (s->device >= 0) {
+        pthread_mutex_lock(&r->lock);
+        device_of(r, s->device)->users++;
+        pthread_mutex_unlock(&r->lock);
+    }
     push(&r->queued, o);
     r->busy++;
     *position = r->position++;

@@ -80,15 +80,16 @@ static void close_device(void *ctx, int32_t device) {
 static int queue(void *ctx, const struct io_submission *s, uint32_t *position) {
     struct sim *sim = ctx;
     struct sim_queue *q = &sim->queue;
-    struct sim_inode *inode = device_of(sim, s->device);
+    struct sim_inode *inode = s->device < 0 ? NULL : device_of(sim, s->device);
     must(s->op == IO_READ || s->op == IO_WRITE);
-    must(s->op == IO_READ || sim->devices[s->device].flags & FILE_WRITE);
+    must(s->op == IO_READ || !inode || sim->devices[s->device].flags & FILE_WRITE);
     must(s->vec_count >= 1 && s->vec_count <= IO_VECS_MAX);
     if (sim->stopped || q->busy >= sim->options.queue_depth)
         return ERR_AGAIN;
     struct sim_io *io = sim_alloc(sizeof *io + s->vec_count * sizeof *io->vecs);
     io->inode = inode;
-    sim_inode_hold(sim, inode, 1);
+    if (inode)
+        sim_inode_hold(sim, inode, 1);
     io->offset_bytes = s->offset_bytes;
     io->cookie = s->cookie;
     io->op = s->op;
@@ -180,6 +181,8 @@ void sim_io_fire(struct sim *sim, struct sim_io *io) {
     struct sim_queue *q = &sim->queue;
     if (io->cancelled) {
         io->result = ERR_CANCELLED;
+    } else if (!io->inode) {
+        io->result = ERR_IO;
     } else if (is_direct_and_unaligned(io)) {
         io->result = ERR_INVAL;
     } else if (io->op == IO_WRITE) {
@@ -305,7 +308,7 @@ void sim_io_kill(struct sim *sim, struct sim_event *e) {
 
 /* In flight at a power cut: pending like any unsynced write, so any part of it may be there. */
 void sim_io_cut(struct sim *sim, struct sim_io *io) {
-    if (io->op == IO_WRITE && !io->cancelled && !is_direct_and_unaligned(io))
+    if (io->inode && io->op == IO_WRITE && !io->cancelled && !is_direct_and_unaligned(io))
         sim_disk_write(sim, io->inode, io->offset_bytes, io->data, io->bytes, 0, sim_new_id(sim));
     io_free(sim, io);
 }
