@@ -117,8 +117,9 @@ static void make_room(struct reactor *r, struct conn_h h, size_t need) {
     if (rx_buffer_end(c) - c->rx_received >= RX_LOW_BYTES &&
         c->rx_parsed + need <= rx_buffer_end(c))
         return;
-    if (c->rx_parsed == c->rx_origin && rx_buffer_end(c) > c->rx_received &&
-        c->rx_parsed + need <= rx_buffer_end(c))
+    /* Nothing to gain: it begins with what is not parsed. It may be full of requests that wait. */
+    if (c->rx_parsed == c->rx_origin &&
+        (c->rx_buffer.pages >= RX_PAGES || c->rx_parsed + need <= rx_buffer_end(c)))
         return;
     struct extent e;
     if (buffer_take(&r->buffers, RX_PAGES, &e, 1) < 0) {

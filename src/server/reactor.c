@@ -362,9 +362,9 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
     }
     if (after_crash) /* the first output registers it anew */
         conn_edit(&r->a, h)->watched = CONN_WATCHED_UNKNOWN;
+    /* It may have been blocked, or not been listened to: both lists are gone with the former engine. */
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
-    if (c->tx_head.v || after_crash || c->flags & CONN_CLOSE_WHEN_ANSWERED)
-        conn_list_add(&r->send, &mark_of(r, h)->send, h);
+    conn_list_add(&r->send, &mark_of(r, h)->send, h);
     return 0;
 }
 

@@ -87,8 +87,8 @@ def check_quiet(server):
     wait_until('no connection is left', lambda: server.status()['connections'] == 0)
 
 
-def storm(kind, connections, rounds, share=1, block=512):
-    with Server(PROGRAMS) as server:
+def storm(kind, connections, rounds, share=1, block=512, options=()):
+    with Server(PROGRAMS, *options) as server:
         model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', SIZE, '--block-size', block)
         more = [] if share == 1 else ['--share', share, '--size', connections // share * MIB]
@@ -258,6 +258,8 @@ def main():
              for kind in ('reload', 'kill', 'both') for connections in (1, 100, 1000)]
     cases += [(f'{kind}, 32 connections of which 4 share a region', storm_shared, (kind,))
               for kind in ('reload', 'kill')]
+    cases += [(f'{kind}, 400 connections, few buffers', storm_scarce, (kind,))
+              for kind in ('reload', 'kill')]
     cases += [(f'{kind}, fio with 16 jobs verifies', fio, (kind,)) for kind in ('reload', 'kill')]
     cases += [('both, clients come and go', newcomers, ('both',))]
     cases += [('reload, then a kill, a client on a Unix socket', unix_socket, ())]
@@ -270,6 +272,11 @@ def main():
         if time.monotonic() >= end:
             break
     tap.end()
+
+
+def storm_scarce(kind, rounds):
+    """Buffers and request slots do not suffice: connections wait for them, also when their engine goes."""
+    return storm(kind, 400, rounds, options=('--set', 'buffers=80M', '--set', 'requests=256'))
 
 
 def storm_shared(kind, rounds):
