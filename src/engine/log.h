@@ -73,6 +73,7 @@ struct log_params {
     uint64_t submit_age_ns;    /* or with a record this old */
     uint32_t reserve_segments; /* never used for writes */
     uint32_t ready_segments;   /* prepared ahead */
+    uint32_t zero_bytes;       /* of a slot that is used first, written in one job */
     uint32_t devices_max;      /* slot files kept open, but for those in use */
     uint64_t max_bytes;        /* of slot files; UINT64_MAX: what the file system has */
     uint64_t orphan_bytes;     /* how far beyond the end a dead process may still write */

@@ -239,6 +239,35 @@ static void a_freed_segment_is_used_after_its_readers_died(void **state) {
     rig_free(r);
 }
 
+/* Engines that die as soon as they have got on with a new slot, get it ready all the same. */
+static void a_slot_is_prepared_by_short_lives(void **state) {
+    struct rig *r = rig_new(203);
+    r->params.zero_bytes = RIG_SEGMENT_BYTES / 8;
+    assert_int_equal(rig_start(r, NULL), 0);
+    uint32_t lives = 0, ready = 0, done = 0;
+    while (ready < r->params.ready_segments) {
+        uint32_t before = done;
+        for (int i = 0; i < 100 && done == before; i++) {
+            rig_step(r);
+            done = ready = 0;
+            for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+                 h = segment_next(&r->a, h)) {
+                const struct segment *s = segment_view(&r->a, h);
+                ready += s->slot.state == SEGMENT_RESERVED;
+                done += s->slot.state == SEGMENT_PREPARING ? s->data_end / r->params.zero_bytes
+                                                           : 8 * (s->slot.state != SEGMENT_FREE);
+            }
+        }
+        assert_true(++lives < 100);
+        rig_kill(r);
+        rig_attach(r, 0);
+    }
+    assert_true(lives > 8);
+    rig_wait_ready(r);
+    rig_check(r);
+    rig_free(r);
+}
+
 /* Attach refuses slots that contradict each other. */
 static void a_contradiction_in_the_slots_does_not_qualify(void **state) {
     for (int kind = 0; kind < 6; kind++) {
@@ -427,6 +456,7 @@ int main(void) {
         cmocka_unit_test(an_unknown_write_is_left_behind),
         cmocka_unit_test(an_attach_raises_the_epoch),
         cmocka_unit_test(a_freed_segment_is_used_after_its_readers_died),
+        cmocka_unit_test(a_slot_is_prepared_by_short_lives),
         cmocka_unit_test(a_contradiction_in_the_slots_does_not_qualify),
         cmocka_unit_test(a_cold_start_writes_what_was_answered),
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),

@@ -191,7 +191,7 @@ int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
 
 /* Room for the frame, in the segment that goes on or the next prepared one. */
 static int place_frame(struct log *l, struct frame_header *h) {
-    for (int tries = 0; tries < 16; tries++) {
+    for (int tries = 0; tries < 64; tries++) {
         struct segment_h sh = {root_view(l)->log_append_segment}, fresh;
         if (sh.v) {
             struct segment *s = segment_edit(l->a, sh);

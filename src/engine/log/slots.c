@@ -3,8 +3,9 @@
  * Slot files and segments.
  *
  * A slot file is made once (room allocated), and prepared for each segment that it will hold: its
- * room is written once, so that later overwrites change no metadata; the footer is cleared, the
- * header written, both durable before the segment takes its first frame. (A cut before that shows
+ * room is written once, so that later overwrites change no metadata, part by part (data_end tells how
+ * far), so that engines that live shortly get on with it; the footer is cleared, the header written,
+ * both durable before the segment takes its first frame. (A cut before that shows
  * the old segment, which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order; and the lowest prepared number is opened first.
  *
  *  1. `reserve_segments` unused slots are never opened for new records, only for records that have
@@ -29,8 +30,8 @@ struct slot_job {
     struct log *l;
     struct file_system files;
     struct segment_h h;
-    int create; /* make the file and its room, and no more */
-    int raw;
+    int create;                  /* make the file and its room, and no more */
+    uint32_t zero_from, zero_to; /* the part that is written once now, if any */
     uint32_t old_number;
     struct segment_header header;
     int result;
@@ -291,11 +292,11 @@ static int write_all(const struct file_system *fs, int file, const void *buf, ui
     return n == (int64_t)bytes ? 0 : n < 0 ? (int)n : ERR_IO;
 }
 
-static int write_zeroes(const struct file_system *fs, int file, uint32_t bytes) {
-    void *zeroes = calloc(1, ZERO_CHUNK_BYTES);
-    int err = zeroes ? 0 : ERR_NOMEM;
-    for (uint32_t at = 0; at < bytes && err == 0; at += ZERO_CHUNK_BYTES)
-        err = write_all(fs, file, zeroes, (uint32_t)min_u64(ZERO_CHUNK_BYTES, bytes - at), at);
+static int write_zeroes(const struct file_system *fs, int file, uint32_t from, uint32_t to) {
+    void *zeroes = from < to ? calloc(1, ZERO_CHUNK_BYTES) : NULL;
+    int err = from == to || zeroes ? 0 : ERR_NOMEM;
+    for (uint32_t at = from; at < to && err == 0; at += ZERO_CHUNK_BYTES)
+        err = write_all(fs, file, zeroes, (uint32_t)min_u64(ZERO_CHUNK_BYTES, to - at), at);
     free(zeroes);
     return err;
 }
@@ -310,12 +311,20 @@ static int create_slot(struct slot_job *j, int file) {
     return err;
 }
 
+/* There is more to be written once. */
+static int is_part(const struct slot_job *j) {
+    return j->zero_to > j->zero_from && j->zero_to < j->header.segment_bytes;
+}
+
 static int prepare_slot(struct slot_job *j, int file) {
     const struct file_system *fs = &j->files;
     uint32_t bytes = j->header.segment_bytes;
     uint8_t block[BLOCK_BYTES] = {0};
-    int err = j->raw ? write_zeroes(fs, file, bytes)
-                     : write_all(fs, file, block, BLOCK_BYTES, bytes - BLOCK_BYTES);
+    int err = write_zeroes(fs, file, j->zero_from, j->zero_to);
+    if (is_part(j))
+        return err == 0 ? fs->ops->sync(fs->ctx, file) : err;
+    if (err == 0)
+        err = write_all(fs, file, block, BLOCK_BYTES, bytes - BLOCK_BYTES);
     segment_header_encode(&j->header, block);
     if (err == 0)
         err = write_all(fs, file, block, BLOCK_BYTES, 0);
@@ -360,6 +369,10 @@ static void created(struct log *l, struct slot_job *j) {
 
 static void prepared(struct log *l, struct slot_job *j) {
     struct segment *s = segment_edit(l->a, j->h);
+    if (j->result == 0 && is_part(j)) {
+        s->data_end = j->zero_to;
+        return; /* segments_work goes on with it */
+    }
     if (j->result == 0) {
         s->flags &= ~(uint32_t)SEGMENT_RAW;
         s->append_end = s->data_end = SEGMENT_FRAMES_OFFSET;
@@ -403,7 +416,10 @@ static void slot_start(struct log *l, struct segment_h h, uint32_t old_number) {
     j->files = l->env.files;
     j->h = h;
     j->create = (s->flags & SEGMENT_CREATING) != 0;
-    j->raw = (s->flags & SEGMENT_RAW) != 0;
+    if (s->flags & SEGMENT_RAW && !j->create) {
+        j->zero_from = s->data_end;
+        j->zero_to = (uint32_t)min_u64(log_segment_bytes(l), s->data_end + l->params.zero_bytes);
+    }
     j->old_number = old_number;
     j->header = (struct segment_header){.segment = s->number,
                                         .file = s->file,

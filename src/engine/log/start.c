@@ -17,6 +17,7 @@ struct log_params log_params_default(void) {
                                .submit_age_ns = NS_PER_MS,
                                .reserve_segments = 4,
                                .ready_segments = 2,
+                               .zero_bytes = 8 * MIB,
                                .devices_max = 4096,
                                .max_bytes = UINT64_MAX,
                                .orphan_bytes = 4 * MIB,
