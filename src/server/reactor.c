@@ -248,12 +248,12 @@ static void receive_all(struct reactor *r) {
 static void parse_all(struct reactor *r) {
     struct conn_h *copy = r->taken;
     uint32_t n = take_list(r, &r->blocked);
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++) { /* who has waited comes before who comes now */
         mark_of(r, copy[i])->blocked = 0;
         if (!conn_try(&r->a, copy[i]))
             continue;
-        conn_list_add(&r->parse, &mark_of(r, copy[i])->parse, copy[i]);
         conn_list_add(&r->send, &mark_of(r, copy[i])->send, copy[i]);
+        conn_parse(r, copy[i]);
     }
     n = take_list(r, &r->parse);
     for (uint32_t i = 0; i < n; i++) {
