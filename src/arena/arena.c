@@ -356,6 +356,8 @@ const char *arena_verdict_text(enum arena_verdict v) {
         return "the undo log is damaged";
     case ARENA_BAD_SLOTS:
         return "a table's slots contradict each other";
+    case ARENA_BAD_DISKS:
+        return "the disks are not reached any more in the way that the arena's operations were";
     }
     return "unknown verdict";
 }

@@ -103,6 +103,7 @@ enum arena_verdict {
     ARENA_BAD_DEATHS,
     ARENA_BAD_UNDO,
     ARENA_BAD_SLOTS,
+    ARENA_BAD_DISKS, /* said by whoever opens the disks, before the others */
 };
 const char *arena_verdict_text(enum arena_verdict v);
 

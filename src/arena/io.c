@@ -176,11 +176,15 @@ void io_adopted(struct io_port *p, uint32_t queue, uint32_t taken_before) {
     free(again);
 }
 
-void io_lost(struct io_port *p, uint32_t queue) {
+int io_lost(struct io_port *p, uint32_t queue) {
     struct io_h next;
     for (struct io_h h = io_next(p->a, (struct io_h){0}); h.v; h = next) {
         next = io_next(p->a, h);
-        if (io_view(p->a, h)->queue == queue)
-            finish(p, h, ERR_CANCELLED);
+        if (io_view(p->a, h)->queue != queue)
+            continue;
+        if (arena_undo_left(p->a) < ARENA_HANDLER_UNDO_BYTES)
+            return 1;
+        finish(p, h, ERR_CANCELLED);
     }
+    return 0;
 }

@@ -94,7 +94,17 @@ int io_attach(struct io_port *p);
  * outcome, and each operation ends at once with ERR_CANCELLED. */
 void io_adopted(struct io_port *p, uint32_t queue, uint32_t taken_before);
 
-void io_lost(struct io_port *p, uint32_t queue);
+/* Returns 1 if there are more, but no room in the undo log: commit, and call again. */
+int io_lost(struct io_port *p, uint32_t queue);
+
+/* Operations that the router has and that have not ended; with none, the position before which all have
+ * ended. For whoever lets go of a queue that does not outlive the process. */
+static inline uint32_t io_handed_over(const struct io_port *p) {
+    return p->in_flight - p->waiting_count;
+}
+static inline uint32_t io_next_handed_over(const struct io_port *p) {
+    return p->next_position - p->waiting_count;
+}
 
 /* Wants an operation in this turn; 0 if the table is full. The caller puts the
  * buffers, if any, into the slot through io_edit before the turn ends; they are the operation's

@@ -313,6 +313,8 @@ static void status(const struct view *v) {
     table_cell(&t, "%s, version %s, process %s", text_of(r, "state").s, text_of(r, "version").s,
                count_of(r, "pid").s);
     row(&t, "started", time_of(v, r, "started_at", 0));
+    table_cell(&t, "platform");
+    table_cell(&t, "%s, disks by %s", text_of(r, "platform").s, text_of(r, "disks").s);
     status_reload(v, &t);
     row(&t, "store", text_of(store, "path"));
     table_cell(&t, "space");

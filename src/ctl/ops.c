@@ -363,7 +363,8 @@ const struct ctl_op ctl_ops[] = {
         .flags = CTL_READ,
         .summary = "show how the server is",
         .result = "{\"version\": string, \"state\": \"serving\" | \"reloading\", "
-                  "\"pid\": integer, \"started_at\": time, \"reload\": RELOAD, "
+                  "\"pid\": integer, \"started_at\": time, \"platform\": \"linux\" | \"posix\", "
+                  "\"disks\": \"io_uring\" | \"threads\", \"reload\": RELOAD, "
                   "\"store\": {\"path\": string, \"size_bytes\": integer, \"free_bytes\": integer, "
                   "\"used_bytes\": integer, \"reserve_bytes\": integer, \"newest\": MOMENT, "
                   "\"durable_sequence\": integer}, "

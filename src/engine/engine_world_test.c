@@ -285,7 +285,8 @@ static void attach(struct world *w) {
         if (!lost && sim_adopt(w->sim, queues[i], &taken_before) >= 0)
             io_adopted(&w->io, queues[i], taken_before);
         else
-            io_lost(&w->io, queues[i]);
+            while (io_lost(&w->io, queues[i]))
+                arena_commit(w->a);
     }
     log_resume(w->log);
 }

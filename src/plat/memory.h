@@ -24,6 +24,9 @@ struct memory_ops {
     /* Maps it at MEMORY_ADDRESS; ERR_BUSY: the address is taken. */
     int (*map)(int fd, uint64_t bytes, void **base);
     void (*unmap)(void *base, uint64_t bytes);
+    /* Hints, of whole pages: it is wanted in huge ones; it is touched soon. */
+    void (*want_huge)(void *p, uint64_t bytes);
+    void (*want_soon)(void *p, uint64_t bytes);
     /* Share of the memory that is in huge pages, in percent, for status. */
     int (*huge_percent)(void *base, uint64_t bytes);
     /* Identity of this boot of the machine. */

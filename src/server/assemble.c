@@ -14,7 +14,6 @@
 #include "engine/log/store_disk.h"
 #include "engine/root.h"
 #include "engine/timeline/volumes.h"
-#include "plat/linux/linux.h"
 #include "server/perdured.h"
 
 #define INDEX_CACHE_BYTES (256 * MIB)

@@ -170,6 +170,8 @@ void boot_wait_at_gate(struct boot *b) {
         syscall(SYS_futex, &c->gate, FUTEX_WAIT, CUSTODY_GATE_SHUT, NULL, NULL, 0);
     if (gate == CUSTODY_GATE_CRASH)
         b->mode = BOOT_CRASH;
+    if (gate == CUSTODY_GATE_TURNED_AWAY)
+        _exit(1);
 }
 
 _Noreturn void boot_refuse(struct boot *b, const char *reason) {
@@ -230,12 +232,20 @@ enum custody_prepare boot_prepared(struct boot *b) {
     return (enum custody_prepare)atomic_load(&b->custody->prepare);
 }
 
-_Noreturn void boot_let_go(struct boot *b, uint64_t now_ns) {
-    struct custody *c = b->custody;
-    atomic_store(&c->let_go_ns, now_ns);
-    atomic_store(&c->gate, CUSTODY_GATE_PLANNED);
+static void open_gate(struct custody *c, enum custody_gate gate) {
+    atomic_store(&c->gate, gate);
     syscall(SYS_futex, &c->gate, FUTEX_WAKE, 64, NULL, NULL, 0);
+}
+
+_Noreturn void boot_let_go(struct boot *b, uint64_t now_ns) {
+    atomic_store(&b->custody->let_go_ns, now_ns);
+    open_gate(b->custody, CUSTODY_GATE_PLANNED);
     _exit(0);
+}
+
+void boot_turn_away(struct boot *b, const char *reason) {
+    snprintf(b->custody->reason, sizeof b->custody->reason, "%s", reason);
+    open_gate(b->custody, CUSTODY_GATE_TURNED_AWAY);
 }
 
 _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status) {

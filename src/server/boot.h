@@ -50,6 +50,10 @@ enum custody_prepare boot_prepared(struct boot *b);
 /* Engine: lets go and exits. The arena is not touched any more. */
 _Noreturn void boot_let_go(struct boot *b, uint64_t now_ns);
 
+/* Engine: cannot let go, for this reason; the successor leaves, and the engine bell rings as if it had
+ * failed. */
+void boot_turn_away(struct boot *b, const char *reason);
+
 /* Engine: the end in order, or a start that cannot succeed. */
 _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status);
 

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/units.h"
 #include "ctl/size.h"
+#include "server/machine.h"
 
 /* Keys of section [server]; numbers with their bounds. */
 static const struct number {
@@ -64,6 +65,9 @@ static int set_number(struct config *c, const struct number *n, const char *valu
 static int set(struct config *c, const char *key, const char *value) {
     if (strcmp(key, "store") == 0)
         return set_text(c->store, sizeof c->store, value);
+    if (strcmp(key, "platform") == 0)
+        return machine_of_platform(value) ? set_text(c->platform, sizeof c->platform, value)
+                                          : ERR_INVAL;
     if (strcmp(key, "control") == 0)
         return set_text(c->control, sizeof c->control, value);
     if (strcmp(key, "nbd") == 0) {
@@ -87,15 +91,19 @@ static int on_key(void *arg, const char *section, const char *key, const char *v
 }
 
 static void usage(FILE *out) {
-    fprintf(out,
-            "usage: perdured --store DIR [--config FILE] [--nbd ADDRESS:PORT]... "
-            "[--control PATH] [--set KEY=VALUE]...\n"
-            "\n"
-            "  --store DIR           where the volumes and their history lie; made if missing\n"
-            "  --config FILE         INI file, section [server]\n"
-            "  --nbd ADDRESS:PORT    serve NBD there (127.0.0.1:10809; [::1]:PORT; unix:/PATH)\n"
-            "  --control PATH        control socket (DIR/control.sock)\n"
-            "  --set KEY=VALUE       any key of the configuration file:");
+    fprintf(
+        out,
+        "usage: perdured --store DIR [--config FILE] [--nbd ADDRESS:PORT]... "
+        "[--control PATH]\n"
+        "                [--platform linux|posix] [--set KEY=VALUE]...\n"
+        "\n"
+        "  --store DIR           where the volumes and their history lie; made if missing\n"
+        "  --config FILE         INI file, section [server]\n"
+        "  --nbd ADDRESS:PORT    serve NBD there (127.0.0.1:10809; [::1]:PORT; unix:/PATH)\n"
+        "  --control PATH        control socket (DIR/control.sock)\n"
+        "  --platform NAME       linux, or posix: threads and poll() alone, where a kill closes\n"
+        "                        connections; from stop to start it stays the same\n"
+        "  --set KEY=VALUE       any key of the configuration file:");
     for (size_t i = 0; i < NUMBERS; i++)
         fprintf(out, " %s", numbers[i].key);
     fprintf(out, "\n\nSIGHUP reloads all code, SIGTERM stops. Manual: perdured(8)\n");
@@ -109,11 +117,15 @@ static int refuse(int *status, const char *what, const char *why) {
 
 /* One pass over the arguments; files first, so that arguments win. */
 static int arguments(struct config *c, int argc, char **argv, int files, int *status) {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'}, {"config", required_argument, NULL, 'c'},
-        {"nbd", required_argument, NULL, 'n'},   {"control", required_argument, NULL, 'k'},
-        {"set", required_argument, NULL, 'S'},   {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},     {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"store", required_argument, NULL, 's'},
+                                            {"config", required_argument, NULL, 'c'},
+                                            {"nbd", required_argument, NULL, 'n'},
+                                            {"control", required_argument, NULL, 'k'},
+                                            {"platform", required_argument, NULL, 'p'},
+                                            {"set", required_argument, NULL, 'S'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {NULL, 0, NULL, 0}};
     struct reading r = {.c = c};
     int o, err = 0, nbd_seen = 0;
     char pair[256], *value;
@@ -156,7 +168,12 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
         } else {
             if (o == 'n' && !nbd_seen++)
                 c->nbd_count = 0;
-            err = set(c, o == 's' ? "store" : o == 'n' ? "nbd" : "control", optarg);
+            err = set(c,
+                      o == 's'   ? "store"
+                      : o == 'n' ? "nbd"
+                      : o == 'p' ? "platform"
+                                 : "control",
+                      optarg);
         }
         if (err < 0)
             return refuse(status, optarg,
@@ -171,6 +188,7 @@ int config_read(struct config *c, int argc, char **argv, int *status) {
     memset(c, 0, sizeof *c);
     for (size_t i = 0; i < NUMBERS; i++)
         memcpy((char *)c + numbers[i].offset, &numbers[i].fallback, sizeof(uint64_t));
+    strcpy(c->platform, "linux");
     int err;
     if ((err = arguments(c, argc, argv, 1, status)) < 0 ||
         (err = arguments(c, argc, argv, 0, status)) < 0)

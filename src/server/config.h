@@ -13,6 +13,7 @@
 struct config {
     char store[512];
     char control[100]; /* path of the control socket; default STORE/control.sock */
+    char platform[16]; /* of machine.h; at a cold start */
     char nbd[CONFIG_LISTENERS_MAX][120];
     int nbd_count;
     uint64_t buffer_bytes;      /* data buffers: requests, replies, frames */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,48 +13,53 @@
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
 #include "base/err.h"
+#include "plat/posix/posix.h"
+#include "server/core_priv.h"
 
-#define RING_ENTRIES 256
 #define DEATHS_MAX 5u
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
 #define SWEEP_PER_TURN 64
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
+/* An engine whose disk operations die with it waits so long for the last of them before it lets go. */
+#define REST_MAX_NS (5 * NS_PER_S)
 
-static uint64_t read_clock(clockid_t id) {
-    struct timespec ts;
-    clock_gettime(id, &ts);
-    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+/* The machine that is remembered; at a cold start the one that is wanted. Where its disks are forbidden,
+ * another one, on which the arena that there is means nothing. */
+static int open_machine(struct core *c, const char *platform) {
+    struct boot *b = c->boot;
+    c->machine = b->mode == BOOT_COLD ? machine_of_platform(platform)
+                                      : machine_of_number(b->custody->machine);
+    if (b->mode == BOOT_PLANNED && c->machine && strcmp(c->machine->platform, platform) != 0)
+        boot_refuse(b, "another platform needs a stop and a start");
+    int err = ERR_UNSUPPORTED;
+    while (c->machine &&
+           (err = c->machine->disks->open(c->store_dir, &c->router, &c->router_fd)) ==
+               ERR_UNSUPPORTED &&
+           b->mode != BOOT_PLANNED) {
+        c->machine = c->machine->fallback;
+        c->verdict = ARENA_BAD_DISKS;
+    }
+    return err;
 }
-static uint64_t monotonic_ns(void *ctx) {
-    return read_clock(CLOCK_MONOTONIC);
-}
-static uint64_t wall_ns(void *ctx) {
-    return read_clock(CLOCK_REALTIME);
-}
-static const struct clock_ops clock_ops = {monotonic_ns, wall_ns};
 
-int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir) {
-    int err;
+int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir,
+                 const char *platform) {
     c->boot = b;
     c->plan = *plan;
     c->store_dir = store_dir;
-    linux_memory.boot_id(c->plan.boot_id);
-    c->ring = linux_ring_open(store_dir, RING_ENTRIES, &err);
-    if (!c->ring)
+    int err = open_machine(c, platform);
+    if (err < 0)
         return err;
-    if (b->mode == BOOT_COLD)
+    const struct memory_ops *memory = c->machine->memory;
+    memory->boot_id(c->plan.boot_id);
+    if (b->mode == BOOT_COLD || c->verdict != ARENA_QUALIFIES)
         return 0;
     int fd = atomic_load(&b->custody->arena_fd);
-    int64_t bytes = linux_memory.size(fd);
+    int64_t bytes = memory->size(fd);
     c->bytes = bytes > 0 ? (uint64_t)bytes : 0;
-    if (linux_memory.map(fd, c->bytes, &c->base) < 0)
+    if (memory->map(fd, c->bytes, &c->base) < 0)
         c->verdict = ARENA_BAD_ADDRESS;
     else
         c->verdict = arena_qualify(c->base, c->bytes, &c->plan);
@@ -63,30 +69,33 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
         const struct arena_identity *id = c->base;
         for (uint32_t i = 0; i < id->part_count; i++) /* what every turn touches */
             if (id->parts[i].kind == ARENA_PART_TABLE)
-                madvise((char *)c->base + id->parts[i].offset / 4096 * 4096,
-                        id->parts[i].size_bytes, MADV_POPULATE_WRITE);
+                memory->want_soon((char *)c->base + id->parts[i].offset / 4096 * 4096,
+                                  id->parts[i].size_bytes);
     }
     return 0;
 }
 
 static int make_arena(struct core *c) {
+    const struct memory_ops *memory = c->machine->memory;
     int err;
     c->bytes = arena_plan_bytes(&c->plan);
     if (getrandom(c->plan.arena_id, sizeof c->plan.arena_id, 0) < 0)
         return ERR_IO;
-    int fd = linux_memory.create(c->bytes);
+    int fd = memory->create(c->bytes);
     if (fd < 0)
         return fd;
-    if ((err = linux_memory.map(fd, c->bytes, &c->base)) < 0)
+    if ((err = memory->map(fd, c->bytes, &c->base)) < 0)
         return err;
-    linux_memory_collapse(c->base, c->bytes);
+    memory->want_huge(c->base, c->bytes);
     if ((err = arena_create(&c->r.a, c->base, c->bytes, &c->plan)) < 0)
         return err;
+    struct clock clock = posix_clock();
     struct server_h h = server_new(&c->r.a, 1);
     struct server *s = server_edit(&c->r.a, h);
-    s->started_wall_ns = wall_ns(NULL);
+    s->started_wall_ns = clock_wall_ns(&clock);
     s->wait_fd = -1;
     arena_commit(&c->r.a);
+    c->boot->custody->machine = c->machine->number;
     atomic_store(&c->boot->custody->arena_fd, fd);
     return 0;
 }
@@ -104,7 +113,7 @@ static enum arena_verdict count_death(struct core *c) {
 static void give_up_arena(struct core *c) {
     int fd = atomic_exchange(&c->boot->custody->arena_fd, -1);
     if (c->base)
-        linux_memory.unmap(c->base, c->bytes);
+        c->machine->memory->unmap(c->base, c->bytes);
     c->base = NULL;
     if (fd < 0)
         return;
@@ -148,84 +157,6 @@ int core_take(struct core *c) {
     return arena_attach(&c->r.a, c->base, c->bytes, &c->plan);
 }
 
-/* --- rings --- */
-
-static uint8_t *ring_entry(struct server *s, int i) {
-    return s->rings + i * SERVER_RING_BYTES;
-}
-
-static void adopt_rings(struct core *c, struct server *s) {
-    for (int i = 0; i < SERVER_RINGS; i++) {
-        uint8_t *e = ring_entry(s, i);
-        struct linux_ring_identity id;
-        uint32_t taken;
-        if (!get_le32(e + 4))
-            continue;
-        memcpy(&id, e + 8, sizeof id);
-        if (linux_ring_adopt(c->ring, &id, &taken) == 0) {
-            io_adopted(&c->r.io, get_le32(e), taken);
-            c->adopted_rings++;
-        } else {
-            io_lost(&c->r.io, get_le32(e));
-            put_le32(e + 4, 0);
-        }
-    }
-}
-
-static void add_ring(struct core *c, struct server *s) {
-    struct linux_ring_identity id;
-    linux_ring_identity(c->ring, &id);
-    _Static_assert(sizeof id + 8 <= SERVER_RING_BYTES, "frozen");
-    for (int i = 0; i < SERVER_RINGS; i++) {
-        uint8_t *e = ring_entry(s, i);
-        if (get_le32(e + 4))
-            continue;
-        put_le32(e, c->boot->generation);
-        put_le32(e + 4, 1);
-        memcpy(e + 8, &id, sizeof id);
-        return;
-    }
-    must(!"a place is free, see wait_for_ring");
-}
-
-/* Lets go of adopted rings that have nothing in flight. */
-static void drop_rings(struct core *c) {
-    if (c->adopted_rings == 0 || c->r.io.taken)
-        return;
-    const struct server *s = server_view(&c->r.a, c->r.server);
-    for (int i = 0; i < SERVER_RINGS; i++) {
-        const uint8_t *e = s->rings + i * SERVER_RING_BYTES;
-        uint32_t queue = get_le32(e);
-        struct linux_ring_identity id;
-        if (!get_le32(e + 4) || queue == c->boot->generation)
-            continue;
-        int busy = 0;
-        for (struct io_h h = io_next(&c->r.a, (struct io_h){0}); h.v && !busy;
-             h = io_next(&c->r.a, h))
-            busy = io_view(&c->r.a, h)->queue == queue;
-        if (busy)
-            continue;
-        memcpy(&id, e + 8, sizeof id);
-        put_le32(ring_entry(server_edit(&c->r.a, c->r.server), i) + 4, 0);
-        reactor_commit(&c->r);
-        c->r.streams.ops->unwatch(c->r.streams.ctx, id.fd);
-        linux_ring_drop_adopted(c->ring, id.fd);
-        c->adopted_rings--;
-    }
-}
-
-/* Engines may die faster than a slow disk answers. When the rings of the dead fill their places, the oldest
- * of them is waited for. */
-static void wait_for_ring(struct core *c) {
-    const struct timespec pause = {.tv_nsec = 1000000};
-    while (c->adopted_rings >= SERVER_RINGS) {
-        if (io_take(&c->r.io, 64) == 0)
-            nanosleep(&pause, NULL);
-        reactor_commit(&c->r);
-        drop_rings(c);
-    }
-}
-
 /* --- descriptors --- */
 
 static int is_claimed(struct core *c, int fd) {
@@ -235,17 +166,23 @@ static int is_claimed(struct core *c, int fd) {
         fd == atomic_load(&k->previous_binary_fd) || fd == atomic_load(&k->next_binary_fd) ||
         fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->engine_bell) ||
         fd == c->boot->keeper_bell || fd == c->boot->engine_bell || fd == c->boot->binary_fd ||
-        fd == c->store_dir || fd == linux_streams_descriptor(c->streams) ||
-        fd == linux_ring_descriptor(c->ring))
+        fd == c->store_dir || fd == server_view(&c->r.a, c->r.server)->wait_fd ||
+        fd == c->router_fd || queues_claim(c, fd))
         return 1;
-    const struct server *s = server_view(&c->r.a, c->r.server);
-    for (int i = 0; i < SERVER_RINGS; i++) {
-        const uint8_t *e = s->rings + i * SERVER_RING_BYTES;
-        struct linux_ring_identity id;
-        memcpy(&id, e + 8, sizeof id);
-        if (get_le32(e + 4) && id.fd == fd)
-            return 1;
-    }
+    return 0;
+}
+
+/* Whether the connected TCP socket has the port of the listener, so was accepted from it. */
+static int has_port_of(int fd, int listener) {
+    struct sockaddr_storage a = {0}, b = {0}, peer;
+    socklen_t alen = sizeof a, blen = sizeof b, plen = sizeof peer;
+    if (getsockname(listener, (void *)&a, &alen) < 0 || getsockname(fd, (void *)&b, &blen) < 0 ||
+        getpeername(fd, (void *)&peer, &plen) < 0 || a.ss_family != b.ss_family)
+        return 0;
+    if (a.ss_family == AF_INET)
+        return ((struct sockaddr_in *)&a)->sin_port == ((struct sockaddr_in *)&b)->sin_port;
+    if (a.ss_family == AF_INET6)
+        return ((struct sockaddr_in6 *)&a)->sin6_port == ((struct sockaddr_in6 *)&b)->sin6_port;
     return 0;
 }
 
@@ -254,7 +191,7 @@ static uint32_t accepted_by(struct core *c, int fd) {
     for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
          h = listener_next(&c->r.a, h)) {
         const struct listener *l = listener_view(&c->r.a, h);
-        if (linux_stream_same_end(l->fd, fd))
+        if (has_port_of(fd, l->fd))
             return l->protocol;
     }
     return 0;
@@ -337,21 +274,18 @@ int core_attach(struct core *c) {
     if ((err = buffer_pool_open(&r->buffers, &r->a, REGION_BUFFERS)) < 0)
         return err;
     struct server *s = server_edit(&r->a, sh);
-    c->streams = linux_streams_open(s->wait_fd);
-    if (!c->streams)
+    struct streams streams = c->machine->open_streams(&s->wait_fd);
+    if (!streams.ops)
         return ERR_NOMEM;
-    s->wait_fd = linux_streams_descriptor(c->streams);
     s->generation = b->generation;
-    if ((err = reactor_open(r, b, (struct streams){&linux_stream_ops, c->streams},
-                            (struct clock){&clock_ops, NULL})) < 0)
+    if ((err = reactor_open(r, b, streams, posix_clock())) < 0)
         return err;
     uint32_t queue = b->generation;
     struct io_routine routines[ROUTINE_COUNT];
     memcpy(routines, r->io.routines, sizeof routines);
     int (*device)(void *, uint32_t) = r->io.device;
     void *device_ctx = r->io.device_ctx;
-    if ((err = io_open(&r->io, &r->a, &r->buffers, (struct io_router){&linux_ring_ops, c->ring},
-                       queue)) < 0)
+    if ((err = io_open(&r->io, &r->a, &r->buffers, c->router, queue)) < 0)
         return err;
     memcpy(r->io.routines, routines, sizeof routines);
     r->io.device = device;
@@ -364,14 +298,6 @@ int core_attach(struct core *c) {
         sweep(c, INT_MAX);
     }
     return 0;
-}
-
-void core_adopt(struct core *c) {
-    struct reactor *r = &c->r;
-    adopt_rings(c, server_edit(&r->a, r->server));
-    wait_for_ring(c);
-    add_ring(c, server_edit(&r->a, r->server));
-    reactor_commit(r);
 }
 
 static void watch(struct core *c, int fd, uint32_t kind) {
@@ -393,7 +319,7 @@ void core_serve(struct core *c) {
         struct server *s = server_edit(&r->a, r->server);
         uint64_t since =
             atomic_load(c->after_crash ? &b->custody->death_ns : &b->custody->let_go_ns);
-        s->last_pause_ns = monotonic_ns(NULL) - since;
+        s->last_pause_ns = clock_monotonic_ns(&r->clock) - since;
         s->longest_pause_ns = max_u64(s->longest_pause_ns, s->last_pause_ns);
         if (c->after_crash)
             s->crashes++;
@@ -407,9 +333,9 @@ void core_serve(struct core *c) {
     watch(c, c->signal_fd, TAG_SIGNAL);
     watch(c, b->engine_bell, TAG_ENGINE_BELL);
     watch(c, b->keeper_pidfd, TAG_KEEPER);
-    watch(c, linux_ring_descriptor(c->ring), TAG_RING);
+    watch(c, c->router_fd, TAG_RING);
     reactor_commit(r);
-    boot_serving(b, monotonic_ns(NULL), c->probation_ns);
+    boot_serving(b, clock_monotonic_ns(&r->clock), c->probation_ns);
     atomic_store(&r->a.live->phase, ARENA_SERVING);
     if (c->warm) {
         sweep_begin(c);
@@ -421,7 +347,7 @@ void core_turn(struct core *c) {
     reactor_turn(&c->r);
     if (c->r.more_to_do)
         sweep(c, SWEEP_PER_TURN);
-    drop_rings(c);
+    queues_drop(c);
 }
 
 int core_reload(struct core *c, const char *binary, const char **why) {
@@ -448,9 +374,10 @@ int core_reload(struct core *c, const char *binary, const char **why) {
 const char *core_bell(struct core *c) {
     enum custody_prepare state = boot_prepared(c->boot);
     if (state == CUSTODY_PREPARE_READY) {
-        if (!arena_turn_is_clean(&c->r.a))
-            reactor_commit(&c->r);
-        boot_let_go(c->boot, monotonic_ns(NULL));
+        uint64_t since_ns = clock_monotonic_ns(&c->r.clock);
+        if (queues_rest(c, since_ns + REST_MAX_NS) == 0)
+            boot_let_go(c->boot, since_ns);
+        boot_turn_away(c->boot, "a disk operation has not ended in time");
     }
     if (state != CUSTODY_PREPARE_FAILED)
         return NULL;

@@ -14,15 +14,16 @@
 #define SERVER_CORE_H
 
 #include "arena/arena.h"
-#include "plat/linux/linux.h"
+#include "server/machine.h"
 #include "server/reactor.h"
 
 struct core {
     struct reactor r;
     struct boot *boot;
     struct arena_plan plan;
-    struct linux_ring *ring;
-    struct linux_streams *streams;
+    const struct machine *machine;
+    struct io_router router;
+    int router_fd;
     int store_dir;
     int signal_fd;
     void *base;
@@ -31,7 +32,7 @@ struct core {
     int after_crash;
     enum arena_verdict verdict; /* why it was not */
     uint32_t closed;            /* connections that could not be kept */
-    int adopted_rings;
+    int adopted_queues;
     /* The inherited descriptors that have not been looked at; bits of those that were recorded. */
     int sweep_next, sweep_end;
     uint8_t *sweep_known;
@@ -42,8 +43,10 @@ struct core {
     uint64_t dead_bytes;
 };
 
-/* Returns 0 or an error; a planned successor that cannot go on does not return. */
-int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir);
+/* `platform`: of a cold start; a planned successor that wants another one is refused, and after a crash the
+ * arena's goes on. Returns 0 or an error; a planned successor that cannot go on does not return. */
+int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir,
+                 const char *platform);
 int core_take(struct core *c);
 int core_attach(struct core *c);
 void core_adopt(struct core *c);

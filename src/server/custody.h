@@ -39,8 +39,9 @@ enum custody_state {
 
 enum custody_gate {
     CUSTODY_GATE_SHUT = 0,
-    CUSTODY_GATE_PLANNED = 1, /* the engine has let go */
-    CUSTODY_GATE_CRASH = 2,   /* the engine died meanwhile */
+    CUSTODY_GATE_PLANNED = 1,     /* the engine has let go */
+    CUSTODY_GATE_CRASH = 2,       /* the engine died meanwhile */
+    CUSTODY_GATE_TURNED_AWAY = 3, /* the engine serves on: the successor leaves */
 };
 
 enum custody_prepare {
@@ -54,7 +55,7 @@ enum custody_prepare {
 struct custody {
     uint64_t magic;
     uint32_t version;
-    uint32_t reserved;
+    uint32_t machine; /* that the arena lies on: its number, machine.h */
     _Atomic uint32_t state;
     _Atomic uint32_t gate;        /* futex */
     _Atomic uint32_t prepare;     /* rung on engine_bell when READY or FAILED */

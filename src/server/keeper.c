@@ -105,8 +105,9 @@ static void engine_died(struct keeper *k, int successor) {
         atomic_fetch_add(&c->deaths, 1);
     } else {
         /* It never served. Beside a living engine, that one's keeper goes on. */
+        uint32_t gate = atomic_load(&c->gate);
         atomic_fetch_add(&c->failures, 1);
-        if (k->planned && atomic_load(&c->gate) == CUSTODY_GATE_SHUT)
+        if (k->planned && (gate == CUSTODY_GATE_SHUT || gate == CUSTODY_GATE_TURNED_AWAY))
             _exit(1);
     }
     if (successor)

@@ -11,7 +11,6 @@
 #include "arena/shadow.h"
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
-#include "plat/linux/linux.h"
 #include "server/perdured.h"
 #include "server/store.h"
 
@@ -190,9 +189,9 @@ static int engine_process(struct boot *b) {
     int dir = store_open(p->config.store, why, sizeof why);
     if (dir < 0 || store_lock(b, dir, why, sizeof why) < 0)
         give_up(p, why);
-    int err = core_prepare(c, b, plan_of(&p->config), dir);
+    int err = core_prepare(c, b, plan_of(&p->config), dir, p->config.platform);
     if (err < 0) {
-        snprintf(why, sizeof why, "io_uring is not to be had: %s", err_text(err));
+        snprintf(why, sizeof why, "the disks cannot be reached: %s", err_text(err));
         give_up(p, why);
     }
     c->probation_ns = p->config.probation_s * NS_PER_S;
@@ -204,6 +203,8 @@ static int engine_process(struct boot *b) {
     }
     if (b->mode != BOOT_COLD && !c->warm)
         log_line(4, "starting cold, as %s", arena_verdict_text(c->verdict));
+    if (!c->warm && c->machine != machine_of_platform(p->config.platform))
+        log_line(4, "io_uring is forbidden here: disks are served by threads");
     if (perdured_assemble(p, why, sizeof why) < 0)
         give_up(p, why);
     c->r.hooks = &hooks;

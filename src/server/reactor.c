@@ -342,6 +342,12 @@ static int take_positions(struct reactor *r, struct conn_h h) {
     return 0;
 }
 
+/* A wait that is not kept knows nobody. */
+static void watch_again(struct reactor *r, int fd, uint64_t tag, uint32_t events) {
+    if (!(r->streams.ops->caps & STREAM_CAP_WAIT_KEPT))
+        r->streams.ops->watch(r->streams.ctx, fd, tag, events);
+}
+
 static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
     const struct conn *c = conn_view(&r->a, h);
     int err = 0;
@@ -360,6 +366,7 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         reactor_abort(r, h);
         return err;
     }
+    watch_again(r, c->fd, (uint64_t)TAG_CONN << 32 | h.v, c->watched);
     if (after_crash) /* the first output registers it anew */
         conn_edit(&r->a, h)->watched = CONN_WATCHED_UNKNOWN;
     /* It may have been blocked, or not been listened to: both lists are gone with the former engine. */
@@ -382,6 +389,9 @@ int reactor_attach(struct reactor *r, int after_crash, uint32_t *closed) {
             if (buffer_claim(&r->buffers, q->data[i]) < 0)
                 return ERR_INTEGRITY;
     }
+    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
+         h = listener_next(&r->a, h))
+        watch_again(r, listener_view(&r->a, h)->fd, (uint64_t)TAG_LISTENER << 32 | h.v, 0);
     for (struct conn_h h = conn_next(&r->a, (struct conn_h){0}); h.v; h = conn_next(&r->a, h)) {
         int was_closing = conn_view(&r->a, h)->slot.state == CONN_CLOSING;
         if (attach_conn(r, h, after_crash) < 0 && !was_closing)

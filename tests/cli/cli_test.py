@@ -73,6 +73,7 @@ RELOAD = {"generation": 3, "kind": "planned", "at": "2026-11-22T16:00:00Z", "pau
 
 STATUS = {
     "version": "0.1.0", "state": "serving", "pid": 42, "started_at": "2026-11-22T15:00:00Z",
+    "platform": "linux", "disks": "io_uring",
     "reload": RELOAD,
     "store": {"path": "/srv/store", "size_bytes": 1 << 40, "free_bytes": 512 << 30,
               "used_bytes": 511 << 30, "reserve_bytes": 1 << 30,
@@ -86,6 +87,7 @@ STATUS = {
 STATUS_TEXT = """\
 server         serving, version 0.1.0, process 42
 started        2026-11-22 16:00:00 +01:00
+platform       linux, disks by io_uring
 engine         number 3, since 2026-11-22 17:00:00 +01:00, start planned, pause 1.83 ms
 store          /srv/store
 space          511 GiB used, 512 GiB free of 1 TiB, 1 GiB held in reserve

@@ -82,11 +82,13 @@ def free_port():
 
 
 class Server:
-    """perdured on a store of its own. `programs` is (perdured, perdure)."""
+    """perdured on a store of its own. `programs` is (perdured, perdure); `under` starts perdured, and is a
+    program that execs it. PERDURE_OPTIONS and PERDURE_UNDER have every server of a suite run so."""
 
-    def __init__(self, programs, *options, where=None):
+    def __init__(self, programs, *options, where=None, under=None):
         self.perdured, self.perdure = programs
-        self.options = options
+        self.under = under or os.environ.get('PERDURE_UNDER', '').split()
+        self.options = [*os.environ.get('PERDURE_OPTIONS', '').split(), *options]
         self.scratch = tempfile.TemporaryDirectory(prefix='perdure-e2e-', dir=where)
         self.dir = self.scratch.name
         self.store = os.path.join(self.dir, 'store')
@@ -101,7 +103,7 @@ class Server:
         with open(self.log_path, 'ab') as log:
             # The test holds this end; its own processes are told apart by their ancestor.
             self.process = subprocess.Popen(
-                [self.perdured, '--store', self.store, '--nbd', f'127.0.0.1:{self.port}',
+                [*self.under, self.perdured, '--store', self.store, '--nbd', f'127.0.0.1:{self.port}',
                  '--control', self.control_path, *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         status = wait_until('the server serves', self.poll)

@@ -126,8 +126,9 @@ static int engine(struct boot *b) {
     static const struct reactor_hooks hooks = {.event = event, .ctx = &e};
     struct core *c = &e.core;
     int dir = open(b->argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 || core_prepare(c, b, &plan, dir) < 0 ||
-        (e.file = linux_ring_ops.open(c->ring, "echo.log", IO_OPEN_WRITE | IO_OPEN_CREATE)) < 0) {
+    if (dir < 0 || core_prepare(c, b, &plan, dir, "linux") < 0 ||
+        (e.file = c->router.ops->open(c->router.ctx, "echo.log", IO_OPEN_WRITE | IO_OPEN_CREATE)) <
+            0) {
         fprintf(stderr, "<3>cannot start\n");
         boot_stop(b, CUSTODY_FAILED, 1);
     }

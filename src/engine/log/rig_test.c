@@ -209,7 +209,8 @@ static void take_over_queues(struct rig *r, int lost) {
         if (!lost && sim_adopt(r->sim, queues[i], &taken_before) >= 0)
             io_adopted(&r->io, queues[i], taken_before);
         else
-            io_lost(&r->io, queues[i]);
+            while (io_lost(&r->io, queues[i]))
+                arena_commit(&r->a);
     }
 }
 

@@ -11,15 +11,12 @@
 #include "plat/stream.h"
 
 extern const struct memory_ops linux_memory;
-void linux_memory_collapse(void *base, uint64_t bytes);
 
 /* Streams. `epoll` < 0: a new wait; else the inherited one. Returns NULL without memory. */
 struct linux_streams;
 struct linux_streams *linux_streams_open(int epoll);
 int linux_streams_descriptor(const struct linux_streams *s);
 void linux_streams_close(struct linux_streams *s); /* private memory only; descriptors stay */
-/* Whether the connected TCP socket `fd` has the port of `listener`, so was accepted from it. */
-int linux_stream_same_end(int listener, int fd);
 extern const struct stream_ops linux_stream_ops;
 
 /* The io_uring router. Its ring's descriptor is preserved. */

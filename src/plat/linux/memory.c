@@ -16,6 +16,9 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
 
 static int memory_create(uint64_t bytes) {
@@ -48,8 +51,12 @@ static int memory_map(int fd, uint64_t bytes, void **base) {
     return 0;
 }
 
-void linux_memory_collapse(void *base, uint64_t bytes) {
-    madvise(base, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_COLLAPSE);
+static void memory_want_huge(void *p, uint64_t bytes) {
+    madvise(p, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_COLLAPSE);
+}
+
+static void memory_want_soon(void *p, uint64_t bytes) {
+    madvise(p, bytes, MADV_POPULATE_WRITE);
 }
 
 static void memory_unmap(void *base, uint64_t bytes) {
@@ -100,6 +107,8 @@ const struct memory_ops linux_memory = {
     .size = memory_size,
     .map = memory_map,
     .unmap = memory_unmap,
+    .want_huge = memory_want_huge,
+    .want_soon = memory_want_soon,
     .huge_percent = memory_huge_percent,
     .boot_id = memory_boot_id,
 };

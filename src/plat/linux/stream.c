@@ -346,19 +346,6 @@ static int stream_wait(void *ctx, struct stream_event *events, int max, uint64_t
     return n < 0 ? 0 : n;
 }
 
-int linux_stream_same_end(int listener, int fd) {
-    struct sockaddr_storage a = {0}, b = {0}, peer;
-    socklen_t alen = sizeof a, blen = sizeof b, plen = sizeof peer;
-    if (getsockname(listener, (void *)&a, &alen) < 0 || getsockname(fd, (void *)&b, &blen) < 0 ||
-        getpeername(fd, (void *)&peer, &plen) < 0 || a.ss_family != b.ss_family)
-        return 0;
-    if (a.ss_family == AF_INET)
-        return ((struct sockaddr_in *)&a)->sin_port == ((struct sockaddr_in *)&b)->sin_port;
-    if (a.ss_family == AF_INET6)
-        return ((struct sockaddr_in6 *)&a)->sin6_port == ((struct sockaddr_in6 *)&b)->sin6_port;
-    return 0;
-}
-
 const struct stream_ops linux_stream_ops = {
     .caps = STREAM_CAP_POSITIONS | STREAM_CAP_WAIT_KEPT,
     .listen = stream_listen,

@@ -80,6 +80,14 @@ static void memory_unmap(void *base, uint64_t bytes) {
     munmap(base, bytes);
 }
 
+/* POSIX knows no huge pages. */
+static void memory_want_huge(void *p, uint64_t bytes) {
+}
+
+static void memory_want_soon(void *p, uint64_t bytes) {
+    posix_madvise(p, bytes, POSIX_MADV_WILLNEED);
+}
+
 static int memory_huge_percent(void *base, uint64_t bytes) {
     return 0;
 }
@@ -93,6 +101,8 @@ const struct memory_ops posix_memory = {
     .size = memory_size,
     .map = memory_map,
     .unmap = memory_unmap,
+    .want_huge = memory_want_huge,
+    .want_soon = memory_want_soon,
     .huge_percent = memory_huge_percent,
     .boot_id = memory_boot_id,
 };

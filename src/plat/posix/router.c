@@ -18,7 +18,7 @@
 #include "plat/posix/posix_priv.h"
 
 #define THREADS_MAX 64
-#define DEVICES_MAX 4096
+#define DEVICES_MAX 65536
 
 struct operation {
     struct operation *next;
@@ -285,7 +285,7 @@ void posix_router_close(struct posix_router *r) {
 }
 
 static const struct io_router_ops router_ops = {
-    .name = "posix",
+    .name = "threads",
     .open = open_device,
     .close = close_device,
     .queue = queue,
