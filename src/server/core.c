@@ -23,7 +23,7 @@
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
 #define SWEEP_PER_TURN 64
 /* An engine whose disk operations die with it waits so long for the last of them before it lets go. */
-#define REST_MAX_NS (5 * NS_PER_S)
+#define REST_MAX_NS (2 * NS_PER_S)
 
 /* The machine that is remembered; at a cold start the one that is wanted. Where its disks are forbidden,
  * another one, on which the arena that there is means nothing. */

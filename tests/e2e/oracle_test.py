@@ -8,10 +8,12 @@ reload, a kill, a restart, or the death of all processes. The present is compare
 random moment every few steps, and at the end many moments once more, before and after a cold start.
 
 What was answered is there after a reload, a kill and a restart. If all processes die, the volumes are at
-one step in common, not earlier than the last flush.
+one step in common, not earlier than the last flush. On the posix platform a kill closes connections: then
+each change that was not answered has happened whole, or not at all.
 
 PERDURE_SEED chooses another life. A failure is told with the last actions. Reports TAP.
 """
+import contextlib
 import os
 import random
 import sys
@@ -19,7 +21,7 @@ import sys
 sys.dont_write_bytecode = True
 import nbd
 from oracle import Model
-from perdure import Server, Tap, expect, must_hold
+from perdure import Server, Tap, expect, must_hold, wait_until
 
 PROGRAMS = sys.argv[1:3]
 STEPS = int(sys.argv[3]) if len(sys.argv) > 3 else 500
@@ -85,7 +87,7 @@ class Life:
             data[first - offset:end - offset] = bytes(end - first)
         return data
 
-    def change(self, burst=1, meanwhile=None):
+    def begin(self, burst):
         """Changes that do not overlap, all under way together."""
         pending = []
         taken = []
@@ -109,16 +111,32 @@ class Life:
                 data = self.trimmed(name, offset, length)
             pending.append((name, cookie, offset, data))
             self.actions.append(f'{kind} {name} {offset} {length}')
-        if meanwhile:
-            meanwhile()
-        for name, cookie, offset, data in pending:
-            link = self.links[name]
-            while not link.aio_command_completed(cookie):
-                link.poll(-1)
-        # Their order is not known, but they do not overlap: the moment after all of them is.
-        sequence = self.newest() if burst == 1 or pending else None
+        return pending
+
+    def changed(self, pending):
+        """Their order is not known, but they do not overlap: the moment after all of them is."""
+        sequence = self.newest()
         for place, (name, _, offset, data) in enumerate(pending):
             self.model.step(name, offset, data, sequence if place == len(pending) - 1 else None)
+
+    def change(self, burst=1, meanwhile=None):
+        pending = self.begin(burst)
+        if meanwhile:
+            meanwhile()
+        for name, cookie, _, _ in pending:
+            must_hold('the connection is kept', self.is_answered(name, cookie))
+        self.changed(pending)
+
+    def is_answered(self, name, cookie):
+        """Waits for the answer; False if the connection ends before it."""
+        link = self.links[name]
+        try:
+            while not link.aio_command_completed(cookie):
+                link.poll(-1)
+            return True
+        except nbd.Error:
+            must_hold('the connection has ended', not link.aio_is_ready() and not link.aio_is_processing())
+            return False
 
     def flush(self):
         # A flush covers what was answered on any connection to its volume; the log is one for both.
@@ -231,9 +249,35 @@ class Life:
             self.change(6, lambda: self.server.process.send_signal(1))
         else:
             pid = self.server.status()['pid']
-            self.change(6, lambda: os.kill(pid, 9))
+            if self.server.status()['platform'] == 'posix':
+                self.kill_connections(pid)
+            else:
+                self.change(6, lambda: os.kill(pid, 9))
         self.server.wait_generation(generation)
         self.compare_now()
+
+    def kill_connections(self, pid):
+        """A kill that closes connections."""
+        pending = self.begin(self.random.choice((1, 6, 12)))
+        os.kill(pid, 9)
+        happened = [one for one in pending if self.is_answered(*one[:2])]
+        unknown = [one for one in pending if one not in happened]
+        for link in self.links.values():
+            wait_until('the connection ends', lambda link=link: self.has_ended(link))
+        self.connect()
+        got = {name: self.read(self.links[name]) for name in VOLUMES}
+        for one in unknown:
+            name, _, offset, data = one
+            if got[name][offset:offset + len(data)] == data:
+                happened.append(one)
+        self.changed(happened)
+        self.actions.append(f'{len(pending)} changes, {len(unknown)} not answered, {len(happened)} happened')
+
+    @staticmethod
+    def has_ended(link):
+        with contextlib.suppress(nbd.Error):
+            link.poll(0)
+        return link.aio_is_dead() or link.aio_is_closed()
 
     def restart(self):
         self.actions.append('restart')
