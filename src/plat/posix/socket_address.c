@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses of streams: their text and the socket's form. */
-#include "plat/posix/stream_priv.h"
+#include "plat/posix/socket.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
