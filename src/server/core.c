@@ -25,22 +25,27 @@
 /* An engine whose disk operations die with it waits so long for the last of them before it lets go. */
 #define REST_MAX_NS (2 * NS_PER_S)
 
-/* The machine that is remembered; at a cold start the one that is wanted. Where its disks are forbidden,
- * another one, on which the arena that there is means nothing. */
+static int open_on(struct core *c, const struct machine *m) {
+    c->machine = m;
+    return m ? m->disks->open(c->store_dir, &c->router, &c->router_fd) : ERR_UNSUPPORTED;
+}
+
+/* The machine that is remembered; at a cold start the one that is wanted, or what it falls back to. So it is
+ * too if the remembered one is not to be had any more: its arena means nothing on another. */
 static int open_machine(struct core *c, const char *platform) {
     struct boot *b = c->boot;
-    c->machine = b->mode == BOOT_COLD ? machine_of_platform(platform)
-                                      : machine_of_number(b->custody->machine);
-    if (b->mode == BOOT_PLANNED && c->machine && strcmp(c->machine->platform, platform) != 0)
-        boot_refuse(b, "another platform needs a stop and a start");
     int err = ERR_UNSUPPORTED;
-    while (c->machine &&
-           (err = c->machine->disks->open(c->store_dir, &c->router, &c->router_fd)) ==
-               ERR_UNSUPPORTED &&
-           b->mode != BOOT_PLANNED) {
-        c->machine = c->machine->fallback;
+    if (b->mode != BOOT_COLD) {
+        err = open_on(c, machine_of_number(b->custody->machine));
+        if (b->mode == BOOT_PLANNED && c->machine && strcmp(c->machine->platform, platform) != 0)
+            boot_refuse(b, "another platform needs a stop and a start");
+        if (b->mode == BOOT_PLANNED || err != ERR_UNSUPPORTED)
+            return err;
         c->verdict = ARENA_BAD_DISKS;
     }
+    for (const struct machine *m = machine_of_platform(platform); m && err == ERR_UNSUPPORTED;
+         m = m->fallback)
+        err = open_on(c, m);
     return err;
 }
 
@@ -54,11 +59,13 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
         return err;
     const struct memory_ops *memory = c->machine->memory;
     memory->boot_id(c->plan.boot_id);
-    if (b->mode == BOOT_COLD || c->verdict != ARENA_QUALIFIES)
+    if (b->mode == BOOT_COLD)
         return 0;
     int fd = atomic_load(&b->custody->arena_fd);
     int64_t bytes = memory->size(fd);
     c->bytes = bytes > 0 ? (uint64_t)bytes : 0;
+    if (c->verdict != ARENA_QUALIFIES)
+        return 0;
     if (memory->map(fd, c->bytes, &c->base) < 0)
         c->verdict = ARENA_BAD_ADDRESS;
     else
