@@ -27,10 +27,10 @@
  *  5. A volume is held by one operation at a time. From HOLD until it ends, requests that have not
  *     begun wait, so nothing lies between `now_sequence` and the change.
  *
- * A cold start: catalogue_open; CATALOGUE_COLD_START with an id of random bits, and
- * CATALOGUE_SNAPSHOT; the log recovers, knowing which segment numbers are `freed`; then
- * catalogue_generation() must not be less than what the log's frames say, or the catalogue is a file
- * of yesterday; volumes_load; admin_open; admin_sweep.
+ * A cold start: catalogue_open; CATALOGUE_SNAPSHOT; the log recovers, knowing which segment numbers
+ * are `freed`; the snapshot's generation must not be less than what the log's frames say, or the
+ * catalogue is a file of yesterday and nothing is to be changed; CATALOGUE_COLD_START with an id of
+ * random bits, and CATALOGUE_SNAPSHOT again; volumes_load; log_begin; admin_open; admin_sweep.
  */
 #ifndef ENGINE_ADMIN_H
 #define ENGINE_ADMIN_H

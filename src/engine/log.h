@@ -120,6 +120,7 @@ struct log_report {
     uint64_t frames_scanned;
     uint64_t last_sequence;  /* newest that counts */
     uint32_t stopped;        /* 1: the store was stopped in order */
+    uint64_t catalogue;      /* transactions that the catalogue must have */
     uint32_t frames_torn;    /* at the end: cut */
     uint32_t records_cut;    /* of requests that are not whole */
     uint32_t frames_damaged; /* durable, and their header or records do not check */
@@ -146,6 +147,10 @@ int log_begin(struct log *l, struct log_report *report);
  * or io_lost and after the index has attached. */
 int log_attach(struct log *l);
 void log_resume(struct log *l);
+
+/* So many transactions of the catalogue are durable: what is written from now on says so. Also
+ * between log_recover and log_begin. */
+void log_catalogue_is(struct log *l, uint64_t transactions);
 
 /* Everything recorded is durable, nothing is in flight and no job runs: the store is marked as
  * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */

@@ -32,6 +32,7 @@ struct frame_header {
     uint32_t record_bytes; /* in this block */
     uint32_t next_page;
     uint32_t next_crc;
+    uint64_t catalogue; /* transactions of the catalogue that were durable when written */
 };
 
 static inline uint64_t frame_last_sequence(const struct frame_header *h) {

@@ -138,6 +138,7 @@ int log_recover(struct log *l, struct log_report *report) {
         return ERR_UNSUPPORTED;
     r->highest_epoch = r->header.epoch;
     r->highest_number = r->header.numbers_above;
+    r->catalogue = r->header.catalogue;
     err = recovery_scan(l, r, report);
     if (err < 0)
         return err;
@@ -148,6 +149,7 @@ int log_recover(struct log *l, struct log_report *report) {
     report->epoch = r->highest_epoch + 1;
     report->stopped = r->header.state == STORE_STOPPED;
     report->last_sequence = r->whole;
+    report->catalogue = r->catalogue;
     report->records_cut = (uint32_t)(newest_record(r) - min_u64(newest_record(r), r->whole));
     tell(l, r, report);
     return 0;
@@ -186,6 +188,7 @@ static int make_root(struct log *l, struct recovery *r) {
         r->salvaged_whole > 0 ? newest_record(r) : r->whole;
     root->log_numbers_above = r->highest_number + LOG_NUMBERS_GAP;
     root->log_recorded = root->log_durable = root->log_numbers_above;
+    root->log_catalogue = r->catalogue;
     root->log_ended_epoch = r->highest_epoch;
     root->log_ended_segment = root->log_end_segment;
     root->log_ended_offset = root->log_end_bytes;

@@ -69,6 +69,7 @@ struct recovery {
     int tail;        /* index of the last link that counts, or -1 */
     uint64_t whole;  /* last record of a whole request on disk */
     uint64_t highest_number, highest_epoch;
+    uint64_t catalogue; /* highest; then what the catalogue says */
     uint32_t highest_segment;
     struct salvaged *salvaged, **salvaged_end;
     uint64_t salvaged_whole; /* 0: nothing to write */

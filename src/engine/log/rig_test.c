@@ -142,6 +142,8 @@ int rig_start_with(struct rig *r, void *dead, uint64_t dead_bytes) {
     open_process(r);
     r->index.starting = 1;
     int err = log_recover(r->l, &r->report);
+    if (err == 0 && r->catalogue != 0)
+        log_catalogue_is(r->l, r->catalogue);
     if (err == 0 && dead)
         err = log_salvage(r->l, dead, dead_bytes, &r->report);
     if (err == 0)

@@ -80,6 +80,7 @@ struct rig {
     struct log_report report;
     int alive;
     uint32_t freed[64], freed_count; /* the catalogue */
+    uint64_t catalogue;              /* what it says at a start; 0: nothing */
     /* Model. */
     struct written *model;
     uint32_t model_count, model_room, model_committed;

@@ -230,6 +230,7 @@ static int write_frame(struct log *l, struct salvaged *s) {
         (struct frame_name){root->log_end_segment, root->log_end_offset, root->log_end_crc};
     h->durable = root->log_end_sequence;
     h->wall_ns = l->wall_ns;
+    h->catalogue = root->log_catalogue;
     h->crc = frame_header_encode(h, s->pages);
     segment_path(segment_view(l->a, log_segment(l, h->segment))->file, path);
     int file = fs->ops->open(fs->ctx, path, FILE_WRITE);

@@ -58,6 +58,7 @@ void segment_note_frame(struct log *l, struct segment_h h, const struct frame_he
     s->last_time_ns = last_time_ns;
     s->last_wall_ns = fh->wall_ns;
     s->last_epoch = fh->epoch;
+    s->catalogue = max_u64(s->catalogue, fh->catalogue);
     s->last_frame_offset = fh->offset;
     s->last_frame_crc = fh->crc;
     s->data_end = fh->offset + fh->length_bytes;
@@ -141,6 +142,7 @@ static void footer_of(const struct log *l, const struct segment *s, struct segme
     f->family_count = s->families;
     f->previous = (struct frame_name){s->previous_segment, s->previous_offset, s->previous_crc};
     f->follows = s->follows;
+    f->catalogue = s->catalogue;
     f->last_frame_offset = s->last_frame_offset;
     f->last_frame_crc = s->last_frame_crc;
     memcpy(f->families, notes->families, s->families * sizeof f->families[0]);

@@ -69,6 +69,7 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
     put_le32(block + 160, f->last_frame_offset);
     put_le32(block + 164, f->last_frame_crc);
     put_le64(block + 168, f->follows);
+    put_le64(block + 176, f->catalogue);
     for (uint32_t i = 0; i < f->family_count; i++)
         put_le32(block + FAMILIES_OFFSET + 4 * i, f->families[i]);
     for (uint32_t i = 0; i < f->sample_count; i++) {
@@ -135,6 +136,7 @@ int footer_decode(const uint8_t *block, uint32_t segment_bytes, struct segment_f
     f->last_frame_offset = get_le32(block + 160);
     f->last_frame_crc = get_le32(block + 164);
     f->follows = get_le64(block + 168);
+    f->catalogue = get_le64(block + 176);
     if (f->sample_count > FOOTER_SAMPLES_MAX || f->family_count > FOOTER_FAMILIES_MAX)
         return ERR_FORMAT;
     for (uint32_t i = 0; i < f->family_count; i++)

@@ -72,6 +72,7 @@ struct segment_footer {
     uint64_t follows;
     uint32_t last_frame_offset;
     uint32_t last_frame_crc;
+    uint64_t catalogue; /* the highest of its frames */
     uint32_t families[FOOTER_FAMILIES_MAX];
     struct footer_sample samples[FOOTER_SAMPLES_MAX];
 };

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "engine/log/log_priv.h"
+#include "engine/log/recovery.h"
 
 LAYOUT_FIELDS(engine, ENGINE_FIELDS)
 const struct arena_table_spec engine_spec = TABLE_SPEC(engine, TABLE_ENGINE, 1);
@@ -224,6 +225,13 @@ void log_resume(struct log *l) {
     l->resumed = 1;
     segments_unpinned(l);
     seals_resume(l);
+}
+
+void log_catalogue_is(struct log *l, uint64_t transactions) {
+    if (l->recovery)
+        l->recovery->catalogue = max_u64(l->recovery->catalogue, transactions);
+    else if (transactions > root_view(l)->log_catalogue)
+        root_edit(l)->log_catalogue = transactions;
 }
 
 int log_stop(struct log *l) {

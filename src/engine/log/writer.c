@@ -312,7 +312,8 @@ void log_submit(struct log *l) {
         .epoch = root->log_epoch,
         .previous = {root->log_end_segment, root->log_end_offset, root->log_end_crc},
         .durable = root->log_durable,
-        .wall_ns = l->wall_ns};
+        .wall_ns = l->wall_ns,
+        .catalogue = root->log_catalogue};
     must(frame_finish_blocks(f, l->buffers->data, &header) == 0);
     uint32_t crc = frame_header_encode(&header, buffer_data(l->buffers, f->extent[0].first));
     struct frame *edit = frame_edit_part(l->a, h, 0, offsetof(struct frame, records));
