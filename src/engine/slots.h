@@ -134,7 +134,8 @@ enum segment_flag {
     F(uint32_t, attempts)      /* at preparing or sealing that failed in a row */                  \
     F(uint64_t, rest_until_ns) /* FREE: not used before, monotonic */                              \
     F(uint64_t, catalogue)     /* the highest of its frames (docs/formats.md) */                   \
-    A(uint8_t, reserved, 24)
+    F(uint32_t, wall_spans)    /* in the notes */                                                  \
+    A(uint8_t, reserved, 20)
 HANDLE(segment)
 SLOT_STRUCT(segment, SEGMENT_FIELDS)
 SLOT_TABLE(segment, TABLE_SEGMENT)

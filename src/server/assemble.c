@@ -97,23 +97,31 @@ static void catalogue_is(void *ctx, uint64_t generation) {
     log_catalogue_is(((struct perdured *)ctx)->log, generation);
 }
 
-static void moment_found(void *owner, int result, uint64_t sequence) {
-    struct admin_moment *m = owner;
-    m->sequence = sequence;
-    m->done(m, result);
+static void fill_moment(struct admin_moment *m, const struct log_moment *found) {
+    m->sequence = m->by_time ? found->sequence : m->sequence;
+    m->time_ns = found->wall_ns;
+    m->other = found->other;
 }
 
-/* Wall time is brought to store time by what the two are apart now. */
+/* A number without a record before it has no time. */
+static int moment_result(struct admin_moment *m, int result, const struct log_moment *found) {
+    fill_moment(m, found);
+    return result == ERR_RANGE && !m->by_time ? 0 : result;
+}
+
+static void moment_found(void *owner, int result, const struct log_moment *found) {
+    struct admin_moment *m = owner;
+    m->done(m, moment_result(m, result, found));
+}
+
 static int find_moment(void *ctx, struct admin_moment *m) {
     struct perdured *p = ctx;
-    uint64_t wall = log_wall_ns(p->log), store = log_now_ns(p->log);
-    if (!m->by_time) {
+    struct log_moment found = {0};
+    if (!m->by_time)
         m->sequence = min_u64(m->sequence, log_recorded(p->log));
-        m->time_ns = 0;
-        return 0;
-    }
-    int rc = log_sequence_at(p->log, m->time_ns - wall + store, &m->sequence, moment_found, m);
-    return rc == 1 ? 0 : rc == 0 ? ERR_AGAIN : rc;
+    int rc = log_find_moment(p->log, m->by_time ? LOG_AT_WALL_TIME : LOG_AT_SEQUENCE,
+                             m->by_time ? m->time_ns : m->sequence, &found, moment_found, m);
+    return rc == 0 ? ERR_AGAIN : moment_result(m, rc < 0 ? rc : 0, &found);
 }
 
 /* The sealed segment with the next number; there are few thousands, and this is asked rarely. */

@@ -159,11 +159,14 @@ static struct segment_footer a_footer(void) {
                                .follows = 998,
                                .last_frame_offset = 4096 * 90,
                                .last_frame_crc = 0x5678,
-                               .catalogue = 70};
+                               .catalogue = 70,
+                               .wall_count = FOOTER_WALL_MAX};
     for (uint32_t i = 0; i < 64; i++) {
         f.families[i] = i * 7;
         f.samples[i] = (struct footer_sample){4096 * (i + 1), 0, 1000 + i, 20 + i, 40};
     }
+    for (uint32_t i = 0; i < FOOTER_WALL_MAX; i++)
+        f.wall[i] = (struct wall_span){1000 + i, 2000 + i, 990 + i, 1 + i % 3, 0};
     return f;
 }
 
@@ -357,7 +360,8 @@ static void frame_begin(struct built *b) {
                                  .durable = 999,
                                  .time_ns = 5,
                                  .wall_ns = 6,
-                                 .catalogue = 71};
+                                 .catalogue = 71,
+                                 .wall = {4, 3, 2, WALL_FASTER, 0}};
 }
 
 static int frame_add(struct built *b, const struct record *r) {

@@ -607,25 +607,11 @@ static uint64_t model_at(const struct rig *r, uint64_t time_ns) {
     return found;
 }
 
-struct answer {
-    int told, result;
-    uint64_t sequence;
-};
-
-static void answered(void *owner, int result, uint64_t sequence) {
-    *(struct answer *)owner = (struct answer){1, result, sequence};
-}
-
 static int ask(struct rig *r, uint64_t time_ns, uint64_t *sequence) {
-    struct answer a = {0};
-    int err = log_sequence_at(r->l, time_ns, sequence, answered, &a);
-    if (err != 0)
-        return err < 0 ? err : 0;
-    for (int i = 0; i < 1000 && !a.told; i++)
-        rig_step(r);
-    assert_true(a.told);
-    *sequence = a.sequence;
-    return a.result;
+    struct log_moment m = {0};
+    int err = rig_find_moment(r, LOG_AT_STORE_TIME, time_ns, &m);
+    *sequence = m.sequence;
+    return err;
 }
 
 static void ask_many(struct rig *r, uint32_t count) {

@@ -165,8 +165,11 @@ static int make_root(struct log *l, struct recovery *r) {
     const struct store_header *h = &r->header;
     const struct link *tail = r->tail < 0 ? NULL : &r->links[r->tail];
     uint64_t least_ns = max_u64(h->store_time_ns, tail ? tail->last_time_ns : 0);
+    for (const struct salvaged *s = r->salvaged; s; s = s->next)
+        least_ns = max_u64(least_ns, s->last_time_ns);
     l->root = engine_new(l->a, ENGINE_IN_USE);
-    if (!l->root.v)
+    l->wall = wall_new(l->a, 1);
+    if (!l->root.v || !l->wall.v)
         return ERR_NOMEM;
     struct engine *root = root_edit(l);
     memcpy(root->store_id, h->id, STORE_ID_BYTES);
@@ -193,7 +196,11 @@ static int make_root(struct log *l, struct recovery *r) {
     root->log_ended_segment = root->log_end_segment;
     root->log_ended_offset = root->log_end_bytes;
     root->log_ended_sequence = root->log_end_sequence;
-    log_clock_start(l, least_ns);
+    struct wall *wall = wall_edit(l->a, l->wall);
+    memcpy(wall->span, r->wall, sizeof wall->span);
+    wall->count = r->wall_count;
+    /* No record of the log has the store time at which this one begins. */
+    log_clock_start(l, least_ns + NS_PER_US);
     return 0;
 }
 

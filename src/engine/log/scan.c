@@ -61,6 +61,11 @@ static void seen(struct recovery *r, uint32_t segment, uint64_t epoch, uint64_t 
     r->catalogue = max_u64(r->catalogue, catalogue);
 }
 
+void recovery_learn_wall(struct recovery *r, const struct wall_span *s) {
+    if (s->rate != 0)
+        r->wall_count = wall_add(r->wall, r->wall_count, WALL_SPANS_MAX, s);
+}
+
 /* Frames. -------------------------------------------------------------------------------------- */
 
 struct whole_frame {
@@ -106,6 +111,7 @@ static int add_frame(struct recovery *r, uint32_t slot, const uint8_t *bytes,
     k->durable = h->durable;
     k->end = h->offset + h->length_bytes;
     check_frame(bytes, h, k);
+    recovery_learn_wall(r, &h->wall);
     seen(r, h->segment, h->epoch, k->last_sequence, h->catalogue);
     return 0;
 }
@@ -201,6 +207,8 @@ static int take_sealed(struct log *l, struct recovery *r, uint32_t slot,
     e->run_crc = f->run_crc;
     e->versions = f->versions;
     segment_set_number(l, s->h, f->segment);
+    for (uint32_t i = 0; i < f->wall_count; i++)
+        recovery_learn_wall(r, &f->wall[i]);
     log_start_commit(l, 0);
     return add_sealed(r, slot, f);
 }
