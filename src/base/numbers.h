@@ -24,6 +24,7 @@ enum table_number {
     TABLE_SERVER = 12,    /* server: the one root slot */
     TABLE_LANE = 13,      /* arena/control_plane.h: queues of messages */
     TABLE_MEMTABLE = 14,  /* engine/index: versions of unsealed segments */
+    TABLE_WALL = 15,      /* engine/log: what the wall clock showed; one slot */
 };
 
 enum region_number {

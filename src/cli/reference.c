@@ -106,7 +106,9 @@ void help_markdown(FILE *out) {
     for (uint32_t i = 0; i < help_moment_count; i++)
         fprintf(out, "| `%s` | %s |\n", help_moments[i].text, help_moments[i].meaning);
     fputs("\nA local time that the clock showed twice, or never, is refused with the two moments "
-          "that it may mean. Sizes are bytes, or numbers with `K`, `M`, `G`, `T`, `P` or `E` "
+          "that it may mean. So is a time that the server's clock showed twice because it was set "
+          "back; the two are named by their sequence numbers. Sizes are bytes, or numbers with "
+          "`K`, `M`, `G`, `T`, `P` or `E` "
           "(powers of 1024). Durations are parts of `w d h m s ms us ns`, larger units first.\n\n"
           "Names of volumes and images are 1 to 63 lower-case letters, digits and `-`. A label "
           "begins with a letter and may also hold upper case, `.` and `_`.\n\n"
@@ -222,7 +224,8 @@ void help_man(FILE *out) {
     for (uint32_t i = 0; i < help_moment_count; i++)
         roff_item(help_moments[i].text, NULL, help_moments[i].meaning, out);
     fputs(".PP\nA local time that the clock showed twice, or never, is refused with the two "
-          "moments that it may mean.\n"
+          "moments that it may mean. So is a time that the server's clock showed twice because "
+          "it was set back; the two are named by their sequence numbers.\n"
           ".SH EXIT STATUS\n",
           out);
     for (int i = 0; i < EXIT_CODE_COUNT; i++) {

@@ -13,7 +13,7 @@
  * failures      planned reloads that failed since the cold start; `failure` is why the last did.
  */
 const struct ctl_shape ctl_shapes[] = {
-    {"MOMENT", "{\"sequence\": integer, \"time\": time}"},
+    {"MOMENT", "{\"sequence\": integer, \"time\": time?}"},
     {"VOLUME", "{\"name\": string,\n"
                " \"size_bytes\": integer,\n"
                " \"block_size_bytes\": 512 | 4096,\n"

@@ -27,10 +27,10 @@
  *  5. A volume is held by one operation at a time. From HOLD until it ends, requests that have not
  *     begun wait, so nothing lies between `now_sequence` and the change.
  *
- * A cold start: catalogue_open; CATALOGUE_COLD_START with an id of random bits, and
- * CATALOGUE_SNAPSHOT; the log recovers, knowing which segment numbers are `freed`; then
- * catalogue_generation() must not be less than what the log's frames say, or the catalogue is a file
- * of yesterday; volumes_load; admin_open; admin_sweep.
+ * A cold start: catalogue_open; CATALOGUE_SNAPSHOT; the log recovers, knowing which segment numbers
+ * are `freed`; the snapshot's generation must not be less than what the log's frames say, or the
+ * catalogue is a file of yesterday and nothing is to be changed; CATALOGUE_COLD_START with an id of
+ * random bits, and CATALOGUE_SNAPSHOT again; volumes_load; log_begin; admin_open; admin_sweep.
  */
 #ifndef ENGINE_ADMIN_H
 #define ENGINE_ADMIN_H
@@ -45,11 +45,12 @@
 #define ADMIN_VOLUME_BYTES_MAX (UINT64_C(64) << 50)
 #define ADMIN_ON_DEMAND_NS (10 * NS_PER_S) /* an image on demand waits so long for its user */
 
-/* A moment looked up in the log's own index of time. by_time: time_ns is wall time, and the newest
- * moment not after it is wanted; else the newest not after `sequence`. Filled in with both. */
+/* A moment looked up in the log. by_time: time_ns is wall time, and the newest moment not after it is
+ * wanted; else the one with number `sequence`. Filled in with both: time_ns is what the wall clock
+ * showed when that was recorded; 0: no record is so old. other: see ERR_AMBIGUOUS. */
 struct admin_moment {
     int by_time;
-    uint64_t time_ns, sequence;
+    uint64_t time_ns, sequence, other;
     void (*done)(struct admin_moment *m, int result); /* in a later turn */
     void *owner;
     uint64_t operation;
@@ -66,7 +67,8 @@ struct admin_log_ops {
     /* As log_append. */
     int (*append)(void *ctx, const struct log_append *r, uint64_t *sequence);
     /* 0: m is filled in. ERR_AGAIN: done() will be called. ERR_RANGE: before the oldest moment.
-     * ERR_AMBIGUOUS: the wall clock showed it twice. */
+     * ERR_NOTFOUND: the wall clock has not shown it yet. ERR_AMBIGUOUS: it showed it twice, once
+     * after `sequence` and again after `other`. */
     int (*find_moment)(void *ctx, struct admin_moment *m);
     /* The catalogue has committed so many transactions: frames from now on say so. */
     void (*catalogue_is)(void *ctx, uint64_t generation);

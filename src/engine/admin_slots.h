@@ -67,7 +67,7 @@ enum operation_moment {
  * it was held, 0: not held. made, made_lines: slots reserved for what the operation makes.
  * results, by kind:
  *   all        0 sequence and 1 time_ns of the moment, if there is one
- *   RESTORE(_RANGE)  2 the sequence that undoes it: the moment before
+ *   RESTORE(_RANGE)  2 the sequence that undoes it: the moment before, 3 its wall time
  *   DELETE     3 freed bytes, 4 when deleted */
 #define OPERATION_FIELDS(F, A)                                                                     \
     F(uint64_t, id)    /* of its transactions; random, for ever */                                 \

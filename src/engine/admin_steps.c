@@ -58,7 +58,13 @@ static int find_moment(struct admin *ad, struct operation_h h) {
     case ERR_RANGE:
         return admin_refuse(ad, h, ERR_RANGE, "that is before the oldest moment that is kept");
     case ERR_AMBIGUOUS:
-        return admin_refuse(ad, h, ERR_AMBIGUOUS, "the clock was set back, and showed that twice");
+        return admin_refuse(ad, h, ERR_AMBIGUOUS,
+                            "the clock was set back and showed this time twice; write \"seq:%llu\" "
+                            "or \"seq:%llu\"",
+                            (unsigned long long)p->query.sequence,
+                            (unsigned long long)p->query.other);
+    case ERR_NOTFOUND:
+        return admin_refuse(ad, h, ERR_RANGE, "that moment has not come yet");
     default:
         return admin_refuse(ad, h, p->moment_result, "the log could not be asked for that moment");
     }
@@ -72,6 +78,7 @@ static int resolved(struct admin *ad, struct operation_h h, uint64_t sequence, u
     op->sequence = op->wait_sequence = op->results[0] = sequence;
     op->moment_ns = op->results[1] = time_ns;
     op->now_sequence = op->results[2] = recorded;
+    op->results[3] = clock_wall_ns(&ad->c.clock);
     return 1;
 }
 
@@ -82,7 +89,7 @@ int admin_resolve(struct admin *ad, struct operation_h h) {
     int rc;
     switch (op->moment_kind) {
     case OPERATION_AT_NOW:
-        return resolved(ad, h, recorded, op->now_ns);
+        return resolved(ad, h, recorded, clock_wall_ns(&ad->c.clock));
     case OPERATION_AT_MARK:
         rc = admin_ask_catalogue(ad, h);
         if (rc != 1)
@@ -91,8 +98,6 @@ int admin_resolve(struct admin *ad, struct operation_h h) {
         admin_forget_request(p);
         return rc;
     case OPERATION_AT_TIME:
-        if (op->moment > clock_wall_ns(&ad->c.clock))
-            return admin_refuse(ad, h, ERR_RANGE, "that moment has not come yet");
         break;
     default:
         if (op->moment > recorded)
@@ -153,6 +158,8 @@ int admin_hold(struct admin *ad, struct operation_h h) {
     }
     struct operation *edit = operation_edit(ad->c.a, h);
     edit->now_sequence = ad->c.log->recorded(ad->c.log_ctx);
+    if (op->kind == OPERATION_RESTORE || op->kind == OPERATION_RESTORE_RANGE)
+        edit->results[3] = clock_wall_ns(&ad->c.clock);
     edit->wait_sequence = op->kind == OPERATION_RESTORE ? edit->now_sequence : op->sequence;
     return 1;
 }

@@ -380,6 +380,11 @@ static void marks_and_moments(void **state) {
         {OPERATION_AT_SEQUENCE, 100000, ERR_RANGE}, {OPERATION_AT_TIME, UINT64_MAX, ERR_RANGE},
         {OPERATION_AT_TIME, 40 * NS_PER_S + 5, 0},  {OPERATION_AT_NOW, 0, 0},
     };
+    struct admin_request twice = at(OPERATION_IMAGE_OPEN, "v", OPERATION_AT_TIME, TEST_TWICE_NS);
+    a = test_ask(t, &twice);
+    assert_answer(a, ERR_AMBIGUOUS);
+    assert_string_equal(a->detail, "the clock was set back and showed this time twice; write "
+                                   "\"seq:3\" or \"seq:7\"");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct admin_request m = at(OPERATION_IMAGE_OPEN, "v", cases[i].kind, cases[i].moment);
         a = test_ask(t, &m);

@@ -18,6 +18,7 @@
 
 #define LOG_SEGMENTS 300
 #define LOG_RECORDS 4000
+#define TEST_TWICE_NS (NS_PER_S + 1) /* the wall clock showed it twice */
 
 /* Record i has number records[i].sequence. `recorded`, `count` and `segments` are part of the turn.
  */
@@ -94,6 +95,13 @@ static inline int test_append(void *ctx, const struct log_append *r, uint64_t *s
 /* Moments are a second apart: number n at n seconds. */
 static inline int test_find_moment(void *ctx, struct admin_moment *m) {
     struct test *t = ctx;
+    if (m->by_time && m->time_ns > clock_wall_ns(&t->ad.c.clock))
+        return ERR_NOTFOUND;
+    if (m->by_time && m->time_ns == TEST_TWICE_NS) {
+        m->sequence = 3;
+        m->other = 7;
+        return ERR_AMBIGUOUS;
+    }
     if (m->by_time)
         m->sequence = m->time_ns / NS_PER_S;
     m->time_ns = m->sequence * NS_PER_S;

@@ -167,6 +167,7 @@ static void make_plan(struct world *w) {
         {&engine_spec, 1},
         {&segment_spec, 256},
         {&frame_spec, LOG_FRAMES_MAX},
+        {&wall_spec, 1},
         {&memtable_spec, w->options.memtables},
         {&timeline_spec, WORLD_TIMELINES},
         {&volume_spec, WORLD_VOLUMES},

@@ -90,7 +90,7 @@ struct world {
     struct arena arena, *a;
     void *memory;
     struct arena_plan plan;
-    struct arena_table_plan tables[8];
+    struct arena_table_plan tables[9];
     struct arena_region_plan regions[3];
     struct buffer_pool buffers;
     struct io_port io;

@@ -33,7 +33,7 @@ struct log;
 /* Slots that TABLE_FRAME must have: full frames, and half full ones beside them. */
 #define LOG_FRAMES_MAX 192u
 
-extern const struct arena_table_spec segment_spec, frame_spec, engine_spec;
+extern const struct arena_table_spec segment_spec, frame_spec, engine_spec, wall_spec;
 
 /* Numbers of io.device: below LOG_DEVICE_STORE, the slot file of that number. */
 #define LOG_DEVICE_STORE 0xfffffff0u
@@ -120,6 +120,7 @@ struct log_report {
     uint64_t frames_scanned;
     uint64_t last_sequence;  /* newest that counts */
     uint32_t stopped;        /* 1: the store was stopped in order */
+    uint64_t catalogue;      /* transactions that the catalogue must have */
     uint32_t frames_torn;    /* at the end: cut */
     uint32_t records_cut;    /* of requests that are not whole */
     uint32_t frames_damaged; /* durable, and their header or records do not check */
@@ -146,6 +147,10 @@ int log_begin(struct log *l, struct log_report *report);
  * or io_lost and after the index has attached. */
 int log_attach(struct log *l);
 void log_resume(struct log *l);
+
+/* So many transactions of the catalogue are durable: what is written from now on says so. Also
+ * between log_recover and log_begin. */
+void log_catalogue_is(struct log *l, uint64_t transactions);
 
 /* Everything recorded is durable, nothing is in flight and no job runs: the store is marked as
  * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */
@@ -249,11 +254,28 @@ uint64_t log_wall_ns(const struct log *l);
 int log_clock_suspect(const struct log *l);
 void log_clock_confirm(struct log *l);
 
-/* The newest sequence whose store time is not after time_ns and after which a request is whole.
- * Returns 1 with *sequence if memory tells; 0 if the log is to be read: then done(owner, result,
- * sequence) is called in a later turn with 0, ERR_RANGE, ERR_IO or ERR_INTEGRITY. ERR_RANGE: before
- * the beginning, or what was there is freed. Not preserved: after an attach it is asked again. */
-int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
-                    void (*done)(void *owner, int result, uint64_t sequence), void *owner);
+/* A record that somebody asked for, with its times: store time, and what the wall clock showed then.
+ * other: with ERR_AMBIGUOUS, the wall clock showed the time twice: once after `sequence`, and again
+ * after `other`. */
+struct log_moment {
+    uint64_t sequence;
+    uint64_t time_ns;
+    uint64_t wall_ns;
+    uint64_t other;
+};
+
+enum log_moment_kind {
+    LOG_AT_STORE_TIME, /* the newest record not after it that ends a request */
+    LOG_AT_WALL_TIME,  /* the same */
+    LOG_AT_SEQUENCE,   /* the newest record not above it */
+};
+
+/* Returns 1 with *out if memory tells; 0 if the log is to be read: then done(owner, result, m) is
+ * called in a later turn with 0 or an error. ERR_RANGE: before the beginning, or what was there is
+ * freed; ERR_NOTFOUND: the wall clock has not shown it yet; ERR_AMBIGUOUS; ERR_IO, ERR_INTEGRITY,
+ * ERR_NOMEM. Not preserved: after an attach it is asked again. */
+int log_find_moment(struct log *l, enum log_moment_kind kind, uint64_t value,
+                    struct log_moment *out,
+                    void (*done)(void *owner, int result, const struct log_moment *m), void *owner);
 
 #endif

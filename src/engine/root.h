@@ -63,8 +63,10 @@ enum log_move {
     F(uint64_t, time_mono_ns)                                                                      \
     F(uint64_t, time_wall_ns)                                                                      \
     F(uint32_t, time_suspect)                                                                      \
-    F(uint32_t, log_attempts) /* at the oldest frame that failed */                                \
-    A(uint8_t, reserved, 128)
+    F(uint32_t, log_attempts)  /* at the oldest frame that failed */                               \
+    F(uint64_t, log_catalogue) /* transactions that the catalogue has committed */                 \
+    F(int64_t, time_jump_ns)   /* that made it suspect */                                          \
+    A(uint8_t, reserved, 112)
 HANDLE(engine)
 SLOT_STRUCT(engine, ENGINE_FIELDS)
 SLOT_TABLE(engine, TABLE_ENGINE)

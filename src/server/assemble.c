@@ -93,26 +93,34 @@ static int append(void *ctx, const struct log_append *r, uint64_t *sequence) {
     return engine_append(((struct perdured *)ctx)->engine, r, sequence);
 }
 static void catalogue_is(void *ctx, uint64_t generation) {
-    (void)generation;
+    log_catalogue_is(((struct perdured *)ctx)->log, generation);
 }
 
-static void moment_found(void *owner, int result, uint64_t sequence) {
+static void fill_moment(struct admin_moment *m, const struct log_moment *found) {
+    m->sequence = m->by_time ? found->sequence : m->sequence;
+    m->time_ns = found->wall_ns;
+    m->other = found->other;
+}
+
+/* A number without a record before it has no time. */
+static int moment_result(struct admin_moment *m, int result, const struct log_moment *found) {
+    fill_moment(m, found);
+    return result == ERR_RANGE && !m->by_time ? 0 : result;
+}
+
+static void moment_found(void *owner, int result, const struct log_moment *found) {
     struct admin_moment *m = owner;
-    m->sequence = sequence;
-    m->done(m, result);
+    m->done(m, moment_result(m, result, found));
 }
 
-/* Wall time is brought to store time by what the two are apart now. */
 static int find_moment(void *ctx, struct admin_moment *m) {
     struct perdured *p = ctx;
-    uint64_t wall = log_wall_ns(p->log), store = log_now_ns(p->log);
-    if (!m->by_time) {
+    struct log_moment found = {0};
+    if (!m->by_time)
         m->sequence = min_u64(m->sequence, log_recorded(p->log));
-        m->time_ns = 0;
-        return 0;
-    }
-    int rc = log_sequence_at(p->log, m->time_ns - wall + store, &m->sequence, moment_found, m);
-    return rc == 1 ? 0 : rc == 0 ? ERR_AGAIN : rc;
+    int rc = log_find_moment(p->log, m->by_time ? LOG_AT_WALL_TIME : LOG_AT_SEQUENCE,
+                             m->by_time ? m->time_ns : m->sequence, &found, moment_found, m);
+    return rc == 0 ? ERR_AGAIN : moment_result(m, rc < 0 ? rc : 0, &found);
 }
 
 /* The sealed segment with the next number; there are few thousands, and this is asked rarely. */
@@ -335,37 +343,79 @@ static void tell_recovery(const struct perdured *p) {
              (unsigned long long)r->last_sequence, r->frames_torn, r->salvaged_frames);
 }
 
-static int assemble_cold(struct perdured *p, char *why, size_t room) {
-    struct catalogue_request *request = calloc(1, sizeof *request);
+/* The log knows how many transactions its writer saw become durable: a catalogue with fewer is an older
+ * file. Nothing has been changed yet. */
+static int catalogue_is_current(const struct perdured *p, uint64_t has, char *why, size_t room) {
+    if (has >= p->report.catalogue)
+        return 0;
+    snprintf(why, room,
+             "the catalogue is older than the log: %s has %llu transactions, but the log was "
+             "written with %llu; nothing was changed; put the newest catalogue.db of this store "
+             "back in its place (with its catalogue.db-journal, if there is one) and start again",
+             CATALOGUE_PATH, (unsigned long long)has, (unsigned long long)p->report.catalogue);
+    return ERR_INTEGRITY;
+}
+
+static int ask_snapshot(struct perdured *p, struct catalogue_request *r) {
+    catalogue_snapshot_free(p->snapshot);
+    p->snapshot = NULL;
+    int err = ask(p, r, CATALOGUE_SNAPSHOT);
+    p->snapshot = r->snapshot;
+    return err;
+}
+
+static int fail_catalogue(char *why, size_t room, int err, const struct catalogue_request *r) {
+    snprintf(why, room, "the catalogue: %s%s%s", err_text(err), r->detail[0] ? ": " : "",
+             r->detail);
+    return err;
+}
+
+/* Reads the log, by what the catalogue says is freed, and compares the two; only then is anything
+ * changed. */
+static int recover_log(struct perdured *p, char *why, size_t room) {
+    struct catalogue_request *r = calloc(1, sizeof *r);
+    int err;
+    if (!r)
+        return fail(why, room, ERR_NOMEM, "start");
+    if ((err = ask_snapshot(p, r)) < 0)
+        err = fail_catalogue(why, room, err, r);
+    else if ((err = log_recover(p->log, &p->report)) < 0)
+        err = fail(why, room, err, "the log cannot be recovered");
+    else if ((err = catalogue_is_current(p, r->generation, why, room)) == 0 &&
+             ((err = ask(p, r, CATALOGUE_COLD_START)) < 0 || (err = ask_snapshot(p, r)) < 0))
+        err = fail_catalogue(why, room, err, r);
+    log_catalogue_is(p->log, catalogue_generation(&p->catalogue));
+    free(r);
+    return err;
+}
+
+static int load_volumes(struct perdured *p) {
     struct volumes_load load;
+    int err = volumes_load_begin(&load, p->snapshot);
+    if (err < 0)
+        return err;
+    while ((err = volumes_load_turn(&load, &p->core.r.a)) == 1)
+        reactor_commit(&p->core.r);
+    volumes_load_end(&load);
+    reactor_commit(&p->core.r);
+    return err;
+}
+
+static int assemble_cold(struct perdured *p, char *why, size_t room) {
     uint8_t id[16] = {0};
     int err, is_new = p->files.ops->exists(p->files.ctx, "store") != 1;
-    if (!request)
-        return fail(why, room, ERR_NOMEM, "start");
     if (is_new && (err = new_store(p, id)) < 0)
         return fail(why, room, err, "the store cannot be made");
     if ((err = open_parts(p)) < 0)
         return fail(why, room, err, "the engine cannot be made");
     if (!is_new && (err = store_id(p, id)) < 0)
         return fail(why, room, err, "the store's header cannot be read");
-    if ((err = open_catalogue(p, id, is_new)) < 0 ||
-        (err = ask(p, request, CATALOGUE_COLD_START)) < 0 ||
-        (err = ask(p, request, CATALOGUE_SNAPSHOT)) < 0) {
-        snprintf(why, room, "the catalogue: %s%s%s", err_text(err), request->detail[0] ? ": " : "",
-                 request->detail);
+    if ((err = open_catalogue(p, id, is_new)) < 0)
+        return fail(why, room, err, "the catalogue");
+    if ((err = recover_log(p, why, room)) < 0)
         return err;
-    }
-    p->snapshot = request->snapshot;
-    if ((err = volumes_load_begin(&load, p->snapshot)) < 0)
+    if ((err = load_volumes(p)) < 0)
         return fail(why, room, err, "the volumes cannot be loaded");
-    while ((err = volumes_load_turn(&load, &p->core.r.a)) == 1)
-        reactor_commit(&p->core.r);
-    volumes_load_end(&load);
-    if (err < 0)
-        return fail(why, room, err, "the volumes cannot be loaded");
-    reactor_commit(&p->core.r);
-    if ((err = log_recover(p->log, &p->report)) < 0)
-        return fail(why, room, err, "the log cannot be recovered");
     int lost = 0;
     if (p->core.dead) {
         lost = log_salvage(p->log, p->core.dead, p->core.dead_bytes, &p->report) < 0 ||
@@ -376,7 +426,6 @@ static int assemble_cold(struct perdured *p, char *why, size_t room) {
         return fail(why, room, err, "the log cannot be begun");
     catalogue_snapshot_free(p->snapshot);
     p->snapshot = NULL;
-    free(request);
     if ((err = open_admin(p)) < 0)
         return fail(why, room, err, "start");
     admin_sweep(&p->admin);

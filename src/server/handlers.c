@@ -327,7 +327,7 @@ static json_t *restore_result(const struct perdured *p, const struct operation *
     }
     return json_pack("{s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "to",
                      moment_of(o->results[0], o->results[1]), "before",
-                     moment_of(o->results[2], o->now_ns), "volumes", volumes);
+                     moment_of(o->results[2], o->results[3]), "volumes", volumes);
 }
 
 /* name: the object that the request named; its slot may be gone. */

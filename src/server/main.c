@@ -133,6 +133,7 @@ static const struct arena_plan *plan_of(const struct config *c) {
         {&timeline_spec, CATALOGUE_TIMELINES_MAX},
         {&segment_spec, 65536},
         {&frame_spec, LOG_FRAMES_MAX},
+        {&wall_spec, 1},
         {&memtable_spec, PERDURED_MEMTABLES},
         {&operation_spec, 256},
     };

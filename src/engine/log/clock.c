@@ -6,6 +6,10 @@
  * When the wall clock jumps by more than JUMP_NS, nobody knows yet which clock was wrong. Until a
  * person confirms the new time, or it jumps back, store time follows the monotonic clock alone.
  *
+ * What the wall clock shows against store time is kept as spans (wall.h): whenever the newest does not
+ * predict a reading, the next begins. A reading is taken once a turn, before any of its records, so
+ * every record lies in a span that knows its wall time.
+ *
  * The state is saved with every record and ten times a second otherwise, so what a former process
  * has shown is not gone back on by more than nothing was recorded in.
  */
@@ -39,12 +43,45 @@ static void save(struct log *l) {
     root->time_wall_ns = l->wall_ns;
 }
 
-static void suspect(struct log *l, int64_t by_ns) {
-    root_edit(l)->time_suspect = 1;
+static void tell_suspect(struct log *l, int64_t by_ns) {
     log_alert(l, ALERT_ERROR, "clock_jumped",
               "the wall clock jumped by %lld s; nothing is dropped by age until the time is "
               "confirmed",
               (long long)(by_ns / (int64_t)NS_PER_S));
+}
+
+static void suspect(struct log *l, int64_t by_ns) {
+    struct engine *root = root_edit(l);
+    root->time_suspect = 1;
+    root->time_jump_ns = by_ns;
+    tell_suspect(l, by_ns);
+}
+
+/* Spans of the wall clock. --------------------------------------------------------------------- */
+
+/* The span that this reading begins. */
+static void begin_span(struct log *l, uint64_t ended_ns) {
+    const struct wall_span *last = wall_spans(l)->count > 0 ? wall_newest(l) : NULL;
+    int even = root_view(l)->time_suspect || l->wall_ns == l->store_ns;
+    struct wall_span s = {.since_ns = l->store_ns,
+                          .wall_ns = l->wall_ns,
+                          .ended_ns = ended_ns,
+                          .rate = even                       ? WALL_EVEN
+                                  : l->wall_ns > l->store_ns ? WALL_SLOWER
+                                                             : WALL_FASTER};
+    if (last && last->since_ns >= s.since_ns) /* store time has not moved: in its next nanosecond */
+        s.since_ns = s.ended_ns = last->since_ns + 1;
+    struct wall *w = wall_edit(l->a, l->wall);
+    w->count = wall_add(w->span, w->count, WALL_SPANS_MAX, &s);
+}
+
+/* ended_ns: the store time up to which the newest span is known to hold. */
+static void note_reading(struct log *l, uint64_t ended_ns) {
+    const struct wall *w = wall_spans(l);
+    uint64_t said = wall_at(w->span, w->count, l->store_ns);
+    if (w->count == 0 || said > l->wall_ns + WALL_TOLERANCE_NS ||
+        l->wall_ns > said + WALL_TOLERANCE_NS)
+        begin_span(l, ended_ns);
 }
 
 static void trust(struct log *l) {
@@ -71,6 +108,7 @@ void log_clock_turn(struct log *l) {
             suspect(l, jump);
     }
     l->store_ns = advance(root, l->mono_ns, l->wall_ns);
+    note_reading(l, l->store_ns);
     if (jump > JUMP_NS || jump < -JUMP_NS || l->mono_ns - root->time_mono_ns >= SAVE_NS)
         save(l);
 }
@@ -88,6 +126,12 @@ void log_clock_start(struct log *l, uint64_t least_ns) {
     save(l);
     if (least_ns > l->wall_ns + (uint64_t)JUMP_NS)
         suspect(l, -(int64_t)(least_ns - l->wall_ns));
+    note_reading(l, least_ns);
+}
+
+void log_clock_resume(struct log *l) {
+    if (log_clock_suspect(l))
+        tell_suspect(l, root_view(l)->time_jump_ns);
 }
 
 uint64_t log_now_ns(const struct log *l) {
@@ -106,6 +150,8 @@ void log_clock_confirm(struct log *l) {
     if (!log_clock_suspect(l))
         return;
     trust(l);
+    uint64_t ended_ns = l->store_ns;
     l->store_ns = max_u64(l->store_ns, l->wall_ns);
     save(l);
+    note_reading(l, ended_ns);
 }

@@ -38,7 +38,8 @@ static const struct store_header store = {.id = "0123456789abcde",
                                           .state = STORE_STOPPED,
                                           .numbers_above = UINT64_C(1) << 40,
                                           .store_time_ns = 6,
-                                          .wall_time_ns = 8};
+                                          .wall_time_ns = 8,
+                                          .catalogue = 9};
 
 static int store_decodes(const uint8_t *block) {
     struct store_header h;
@@ -157,11 +158,15 @@ static struct segment_footer a_footer(void) {
                                .previous = {8, 4096, 0x1234},
                                .follows = 998,
                                .last_frame_offset = 4096 * 90,
-                               .last_frame_crc = 0x5678};
+                               .last_frame_crc = 0x5678,
+                               .catalogue = 70,
+                               .wall_count = FOOTER_WALL_MAX};
     for (uint32_t i = 0; i < 64; i++) {
         f.families[i] = i * 7;
         f.samples[i] = (struct footer_sample){4096 * (i + 1), 0, 1000 + i, 20 + i, 40};
     }
+    for (uint32_t i = 0; i < FOOTER_WALL_MAX; i++)
+        f.wall[i] = (struct wall_span){1000 + i, 2000 + i, 990 + i, 1 + i % 3, 0};
     return f;
 }
 
@@ -354,7 +359,9 @@ static void frame_begin(struct built *b) {
                                  .first_sequence = 1000,
                                  .durable = 999,
                                  .time_ns = 5,
-                                 .wall_ns = 6};
+                                 .wall_ns = 6,
+                                 .catalogue = 71,
+                                 .wall = {4, 3, 2, WALL_FASTER, 0}};
 }
 
 static int frame_add(struct built *b, const struct record *r) {

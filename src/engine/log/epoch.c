@@ -26,6 +26,7 @@ static void header_of(const struct log *l, uint32_t state, struct store_header *
     h->numbers_above = root->log_numbers_above;
     h->store_time_ns = l->store_ns;
     h->wall_time_ns = l->wall_ns;
+    h->catalogue = root->log_catalogue;
 }
 
 int log_write_header(struct log *l, uint32_t state) {

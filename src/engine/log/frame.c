@@ -66,6 +66,7 @@ int frame_finish_blocks(const struct frame *f, unsigned char *data, struct frame
             next_page = page;
         } else {
             h->record_bytes = bytes;
+            wall_span_decode(block + FRAME_WALL_OFFSET, &h->wall);
         }
     }
     if (page != 0)

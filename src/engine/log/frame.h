@@ -12,6 +12,7 @@
  *     rolled back leaves no trace that is looked at. A record block's own head is written when the
  *     next one begins and when the frame is submitted; before, the slot says what is in it.
  *  2. The header is written in the turn that submits the frame, and then nothing in it changes.
+ *     Where the header will have the span of the wall clock, the span is from the beginning.
  *  3. Frames are in the order of their sequence numbers; at most one is WRITING, and it is the
  *     oldest; at most one is OPEN, and it is the newest.
  */

@@ -29,6 +29,8 @@ uint32_t frame_header_encode(const struct frame_header *h, uint8_t *block) {
     put_le32(block + 116, h->record_bytes);
     put_le32(block + 120, h->next_page);
     put_le32(block + 124, h->next_crc);
+    put_le64(block + 128, h->catalogue);
+    wall_span_encode(&h->wall, block + FRAME_WALL_OFFSET);
     uint32_t used = FRAME_RECORDS_OFFSET + h->record_bytes;
     memset(block + used, 0, BLOCK_BYTES - used);
     return block_finish(block);
@@ -70,6 +72,8 @@ int frame_header_decode(const uint8_t *block, uint32_t segment_bytes, struct fra
     h->record_bytes = get_le32(block + 116);
     h->next_page = get_le32(block + 120);
     h->next_crc = get_le32(block + 124);
+    h->catalogue = get_le64(block + 128);
+    wall_span_decode(block + FRAME_WALL_OFFSET, &h->wall);
     return header_is_possible(h, segment_bytes) ? 0 : ERR_FORMAT;
 }
 

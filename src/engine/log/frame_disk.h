@@ -8,9 +8,11 @@
 
 #include "engine/log/record_disk.h"
 #include "engine/log/segment_disk.h"
+#include "engine/log/wall.h"
 
 #define FRAME_BYTES_MAX (1u << 20)
 #define FRAME_PAGES_MAX (FRAME_BYTES_MAX / BLOCK_BYTES)
+#define FRAME_WALL_OFFSET 136u         /* in the header block: the span */
 #define FRAME_RECORDS_OFFSET 192u      /* in the header block */
 #define FRAME_BLOCK_RECORDS_OFFSET 16u /* in a further record block */
 
@@ -32,6 +34,8 @@ struct frame_header {
     uint32_t record_bytes; /* in this block */
     uint32_t next_page;
     uint32_t next_crc;
+    uint64_t catalogue;    /* transactions of the catalogue that were durable when written */
+    struct wall_span wall; /* that the first record lies in; rate 0: not known */
 };
 
 static inline uint64_t frame_last_sequence(const struct frame_header *h) {

@@ -10,6 +10,7 @@
  *   seal.c      runs and footers
  *   epoch.c     the store header
  *   clock.c     store time
+ *   wall.c      what the wall clock showed at a store time
  *   start.c     opening, a new store, attach, stop
  *   scan.c      cold start: what is in the slot files
  *   chain.c     which frames count
@@ -41,8 +42,10 @@
 struct segment_notes {
     uint32_t families[FOOTER_FAMILIES_MAX];
     struct footer_sample samples[FOOTER_SAMPLES_MAX];
+    struct wall_span wall[FOOTER_WALL_MAX];
 };
-_Static_assert(sizeof(struct segment_notes) == 256 + 32 * 64, "no padding");
+_Static_assert(sizeof(struct segment_notes) == 256 + 32 * 64 + 32 * 48, "no padding");
+_Static_assert(sizeof(struct segment_notes) <= BUFFER_PAGE_BYTES, "notes are one page");
 
 struct seal_job;
 struct slot_job;
@@ -55,6 +58,7 @@ struct log {
     struct buffer_pool *buffers;
     struct io_port *io;
     struct engine_h root;
+    struct wall_h wall;
     /* Frames, oldest first. */
     struct frame_h ring[LOG_FRAMES_MAX];
     uint32_t ring_first, ring_count;
@@ -154,6 +158,16 @@ void log_clock_read(struct log *l); /* changes nothing in the arena */
 void log_clock_turn(struct log *l);
 void log_clock_save(struct log *l);
 void log_clock_start(struct log *l, uint64_t least_ns);
+void log_clock_resume(struct log *l); /* after an attach: what is still amiss is told again */
+
+/* What the wall clock showed (wall.h). */
+static inline const struct wall *wall_spans(const struct log *l) {
+    return wall_view(l->a, l->wall);
+}
+static inline const struct wall_span *wall_newest(const struct log *l) {
+    must(wall_spans(l)->count > 0);
+    return &wall_spans(l)->span[wall_spans(l)->count - 1];
+}
 
 /* Moments (moment.c). */
 void moments_close(struct log *l);

@@ -456,6 +456,76 @@ static void a_store_without_room_starts_again(void **state) {
     rig_free(r);
 }
 
+/* The catalogue's count. ----------------------------------------------------------------------- */
+
+static void start_again(struct rig *r, int in_order) {
+    if (in_order) {
+        assert_int_equal(log_stop(r->l), 0);
+        rig_power_down(r);
+    } else {
+        rig_power_cut(r);
+    }
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_check_prefix(r);
+    rig_wait_ready(r);
+}
+
+static void a_start_finds_the_count_of_the_catalogue(void **state) {
+    struct rig *r = started(22);
+    rig_settle(r);
+    start_again(r, 1);
+    assert_int_equal(r->report.catalogue, 0);
+    log_catalogue_is(r->l, 5); /* in a frame of a segment that is not sealed */
+    append_some(r, 1);
+    rig_settle(r);
+    log_catalogue_is(r->l, 6); /* no frame follows */
+    start_again(r, 0);
+    assert_int_equal(r->report.catalogue, 5);
+    log_catalogue_is(r->l, 7); /* in the store header */
+    log_catalogue_is(r->l, 3); /* it never falls */
+    rig_settle(r);
+    start_again(r, 1);
+    assert_int_equal(r->report.catalogue, 7);
+    start_again(r, 0); /* each start writes what it found */
+    assert_int_equal(r->report.catalogue, 7);
+    rig_free(r);
+}
+
+static void a_sealed_segment_keeps_the_count_of_the_catalogue(void **state) {
+    struct rig *r = started(23);
+    rig_settle(r);
+    log_catalogue_is(r->l, 8);
+    append_some(r, 800);
+    rig_settle(r);
+    assert_true(count_state(r, SEGMENT_SEALED) >= 3);
+    /* Only footers are left to tell: the other frames are taken away. */
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h)) {
+        const struct segment *s = segment_view(&r->a, h);
+        char path[64];
+        rig_path(s->file, path);
+        if (s->slot.state == SEGMENT_OPEN)
+            assert_int_equal(sim_files(r->sim).ops->remove(r->sim, path), 0);
+    }
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.catalogue, 8);
+    rig_free(r);
+}
+
+static void what_is_found_before_the_log_begins_is_written(void **state) {
+    struct rig *r = started(24);
+    rig_settle(r);
+    rig_power_cut(r);
+    r->catalogue = 12;
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_power_cut(r);
+    r->catalogue = 0;
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->report.catalogue, 12);
+    rig_free(r);
+}
+
 /* Time. ---------------------------------------------------------------------------------------- */
 
 static void store_time_follows_and_never_goes_back(void **state) {
@@ -537,25 +607,11 @@ static uint64_t model_at(const struct rig *r, uint64_t time_ns) {
     return found;
 }
 
-struct answer {
-    int told, result;
-    uint64_t sequence;
-};
-
-static void answered(void *owner, int result, uint64_t sequence) {
-    *(struct answer *)owner = (struct answer){1, result, sequence};
-}
-
 static int ask(struct rig *r, uint64_t time_ns, uint64_t *sequence) {
-    struct answer a = {0};
-    int err = log_sequence_at(r->l, time_ns, sequence, answered, &a);
-    if (err != 0)
-        return err < 0 ? err : 0;
-    for (int i = 0; i < 1000 && !a.told; i++)
-        rig_step(r);
-    assert_true(a.told);
-    *sequence = a.sequence;
-    return a.result;
+    struct log_moment m = {0};
+    int err = rig_find_moment(r, LOG_AT_STORE_TIME, time_ns, &m);
+    *sequence = m.sequence;
+    return err;
 }
 
 static void ask_many(struct rig *r, uint32_t count) {
@@ -650,6 +706,9 @@ int main(void) {
         cmocka_unit_test(a_full_file_system_refuses_writes_and_serves_on),
         cmocka_unit_test(a_limit_of_the_store_does_the_same),
         cmocka_unit_test(a_store_without_room_starts_again),
+        cmocka_unit_test(a_start_finds_the_count_of_the_catalogue),
+        cmocka_unit_test(a_sealed_segment_keeps_the_count_of_the_catalogue),
+        cmocka_unit_test(what_is_found_before_the_log_begins_is_written),
         cmocka_unit_test(store_time_follows_and_never_goes_back),
         cmocka_unit_test(a_long_jump_is_suspect_until_confirmed),
         cmocka_unit_test(store_time_does_not_go_back_over_a_start),

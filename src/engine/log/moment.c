@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time to sequence. What is not durable yet is looked up in its frames in memory. Else the segments'
- * times say which segment, its samples say where to begin, and a job goes back from frame to frame,
- * as each names its previous one: so it meets exactly the frames that count, whatever lies between
- * them. It stops at the newest record that is old enough and ends a request; if a segment has none,
- * another job goes on in the one before.
+ * Moments: time to sequence, and sequence to time. What is not durable yet is looked up in its frames
+ * in memory. Else the segments' times and numbers say which segment, its samples say where to begin,
+ * and a job goes back from frame to frame, as each names its previous one: so it meets exactly the
+ * frames that count, whatever lies between them. It stops at the newest record that is old enough (and
+ * ends a request, if a time is asked for); if a segment has none, another job goes on in the one before.
+ *
+ * A wall time may mean several store times (wall.h). Each is looked up, one after the other; if they
+ * lead to the same record it is one moment after all.
  */
 #include <stdlib.h>
 
@@ -12,43 +15,64 @@
 #include "engine/log/log_priv.h"
 #include "engine/log/recovery.h"
 
+/* The newest record not after it. */
+struct target {
+    int by_sequence;
+    uint64_t value; /* sequence or store time */
+};
+
+struct found {
+    uint64_t sequence, time_ns; /* sequence 0: none */
+};
+
 struct moment {
     struct job job;
     struct moment *next;
     struct log *l;
     struct file_system files;
-    uint64_t time_ns;
-    void (*done)(void *owner, int result, uint64_t sequence);
+    struct target target;
+    void (*done)(void *owner, int result, const struct log_moment *m);
     void *owner;
+    /* Of a wall time. */
+    uint64_t readings[WALL_READINGS_MAX];
+    uint32_t reading_count, reading_next;
+    struct found first; /* of the readings so far */
+    struct log_moment answer;
+    /* The job's. */
     uint32_t segment, file, segment_bytes;
     uint32_t start; /* offset of a frame to begin at, 0: the footer's samples tell */
     int result;     /* ERR_AGAIN: go on in segment `before` */
-    uint64_t sequence;
+    struct found found;
     uint32_t before;
 };
 
-/* The newest record of a frame that is old enough and ends a request; 0: none. Records that were cut
- * off at a cold start end no request. */
-static uint64_t newest_in(struct frame_walk *w, uint64_t frame_time_ns, uint64_t time_ns,
-                          int *err) {
-    uint64_t found = 0;
+static int is_beyond(struct target t, uint64_t sequence, uint64_t time_ns) {
+    return t.by_sequence ? sequence > t.value : time_ns > t.value;
+}
+
+/* The newest record of a frame that is old enough. Records that were cut off at a cold start end no
+ * request. */
+static struct found newest_in(struct frame_walk *w, uint64_t frame_time_ns, struct target t,
+                              int *err) {
+    struct found found = {0};
     while ((*err = frame_walk_next(w)) > 0) {
-        if (frame_time_ns + w->record.delta_us * NS_PER_US > time_ns)
+        uint64_t time_ns = frame_time_ns + w->record.delta_us * NS_PER_US;
+        if (is_beyond(t, w->record_sequence, time_ns))
             break;
-        if (!(w->record.flags & RECORD_MORE))
-            found = w->record_sequence;
+        if (t.by_sequence || !(w->record.flags & RECORD_MORE))
+            found = (struct found){w->record_sequence, time_ns};
     }
     return found;
 }
 
-static uint64_t find_in_memory(struct log *l, uint64_t time_ns) {
+static struct found find_in_memory(struct log *l, struct target t) {
     for (uint32_t i = l->ring_count; i-- > 0;) {
         const struct frame *f = frame_view(l->a, ring_at(l, i));
         struct frame_pages pages = {f, l->buffers->data};
         struct frame_header h = {0};
         struct frame_walk w;
         int err;
-        if (f->time_ns > time_ns)
+        if (is_beyond(t, f->first_sequence, f->time_ns))
             continue;
         /* What is being written is finished already, and must not be touched. */
         if (f->slot.state == FRAME_WRITING)
@@ -58,11 +82,11 @@ static uint64_t find_in_memory(struct log *l, uint64_t time_ns) {
         must(err == 0);
         frame_walk_begin(&w, &h, frame_page, &pages);
         w.check_crc = 0;
-        uint64_t found = newest_in(&w, f->time_ns, time_ns, &err);
-        if (found != 0)
+        struct found found = newest_in(&w, f->time_ns, t, &err);
+        if (found.sequence != 0)
             return found;
     }
-    return 0;
+    return (struct found){0};
 }
 
 /* In the job. ---------------------------------------------------------------------------------- */
@@ -79,7 +103,7 @@ static int start_from_footer(struct moment *m, int file) {
         return err == ERR_FORMAT ? ERR_INTEGRITY : err;
     m->start = f.last_frame_offset;
     for (uint32_t i = f.sample_count; i-- > 0;)
-        if (f.samples[i].time_ns > m->time_ns)
+        if (is_beyond(m->target, f.samples[i].sequence, f.samples[i].time_ns))
             m->start = f.samples[i].offset;
     return 0;
 }
@@ -100,12 +124,12 @@ static int go_back(struct moment *m, int file) {
             h.offset != at.offset || (!first && h.crc != at.crc))
             return ERR_INTEGRITY;
         first = 0;
-        if (h.time_ns <= m->time_ns) {
+        if (!is_beyond(m->target, h.first_sequence, h.time_ns)) {
             frame_walk_begin(&w, &h, disk_frame_page, &d);
-            m->sequence = newest_in(&w, h.time_ns, m->time_ns, &err);
+            m->found = newest_in(&w, h.time_ns, m->target, &err);
             if (d.err < 0)
                 return d.err;
-            if (m->sequence != 0)
+            if (m->found.sequence != 0)
                 return 0;
         }
         at = h.previous;
@@ -142,6 +166,7 @@ static void unlink_moment(struct log *l, struct moment *m) {
     free(m);
 }
 
+/* From the job's start on, m->result is the job's. */
 static int start_in(struct moment *m, struct segment_h h) {
     struct log *l = m->l;
     const struct segment *s = segment_view(l->a, h);
@@ -151,7 +176,7 @@ static int start_in(struct moment *m, struct segment_h h) {
         const struct segment_notes *notes = segment_notes(l, s);
         m->start = s->last_frame_offset;
         for (uint32_t i = s->samples; i-- > 0;)
-            if (notes->samples[i].time_ns > m->time_ns)
+            if (is_beyond(m->target, notes->samples[i].sequence, notes->samples[i].time_ns))
                 m->start = notes->samples[i].offset;
     }
     int err = log_pin_segment(l, s->number, &m->file);
@@ -161,26 +186,8 @@ static int start_in(struct moment *m, struct segment_h h) {
     return 0;
 }
 
-static void moment_done(struct job *job) {
-    struct moment *m = (struct moment *)job;
-    struct log *l = m->l;
-    log_unpin_segment(l, m->segment);
-    if (m->result == ERR_AGAIN) {
-        struct segment_h h = log_segment(l, m->before);
-        m->result = h.v && segment_view(l->a, h)->frames > 0 ? start_in(m, h) : ERR_RANGE;
-        if (m->result == 0)
-            return;
-    }
-    void (*done)(void *, int, uint64_t) = m->done;
-    void *owner = m->owner;
-    int result = m->result;
-    uint64_t sequence = m->sequence;
-    unlink_moment(l, m);
-    done(owner, result, sequence);
-}
-
 /* The newest segment with a durable record that is old enough. */
-static struct segment_h segment_at(const struct log *l, uint64_t time_ns) {
+static struct segment_h segment_at(const struct log *l, struct target t) {
     struct segment_h best = {0};
     uint32_t number = 0;
     for (struct segment_h h = segment_next(l->a, (struct segment_h){0}); h.v;
@@ -188,7 +195,8 @@ static struct segment_h segment_at(const struct log *l, uint64_t time_ns) {
         const struct segment *s = segment_view(l->a, h);
         if ((s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING ||
              s->slot.state == SEGMENT_SEALED) &&
-            s->frames > 0 && s->first_time_ns <= time_ns && s->number > number) {
+            s->frames > 0 && !is_beyond(t, s->first_sequence, s->first_time_ns) &&
+            s->number > number) {
             best = h;
             number = s->number;
         }
@@ -196,14 +204,88 @@ static struct segment_h segment_at(const struct log *l, uint64_t time_ns) {
     return best;
 }
 
-int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
-                    void (*done)(void *owner, int result, uint64_t sequence), void *owner) {
-    *sequence = find_in_memory(l, time_ns);
-    if (*sequence != 0)
+/* 1: m->result and m->found are set; 0: a job runs. */
+static int look_up(struct moment *m) {
+    struct log *l = m->l;
+    m->result = 0;
+    m->found = find_in_memory(l, m->target);
+    if (m->found.sequence != 0)
         return 1;
-    struct segment_h h = segment_at(l, time_ns);
-    if (!h.v)
+    struct segment_h h = segment_at(l, m->target);
+    int err = h.v ? start_in(m, h) : ERR_RANGE;
+    if (err == 0)
+        return 0;
+    m->result = err;
+    return 1;
+}
+
+/* What was found is one reading's; a reading that lies before the beginning does not count. */
+static void take_found(struct moment *m) {
+    if (m->result < 0 || m->found.sequence == m->first.sequence)
+        return;
+    if (m->first.sequence == 0)
+        m->first = m->found;
+    else
+        m->answer.other = m->found.sequence;
+}
+
+static int has_failed(const struct moment *m) {
+    return m->result < 0 && m->result != ERR_RANGE;
+}
+
+/* The same as look_up, for all readings. */
+static int look_up_rest(struct moment *m) {
+    while (m->reading_next < m->reading_count) {
+        m->target.value = m->readings[m->reading_next++];
+        if (look_up(m) == 0)
+            return 0;
+        if (has_failed(m))
+            return 1;
+        take_found(m);
+    }
+    return 1;
+}
+
+/* The result; the answer is filled in. */
+static int finish(struct moment *m) {
+    const struct wall *w = wall_spans(m->l);
+    if (has_failed(m))
+        return m->result;
+    if (m->first.sequence == 0)
         return ERR_RANGE;
+    m->answer.sequence = m->first.sequence;
+    m->answer.time_ns = m->first.time_ns;
+    m->answer.wall_ns = wall_at(w->span, w->count, m->first.time_ns);
+    return m->answer.other != 0 ? ERR_AMBIGUOUS : 0;
+}
+
+static void moment_done(struct job *job) {
+    struct moment *m = (struct moment *)job;
+    struct log *l = m->l;
+    log_unpin_segment(l, m->segment);
+    if (m->result == ERR_AGAIN) {
+        struct segment_h h = log_segment(l, m->before);
+        int err = h.v && segment_view(l->a, h)->frames > 0 ? start_in(m, h) : ERR_RANGE;
+        if (err == 0)
+            return;
+        m->result = err;
+    }
+    take_found(m);
+    if (!has_failed(m) && look_up_rest(m) == 0)
+        return;
+    void (*done)(void *, int, const struct log_moment *) = m->done;
+    void *owner = m->owner;
+    int result = finish(m);
+    struct log_moment answer = m->answer;
+    unlink_moment(l, m);
+    done(owner, result, &answer);
+}
+
+int log_find_moment(struct log *l, enum log_moment_kind kind, uint64_t value,
+                    struct log_moment *out,
+                    void (*done)(void *owner, int result, const struct log_moment *m),
+                    void *owner) {
+    const struct wall *w = wall_spans(l);
     struct moment *m = calloc(1, sizeof *m);
     if (!m)
         return ERR_NOMEM;
@@ -211,15 +293,25 @@ int log_sequence_at(struct log *l, uint64_t time_ns, uint64_t *sequence,
                          .next = l->moments,
                          .l = l,
                          .files = l->env.files,
-                         .time_ns = time_ns,
+                         .target = {.by_sequence = kind == LOG_AT_SEQUENCE},
+                         .readings = {value},
+                         .reading_count = 1,
                          .done = done,
                          .owner = owner,
                          .segment_bytes = log_segment_bytes(l)};
+    /* Between the turn's reading and now lies no record. */
+    if (kind == LOG_AT_WALL_TIME && value > l->wall_ns && value <= clock_wall_ns(&l->env.clock))
+        value = l->wall_ns;
+    if (kind == LOG_AT_WALL_TIME)
+        m->reading_count = wall_readings(w->span, w->count, l->store_ns, value, m->readings);
     l->moments = m;
-    int err = start_in(m, h);
-    if (err < 0)
-        unlink_moment(l, m);
-    return err;
+    int no_reading = m->reading_count == 0;
+    if (look_up_rest(m) == 0)
+        return 0;
+    int result = no_reading ? ERR_NOTFOUND : finish(m);
+    *out = m->answer;
+    unlink_moment(l, m);
+    return result < 0 ? result : 1;
 }
 
 void moments_close(struct log *l) {

@@ -138,6 +138,7 @@ int log_recover(struct log *l, struct log_report *report) {
         return ERR_UNSUPPORTED;
     r->highest_epoch = r->header.epoch;
     r->highest_number = r->header.numbers_above;
+    r->catalogue = r->header.catalogue;
     err = recovery_scan(l, r, report);
     if (err < 0)
         return err;
@@ -148,6 +149,7 @@ int log_recover(struct log *l, struct log_report *report) {
     report->epoch = r->highest_epoch + 1;
     report->stopped = r->header.state == STORE_STOPPED;
     report->last_sequence = r->whole;
+    report->catalogue = r->catalogue;
     report->records_cut = (uint32_t)(newest_record(r) - min_u64(newest_record(r), r->whole));
     tell(l, r, report);
     return 0;
@@ -163,8 +165,11 @@ static int make_root(struct log *l, struct recovery *r) {
     const struct store_header *h = &r->header;
     const struct link *tail = r->tail < 0 ? NULL : &r->links[r->tail];
     uint64_t least_ns = max_u64(h->store_time_ns, tail ? tail->last_time_ns : 0);
+    for (const struct salvaged *s = r->salvaged; s; s = s->next)
+        least_ns = max_u64(least_ns, s->last_time_ns);
     l->root = engine_new(l->a, ENGINE_IN_USE);
-    if (!l->root.v)
+    l->wall = wall_new(l->a, 1);
+    if (!l->root.v || !l->wall.v)
         return ERR_NOMEM;
     struct engine *root = root_edit(l);
     memcpy(root->store_id, h->id, STORE_ID_BYTES);
@@ -186,11 +191,16 @@ static int make_root(struct log *l, struct recovery *r) {
         r->salvaged_whole > 0 ? newest_record(r) : r->whole;
     root->log_numbers_above = r->highest_number + LOG_NUMBERS_GAP;
     root->log_recorded = root->log_durable = root->log_numbers_above;
+    root->log_catalogue = r->catalogue;
     root->log_ended_epoch = r->highest_epoch;
     root->log_ended_segment = root->log_end_segment;
     root->log_ended_offset = root->log_end_bytes;
     root->log_ended_sequence = root->log_end_sequence;
-    log_clock_start(l, least_ns);
+    struct wall *wall = wall_edit(l->a, l->wall);
+    memcpy(wall->span, r->wall, sizeof wall->span);
+    wall->count = r->wall_count;
+    /* No record of the log has the store time at which this one begins. */
+    log_clock_start(l, least_ns + NS_PER_US);
     return 0;
 }
 

@@ -57,6 +57,7 @@ struct salvaged {
     uint8_t *pages;
     struct frame_header h; /* place, epoch and chain are the writer's */
     uint64_t whole;        /* newest record in it that ends a request, or 0 */
+    uint64_t last_time_ns;
 };
 
 struct recovery {
@@ -69,6 +70,9 @@ struct recovery {
     int tail;        /* index of the last link that counts, or -1 */
     uint64_t whole;  /* last record of a whole request on disk */
     uint64_t highest_number, highest_epoch;
+    uint64_t catalogue;                    /* highest; then what the catalogue says */
+    struct wall_span wall[WALL_SPANS_MAX]; /* of all that was read */
+    uint32_t wall_count;
     uint32_t highest_segment;
     struct salvaged *salvaged, **salvaged_end;
     uint64_t salvaged_whole; /* 0: nothing to write */
@@ -83,6 +87,9 @@ int recovery_scan(struct log *l, struct recovery *r, struct log_report *report);
  * missing segment is known to be freed. */
 void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment), void *ctx,
                     struct log_report *report);
+
+/* What the wall clock showed is true of any frame, whether or not it counts. */
+void recovery_learn_wall(struct recovery *r, const struct wall_span *s);
 
 /* Writes what was salvaged behind the end of the log, durable, and tells the index. */
 int salvaged_write(struct log *l, struct recovery *r, struct log_report *report);

@@ -17,11 +17,14 @@
 #define BUFFER_BYTES (24u << 20)
 #define TURNS_MAX 20000
 
-static const struct arena_table_plan tables[] = {
-    {&io_spec, 64}, {&engine_spec, 1}, {&segment_spec, 64}, {&frame_spec, LOG_FRAMES_MAX}};
+static const struct arena_table_plan tables[] = {{&io_spec, 64},
+                                                 {&engine_spec, 1},
+                                                 {&segment_spec, 64},
+                                                 {&frame_spec, LOG_FRAMES_MAX},
+                                                 {&wall_spec, 1}};
 static const struct arena_region_plan regions[] = {{REGION_BUFFERS, 1, BUFFER_BYTES, 4096}};
 static const struct arena_plan plan = {.tables = tables,
-                                       .table_count = 4,
+                                       .table_count = 5,
                                        .regions = regions,
                                        .region_count = 1,
                                        .undo_bytes = UNDO_BYTES};
@@ -142,6 +145,8 @@ int rig_start_with(struct rig *r, void *dead, uint64_t dead_bytes) {
     open_process(r);
     r->index.starting = 1;
     int err = log_recover(r->l, &r->report);
+    if (err == 0 && r->catalogue != 0)
+        log_catalogue_is(r->l, r->catalogue);
     if (err == 0 && dead)
         err = log_salvage(r->l, dead, dead_bytes, &r->report);
     if (err == 0)
@@ -390,8 +395,31 @@ int rig_append(struct rig *r, enum place_kind kind, uint64_t block, uint64_t blo
     assert_int_equal(w.sequence, recorded + 1);
     w.time_ns = list_index_find(&r->index, w.sequence)->v.time_ns;
     assert_true(w.time_ns <= log_now_ns(r->l) && w.time_ns + NS_PER_US > log_now_ns(r->l));
+    w.wall_ns = log_wall_ns(r->l);
     remember(r, &w);
     return 0;
+}
+
+struct answer {
+    int told, result;
+    struct log_moment m;
+};
+
+static void answered(void *owner, int result, const struct log_moment *m) {
+    *(struct answer *)owner = (struct answer){1, result, *m};
+}
+
+int rig_find_moment(struct rig *r, enum log_moment_kind kind, uint64_t value,
+                    struct log_moment *m) {
+    struct answer a = {0};
+    int err = log_find_moment(r->l, kind, value, m, answered, &a);
+    if (err != 0)
+        return err < 0 ? err : 0;
+    for (int i = 0; i < 1000 && !a.told; i++)
+        rig_step(r);
+    assert_true(a.told);
+    *m = a.m;
+    return a.result;
 }
 
 int rig_append_at_random(struct rig *r) {

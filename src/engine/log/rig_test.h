@@ -54,7 +54,7 @@ const struct entry *list_index_find(const struct list_index *x, uint64_t sequenc
 
 /* What was appended. */
 struct written {
-    uint64_t sequence, time_ns, block, blocks, seed;
+    uint64_t sequence, time_ns, wall_ns, block, blocks, seed;
     enum place_kind kind;
     uint32_t timeline, family, flags;
 };
@@ -80,6 +80,7 @@ struct rig {
     struct log_report report;
     int alive;
     uint32_t freed[64], freed_count; /* the catalogue */
+    uint64_t catalogue;              /* what it says at a start; 0: nothing */
     /* Model. */
     struct written *model;
     uint32_t model_count, model_room, model_committed;
@@ -114,6 +115,9 @@ void rig_wait_ready(struct rig *r);
 int rig_append(struct rig *r, enum place_kind kind, uint64_t block, uint64_t blocks,
                uint32_t flags);
 int rig_append_at_random(struct rig *r);
+
+/* log_find_moment, with the turns that it needs. */
+int rig_find_moment(struct rig *r, enum log_moment_kind kind, uint64_t value, struct log_moment *m);
 
 void rig_kill(struct rig *r); /* rig_turn with a stage has done so */
 /* Attaches to the arena. lost: the dead queue did not survive. */

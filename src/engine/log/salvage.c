@@ -109,6 +109,7 @@ static int check_copy(const struct frame *f, uint8_t *pages, struct salvaged *s)
         uint32_t bytes = record_bytes(&w.record);
         records_crc = crc32c(records_crc, w.block + w.at - bytes, bytes);
         const uint8_t *data = pages + (size_t)w.record_page * BLOCK_BYTES;
+        s->last_time_ns = s->h.time_ns + w.record.delta_us * NS_PER_US;
         for (uint32_t i = 0; i < record_pages(&w.record); i++)
             if (version_crc(w.record.family, w.record.block + i, data + (size_t)i * BLOCK_BYTES,
                             BLOCK_BYTES) != w.crc[i])
@@ -175,6 +176,7 @@ int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
         *r->salvaged_end = s;
         r->salvaged_end = &s->next;
         last = frame_last_sequence(&s->h);
+        recovery_learn_wall(r, &s->h.wall);
         r->highest_number = max_u64(r->highest_number, last);
         if (s->whole != 0)
             r->salvaged_whole = s->whole;
@@ -230,6 +232,7 @@ static int write_frame(struct log *l, struct salvaged *s) {
         (struct frame_name){root->log_end_segment, root->log_end_offset, root->log_end_crc};
     h->durable = root->log_end_sequence;
     h->wall_ns = l->wall_ns;
+    h->catalogue = root->log_catalogue;
     h->crc = frame_header_encode(h, s->pages);
     segment_path(segment_view(l->a, log_segment(l, h->segment))->file, path);
     int file = fs->ops->open(fs->ctx, path, FILE_WRITE);

@@ -52,11 +52,18 @@ static struct link *link_new(struct recovery *r) {
     return k;
 }
 
-static void seen(struct recovery *r, uint32_t segment, uint64_t epoch, uint64_t sequence) {
+static void seen(struct recovery *r, uint32_t segment, uint64_t epoch, uint64_t sequence,
+                 uint64_t catalogue) {
     if (segment > r->highest_segment)
         r->highest_segment = segment;
     r->highest_epoch = max_u64(r->highest_epoch, epoch);
     r->highest_number = max_u64(r->highest_number, sequence);
+    r->catalogue = max_u64(r->catalogue, catalogue);
+}
+
+void recovery_learn_wall(struct recovery *r, const struct wall_span *s) {
+    if (s->rate != 0)
+        r->wall_count = wall_add(r->wall, r->wall_count, WALL_SPANS_MAX, s);
 }
 
 /* Frames. -------------------------------------------------------------------------------------- */
@@ -104,7 +111,8 @@ static int add_frame(struct recovery *r, uint32_t slot, const uint8_t *bytes,
     k->durable = h->durable;
     k->end = h->offset + h->length_bytes;
     check_frame(bytes, h, k);
-    seen(r, h->segment, h->epoch, k->last_sequence);
+    recovery_learn_wall(r, &h->wall);
+    seen(r, h->segment, h->epoch, k->last_sequence, h->catalogue);
     return 0;
 }
 
@@ -159,7 +167,7 @@ static int add_sealed(struct recovery *r, uint32_t slot, const struct segment_fo
     k->last_epoch = f->last_epoch;
     k->last_time_ns = f->last_time_ns;
     k->end = f->data_end;
-    seen(r, f->segment, f->last_epoch, f->last_sequence);
+    seen(r, f->segment, f->last_epoch, f->last_sequence, f->catalogue);
     return 0;
 }
 
@@ -187,6 +195,7 @@ static int take_sealed(struct log *l, struct recovery *r, uint32_t slot,
     e->first_epoch = f->first_epoch;
     e->last_epoch = f->last_epoch;
     e->follows = f->follows;
+    e->catalogue = f->catalogue;
     e->previous_segment = f->previous.segment;
     e->previous_offset = f->previous.offset;
     e->previous_crc = f->previous.crc;
@@ -198,6 +207,8 @@ static int take_sealed(struct log *l, struct recovery *r, uint32_t slot,
     e->run_crc = f->run_crc;
     e->versions = f->versions;
     segment_set_number(l, s->h, f->segment);
+    for (uint32_t i = 0; i < f->wall_count; i++)
+        recovery_learn_wall(r, &f->wall[i]);
     log_start_commit(l, 0);
     return add_sealed(r, slot, f);
 }

@@ -40,6 +40,18 @@ static void note_sample(struct segment *s, struct segment_notes *notes, uint32_t
                                                           .wall_ns = fh->wall_ns};
 }
 
+/* Notes are beyond what is undone but for their counts; a list that forgets begins anew elsewhere, so
+ * of a full one the last is left out. A frame that is older than the newest span has an older one. */
+static void note_wall(struct segment *s, struct segment_notes *notes,
+                      const struct wall_span *span) {
+    uint32_t n = s->wall_spans;
+    if (span->rate == 0 || n == FOOTER_WALL_MAX ||
+        (n > 0 && notes->wall[n - 1].since_ns >= span->since_ns))
+        return;
+    notes->wall[n] = *span;
+    s->wall_spans++;
+}
+
 void segment_note_frame(struct log *l, struct segment_h h, const struct frame_header *fh,
                         uint64_t last_sequence, uint64_t last_time_ns) {
     struct segment *s = segment_edit(l->a, h);
@@ -58,10 +70,12 @@ void segment_note_frame(struct log *l, struct segment_h h, const struct frame_he
     s->last_time_ns = last_time_ns;
     s->last_wall_ns = fh->wall_ns;
     s->last_epoch = fh->epoch;
+    s->catalogue = max_u64(s->catalogue, fh->catalogue);
     s->last_frame_offset = fh->offset;
     s->last_frame_crc = fh->crc;
     s->data_end = fh->offset + fh->length_bytes;
     note_sample(s, segment_notes(l, s), log_segment_bytes(l), fh);
+    note_wall(s, segment_notes(l, s), &fh->wall);
 }
 
 void segment_note_family(struct log *l, struct segment_h h, uint32_t family) {
@@ -141,10 +155,13 @@ static void footer_of(const struct log *l, const struct segment *s, struct segme
     f->family_count = s->families;
     f->previous = (struct frame_name){s->previous_segment, s->previous_offset, s->previous_crc};
     f->follows = s->follows;
+    f->catalogue = s->catalogue;
     f->last_frame_offset = s->last_frame_offset;
     f->last_frame_crc = s->last_frame_crc;
     memcpy(f->families, notes->families, s->families * sizeof f->families[0]);
     memcpy(f->samples, notes->samples, s->samples * sizeof f->samples[0]);
+    f->wall_count = s->wall_spans;
+    memcpy(f->wall, notes->wall, s->wall_spans * sizeof f->wall[0]);
 }
 
 static int write_all(const struct seal_job *j, int file, const void *buf, uint32_t bytes,

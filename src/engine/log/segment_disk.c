@@ -9,6 +9,7 @@
 #define FAMILIES_OFFSET 256u
 #define SAMPLES_OFFSET 512u
 #define SAMPLE_BYTES 32u
+#define WALL_OFFSET 2560u
 
 void segment_header_encode(const struct segment_header *h, uint8_t *block) {
     memset(block, 0, BLOCK_BYTES);
@@ -69,6 +70,7 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
     put_le32(block + 160, f->last_frame_offset);
     put_le32(block + 164, f->last_frame_crc);
     put_le64(block + 168, f->follows);
+    put_le64(block + 176, f->catalogue);
     for (uint32_t i = 0; i < f->family_count; i++)
         put_le32(block + FAMILIES_OFFSET + 4 * i, f->families[i]);
     for (uint32_t i = 0; i < f->sample_count; i++) {
@@ -78,6 +80,9 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
         put_le64(p + 16, f->samples[i].time_ns);
         put_le64(p + 24, f->samples[i].wall_ns);
     }
+    put_le32(block + 184, f->wall_count);
+    for (uint32_t i = 0; i < f->wall_count; i++)
+        wall_span_encode(&f->wall[i], block + WALL_OFFSET + WALL_SPAN_BYTES * i);
     block_finish(block);
 }
 
@@ -135,7 +140,10 @@ int footer_decode(const uint8_t *block, uint32_t segment_bytes, struct segment_f
     f->last_frame_offset = get_le32(block + 160);
     f->last_frame_crc = get_le32(block + 164);
     f->follows = get_le64(block + 168);
-    if (f->sample_count > FOOTER_SAMPLES_MAX || f->family_count > FOOTER_FAMILIES_MAX)
+    f->catalogue = get_le64(block + 176);
+    f->wall_count = get_le32(block + 184);
+    if (f->sample_count > FOOTER_SAMPLES_MAX || f->family_count > FOOTER_FAMILIES_MAX ||
+        f->wall_count > FOOTER_WALL_MAX)
         return ERR_FORMAT;
     for (uint32_t i = 0; i < f->family_count; i++)
         f->families[i] = get_le32(block + FAMILIES_OFFSET + 4 * i);
@@ -144,5 +152,8 @@ int footer_decode(const uint8_t *block, uint32_t segment_bytes, struct segment_f
         f->samples[i] = (struct footer_sample){get_le32(p), 0, get_le64(p + 8), get_le64(p + 16),
                                                get_le64(p + 24)};
     }
+    for (uint32_t i = 0; i < f->wall_count; i++)
+        if (!wall_span_decode(block + WALL_OFFSET + WALL_SPAN_BYTES * i, &f->wall[i]))
+            return ERR_FORMAT;
     return footer_is_possible(f, segment_bytes) ? 0 : ERR_FORMAT;
 }

@@ -6,10 +6,12 @@
 #include <stdint.h>
 
 #include "engine/log/block_disk.h"
+#include "engine/log/wall.h"
 
 #define SEGMENT_FRAMES_OFFSET BLOCK_BYTES
 #define FOOTER_FAMILIES_MAX 64u
 #define FOOTER_SAMPLES_MAX 64u
+#define FOOTER_WALL_MAX 48u
 
 struct segment_header {
     uint8_t store_id[STORE_ID_BYTES];
@@ -72,8 +74,11 @@ struct segment_footer {
     uint64_t follows;
     uint32_t last_frame_offset;
     uint32_t last_frame_crc;
+    uint64_t catalogue; /* the highest of its frames */
     uint32_t families[FOOTER_FAMILIES_MAX];
     struct footer_sample samples[FOOTER_SAMPLES_MAX];
+    uint32_t wall_count;
+    struct wall_span wall[FOOTER_WALL_MAX];
 };
 
 void footer_encode(const struct segment_footer *f, uint8_t *block);

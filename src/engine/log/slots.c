@@ -161,7 +161,7 @@ void segment_release_notes(struct log *l, struct segment_h h) {
     if (s->notes != 0)
         buffer_release(l->buffers, (struct extent){s->notes - 1, 1});
     s->notes = 0;
-    s->samples = s->families = 0;
+    s->samples = s->families = s->wall_spans = 0;
 }
 
 static int no_room(struct log *l) {

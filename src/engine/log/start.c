@@ -6,9 +6,12 @@
 
 #include "base/err.h"
 #include "engine/log/log_priv.h"
+#include "engine/log/recovery.h"
 
 LAYOUT_FIELDS(engine, ENGINE_FIELDS)
 const struct arena_table_spec engine_spec = TABLE_SPEC(engine, TABLE_ENGINE, 1);
+LAYOUT_FIELDS(wall, WALL_FIELDS)
+const struct arena_table_spec wall_spec = TABLE_SPEC(wall, TABLE_WALL, 1);
 
 struct log_params log_params_default(void) {
     return (struct log_params){.frame_bytes = LOG_FRAME_BYTES,
@@ -179,7 +182,7 @@ static int claim_segment(struct log *l, const struct segment *s) {
     int open = s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING;
     if (s->slot.state > SEGMENT_LEAVING || open != (s->notes != 0) ||
         s->file >= l->segment_capacity || s->samples > FOOTER_SAMPLES_MAX ||
-        s->families > FOOTER_FAMILIES_MAX)
+        s->wall_spans > FOOTER_WALL_MAX || s->families > FOOTER_FAMILIES_MAX)
         return ERR_INTEGRITY;
     return open ? buffer_claim(l->buffers, (struct extent){s->notes - 1, 1}) : 0;
 }
@@ -201,7 +204,9 @@ static int ring_is_sound(const struct log *l) {
 
 int log_attach(struct log *l) {
     l->root = engine_next(l->a, (struct engine_h){0});
-    if (!l->root.v || frame_used(l->a) > LOG_FRAMES_MAX)
+    l->wall = wall_next(l->a, (struct wall_h){0});
+    if (!l->root.v || frame_used(l->a) > LOG_FRAMES_MAX || !l->wall.v ||
+        wall_spans(l)->count == 0 || wall_spans(l)->count > WALL_SPANS_MAX)
         return ERR_INTEGRITY;
     for (struct frame_h h = frame_next(l->a, (struct frame_h){0}); h.v; h = frame_next(l->a, h))
         if (claim_frame(l, frame_view(l->a, h)) < 0)
@@ -222,8 +227,16 @@ int log_attach(struct log *l) {
 void log_resume(struct log *l) {
     root_edit(l)->log_epoch_state = LOG_EPOCH_WANTED;
     l->resumed = 1;
+    log_clock_resume(l);
     segments_unpinned(l);
     seals_resume(l);
+}
+
+void log_catalogue_is(struct log *l, uint64_t transactions) {
+    if (l->recovery)
+        l->recovery->catalogue = max_u64(l->recovery->catalogue, transactions);
+    else if (transactions > root_view(l)->log_catalogue)
+        root_edit(l)->log_catalogue = transactions;
 }
 
 int log_stop(struct log *l) {

@@ -26,6 +26,7 @@ void store_encode(const struct store_header *h, uint8_t *block) {
     put_le64(block + 120, h->numbers_above);
     put_le64(block + 128, h->store_time_ns);
     put_le64(block + 136, h->wall_time_ns);
+    put_le64(block + 144, h->catalogue);
     block_finish(block);
 }
 
@@ -51,6 +52,7 @@ int store_decode(const uint8_t *block, struct store_header *h) {
     h->numbers_above = get_le64(block + 120);
     h->store_time_ns = get_le64(block + 128);
     h->wall_time_ns = get_le64(block + 136);
+    h->catalogue = get_le64(block + 144);
     if (h->features_refuse & ~STORE_FEATURES_KNOWN)
         return ERR_UNSUPPORTED;
     if (h->segment_bytes < SEGMENT_BYTES_MIN || h->segment_bytes > SEGMENT_BYTES_MAX ||

@@ -40,6 +40,7 @@ struct store_header {
     uint64_t numbers_above;
     uint64_t store_time_ns;
     uint64_t wall_time_ns;
+    uint64_t catalogue; /* transactions of the catalogue that were durable when written */
 };
 
 void store_encode(const struct store_header *h, uint8_t *block);

@@ -60,6 +60,8 @@ static int spot_in_open_frame(const struct log *l, uint32_t bytes, uint32_t data
     at->pages = f->pages + (at->new_block ? 1 : 0);
     at->time_ns = f->time_ns;
     at->delta_us = (uint32_t)delta_us;
+    if (f->time_ns < wall_newest(l)->since_ns) /* a frame lies in one span of the wall clock */
+        return 0;
     return delta_us <= UINT32_MAX && frame_has_room(f, bytes, data_pages, l->params.frame_bytes) &&
            log_fits(l, f->offset, (at->pages + data_pages) * BLOCK_BYTES, s->records + 1,
                     s->blocks + data_pages);
@@ -115,6 +117,7 @@ static struct frame_h begin_frame(struct log *l, const struct spot *at, uint32_t
     f->block_page = header_page;
     f->block_end = FRAME_RECORDS_OFFSET;
     f->extent[0] = (struct extent){header_page, 1};
+    wall_span_encode(wall_newest(l), buffer_data(l->buffers, header_page) + FRAME_WALL_OFFSET);
     l->ring[(l->ring_first + l->ring_count++) % LOG_FRAMES_MAX] = h;
     l->unlogged_pages++;
     return h;
@@ -312,7 +315,8 @@ void log_submit(struct log *l) {
         .epoch = root->log_epoch,
         .previous = {root->log_end_segment, root->log_end_offset, root->log_end_crc},
         .durable = root->log_durable,
-        .wall_ns = l->wall_ns};
+        .wall_ns = l->wall_ns,
+        .catalogue = root->log_catalogue};
     must(frame_finish_blocks(f, l->buffers->data, &header) == 0);
     uint32_t crc = frame_header_encode(&header, buffer_data(l->buffers, f->extent[0].first));
     struct frame *edit = frame_edit_part(l->a, h, 0, offsetof(struct frame, records));
