@@ -162,6 +162,14 @@ static _Noreturn void give_up(struct perdured *p, const char *why) {
     boot_stop(p->boot, CUSTODY_FAILED, 1);
 }
 
+static void tell_cold_start(struct perdured *p) {
+    struct alert_sink sink = alerts_sink(&p->alerts);
+    char text[256];
+    snprintf(text, sizeof text, "starting cold, as %s; all connections were closed",
+             arena_verdict_text(p->core.verdict));
+    sink.raise(sink.ctx, ALERT_WARNING, "cold_start", "", text);
+}
+
 /* Jobs that have ended end the wait; the turn reaps them. */
 static void watch_jobs(struct perdured *p, int fd) {
     p->core.r.streams.ops->watch(p->core.r.streams.ctx, fd, (uint64_t)TAG_JOBS << 32,
@@ -203,7 +211,7 @@ static int engine_process(struct boot *b) {
         give_up(p, why);
     }
     if (b->mode != BOOT_COLD && !c->warm)
-        log_line(4, "starting cold, as %s", arena_verdict_text(c->verdict));
+        tell_cold_start(p);
     if (perdured_assemble(p, why, sizeof why) < 0)
         give_up(p, why);
     c->r.hooks = &hooks;
