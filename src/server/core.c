@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "server/trace.h"
 
 #define RING_ENTRIES 256
 #define DEATHS_MAX 5u
@@ -356,9 +357,14 @@ int core_attach(struct core *c) {
     memcpy(r->io.routines, routines, sizeof routines);
     r->io.device = device;
     r->io.device_ctx = device_ctx;
+    r->io.trace = &r->trace;
+    server_trace_begin(&r->trace, &r->a, c->warm && c->after_crash);
+    r->trace.now_ns = r->now_ns;
+    trace_note(&r->trace, TRACE_ENGINE_BEGINS, b->generation, c->warm ? b->mode : BOOT_COLD);
     if (c->warm && ((err = io_attach(&r->io)) < 0 ||
                     (err = reactor_attach(r, c->after_crash, &c->closed)) < 0))
         return err;
+    trace_note(&r->trace, TRACE_CONNS_ATTACHED, (uint64_t)conn_used(&r->a) << 32 | c->closed, 0);
     if (!c->warm && b->mode != BOOT_COLD) {
         sweep_begin(c);
         sweep(c, INT_MAX);
@@ -371,6 +377,7 @@ void core_adopt(struct core *c) {
     adopt_rings(c, server_edit(&r->a, r->server));
     wait_for_ring(c);
     add_ring(c, server_edit(&r->a, r->server));
+    trace_note(&r->trace, TRACE_IO_ADOPTED, (uint64_t)c->adopted_rings, r->io.in_flight);
     reactor_commit(r);
 }
 
@@ -411,6 +418,8 @@ void core_serve(struct core *c) {
     reactor_commit(r);
     boot_serving(b, monotonic_ns(NULL), c->probation_ns);
     atomic_store(&r->a.live->phase, ARENA_SERVING);
+    trace_note(&r->trace, TRACE_ENGINE_SERVES, b->generation,
+               c->warm ? server_view(&r->a, r->server)->last_pause_ns : 0);
     if (c->warm) {
         sweep_begin(c);
         c->r.more_to_do = 1;
@@ -441,12 +450,14 @@ int core_reload(struct core *c, const char *binary, const char **why) {
         }
     }
     reactor_accept_more(&c->r, 0);
+    trace_note(&c->r.trace, TRACE_RELOAD, CUSTODY_PREPARE_WANTED, 0);
     boot_want_successor(c->boot, fd);
     return 0;
 }
 
 const char *core_bell(struct core *c) {
     enum custody_prepare state = boot_prepared(c->boot);
+    trace_note(&c->r.trace, TRACE_RELOAD, state, 0);
     if (state == CUSTODY_PREPARE_READY) {
         if (!arena_turn_is_clean(&c->r.a))
             reactor_commit(&c->r);

@@ -14,6 +14,7 @@
 #include "plat/linux/linux.h"
 #include "server/perdured.h"
 #include "server/store.h"
+#include "server/trace.h"
 
 /* --- the turn --- */
 
@@ -144,6 +145,7 @@ static const struct arena_plan *plan_of(const struct config *c) {
                                      LOG_SEGMENT_BYTES / BLOCK_BYTES),
          2 * MIB},
         {REGION_BLOCK_TABLE, 1, c->block_table_bytes, 2 * MIB},
+        {REGION_TRACE, 1, SERVER_TRACE_BYTES, 64},
     };
     memcpy(tables, t, sizeof t);
     memcpy(regions, r, sizeof r);
@@ -234,6 +236,7 @@ static int engine_process(struct boot *b) {
     while (!p->stopping) {
         core_turn(c);
     }
+    trace_note(&c->r.trace, TRACE_STOPS, b->generation, 0);
     perdured_stop(p);
     boot_stop(b, CUSTODY_STOPPED, 0);
 }
