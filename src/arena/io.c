@@ -89,6 +89,8 @@ void io_submit(struct io_port *p) {
         if (p->router.ops->queue(p->router.ctx, &s, &position) < 0)
             break;
         must(position == io->position);
+        trace_note(p->trace, TRACE_IO_QUEUED, (uint64_t)io->routine << 32 | io->device,
+                   io->offset_bytes);
         p->waiting_first = (p->waiting_first + 1) % p->waiting_room;
         p->waiting_count--;
         queued++;
@@ -100,6 +102,8 @@ void io_submit(struct io_port *p) {
 static void finish(struct io_port *p, struct io_h h, int32_t result) {
     struct io copy = *io_view(p->a, h);
     const struct io_routine *r = &p->routines[copy.routine];
+    trace_note(p->trace, TRACE_IO_DONE, (uint64_t)copy.routine << 32 | copy.device,
+               (uint64_t)(int64_t)result);
     int kept = r->done ? r->done(r->ctx, h, &copy, result) : 0;
     if (!kept)
         for (uint32_t i = 0; i < copy.data_extents; i++)

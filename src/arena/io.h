@@ -23,6 +23,7 @@
 
 #include "arena/arena.h"
 #include "arena/buffer.h"
+#include "arena/trace.h"
 #include "base/numbers.h"
 #include "plat/io_router.h"
 
@@ -78,6 +79,7 @@ struct io_port {
     int (*device)(void *ctx, uint32_t device); /* the router's number, or an error */
     void *device_ctx;
     uint64_t completions; /* counters since start */
+    struct trace *trace;  /* NULL: none */
 };
 
 int io_open(struct io_port *p, struct arena *a, struct buffer_pool *buffers,

@@ -4,18 +4,23 @@
 #include "arena/arena.h"
 #include "base/err.h"
 
-int trace_open(struct trace *t, struct arena *a, uint32_t region) {
-    if (region >= ARENA_REGIONS_MAX || !a->regions[region] ||
-        a->region_bytes[region] < sizeof *t->head + sizeof *t->entries)
+int trace_open_at(struct trace *t, void *memory, uint64_t bytes) {
+    if (bytes < sizeof *t->head + sizeof *t->entries)
         return ERR_INVAL;
-    uint64_t room = (a->region_bytes[region] - sizeof *t->head) / sizeof *t->entries;
+    uint64_t room = (bytes - sizeof *t->head) / sizeof *t->entries;
     uint64_t count = 1;
     while (2 * count <= room)
         count *= 2;
-    t->head = (void *)a->regions[region];
-    t->entries = (void *)(a->regions[region] + sizeof *t->head);
-    t->mask = count - 1;
+    *t = (struct trace){.head = memory,
+                        .entries = (void *)((unsigned char *)memory + sizeof *t->head),
+                        .mask = count - 1};
     return 0;
+}
+
+int trace_open(struct trace *t, struct arena *a, uint32_t region) {
+    if (region >= ARENA_REGIONS_MAX || !a->regions[region])
+        return ERR_INVAL;
+    return trace_open_at(t, a->regions[region], a->region_bytes[region]);
 }
 
 int trace_next(const struct trace *t, uint64_t *position, struct trace_point *out) {

@@ -36,7 +36,8 @@ _Static_assert(sizeof(struct trace_head) == 64, "padding in struct trace_head");
 struct trace {
     struct trace_head *head;
     struct trace_entry *entries;
-    uint64_t mask; /* number of entries - 1 */
+    uint64_t mask;   /* number of entries - 1 */
+    uint64_t now_ns; /* the time of points that trace_note adds; whoever owns the turn sets it */
 };
 
 struct trace_point {
@@ -48,6 +49,8 @@ struct trace_point {
 
 /* ERR_INVAL: the arena has no such region, or it does not hold an entry. */
 int trace_open(struct trace *t, struct arena *a, uint32_t region);
+/* The same for any memory of the arena, 8-byte aligned. */
+int trace_open_at(struct trace *t, void *memory, uint64_t bytes);
 
 static inline void trace_add(struct trace *t, uint64_t time_ns, uint32_t code, uint64_t a,
                              uint64_t b) {
@@ -63,6 +66,12 @@ static inline void trace_add(struct trace *t, uint64_t time_ns, uint32_t code, u
     atomic_store_explicit(&e->mark, position + 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&t->head->next, position + 1, memory_order_relaxed);
+}
+
+/* A point of this turn; t may be NULL or without memory: then nothing is traced. */
+static inline void trace_note(struct trace *t, uint32_t code, uint64_t a, uint64_t b) {
+    if (t && t->head)
+        trace_add(t, t->now_ns, code, a, b);
 }
 
 /* The oldest point at *position or after it, if there is one: returns 1, and *position is the one to

@@ -44,4 +44,21 @@ enum routine_number {
     ROUTINE_COUNT
 };
 
+/* What trace points tell, with their words a and b; server/trace.c has the names. */
+enum trace_code {
+    TRACE_ENGINE_BEGINS = 1,  /* a generation; b 0 cold, 1 planned, 2 after a death */
+    TRACE_CONNS_ATTACHED = 2, /* a kept << 32 | closed */
+    TRACE_IO_ADOPTED = 3,     /* a rings; b disk operations in flight */
+    TRACE_ENGINE_SERVES = 4,  /* a generation; b pause in ns */
+    TRACE_TURN = 5,           /* a number; b events that began it, not 0 */
+    TRACE_CONN_OPENED = 6,    /* a index << 32 | descriptor; b protocol */
+    TRACE_CONN_CLOSED = 7,    /* a index << 32 | descriptor */
+    TRACE_REQUEST = 8,        /* a index << 32 | operation; b index of the connection */
+    TRACE_IO_QUEUED = 9,      /* a routine << 32 | device; b offset in bytes */
+    TRACE_IO_DONE = 10,       /* a routine << 32 | device; b bytes or error */
+    TRACE_CONTROL = 11,       /* a place in ctl_ops */
+    TRACE_RELOAD = 12,        /* a enum custody_prepare as the engine sees it */
+    TRACE_STOPS = 13,         /* a generation */
+};
+
 #endif

@@ -387,6 +387,19 @@ static void alerts(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static void trace(const struct view *v) {
+    struct table t;
+    size_t i;
+    json_t *item;
+    table_begin(&t, "TIME|EVENT|DETAIL");
+    json_array_foreach(json_object_get(v->result, "points"), i, item) {
+        table_cell(&t, "%s", time_of(v, item, "time", 6).s);
+        table_cell(&t, "%s", text_of(item, "event").s);
+        table_cell(&t, "%s", text_of(item, "detail").s);
+    }
+    table_end(&t, v->out);
+}
+
 struct renderer {
     const char *op;
     void (*show)(const struct view *v);
@@ -412,6 +425,7 @@ static const struct renderer renderers[] = {
     {"connections", connections},
     {"reload", reload},
     {"alerts", alerts},
+    {"trace", trace},
 };
 
 bool render_result(const struct cli *cli, const struct ctl_op *op, const json_t *args,

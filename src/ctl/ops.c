@@ -189,6 +189,16 @@ static const struct ctl_arg reload_args[] = {
      .help = "the program to go on with; without it, the present one is read anew"},
 };
 
+static const struct ctl_arg trace_args[] = {
+    {.key = "deaths_ago",
+     .option = "deaths-ago",
+     .meta = "N",
+     .type = CTL_CHOICE,
+     .choices = "0|1|2|3",
+     .fallback = "0",
+     .help = "of the engines before the last N deaths: 1 shows what the one that died last did"},
+};
+
 const struct ctl_op ctl_ops[] = {
     {
         .name = "volume.create",
@@ -408,6 +418,21 @@ const struct ctl_op ctl_ops[] = {
         .result = "{\"alerts\": [{\"level\": \"info\" | \"warning\" | \"error\" | \"critical\", "
                   "\"code\": string, \"subject\": string, \"text\": string, \"raised_at\": time}]}",
         .example = "perdure alerts",
+    },
+    {
+        .name = "trace",
+        .noun = "trace",
+        .flags = CTL_READ,
+        ARGS(trace_args),
+        .summary = "show what the engine did last, or one that died",
+        .detail = "The newest points, at most 2000, oldest first. They lie in the memory that "
+                  "outlives the "
+                  "engine, so they tell what it did just before a death, in the turn that was "
+                  "undone too. "
+                  "A cold start begins anew.",
+        .result = "{\"points\": [{\"time\": time, \"event\": string, \"detail\": string}]}",
+        .example = "perdure trace\n"
+                   "perdure trace --deaths-ago 1",
     },
 };
 

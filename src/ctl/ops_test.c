@@ -97,7 +97,7 @@ static void choices_and_fallbacks(void **state) {
             }
         }
     }
-    assert_int_equal(seen, 6);
+    assert_int_equal(seen, 10);
 }
 
 static int run_nothing(void *ctx, const struct ctl_request *r) {

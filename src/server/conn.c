@@ -333,6 +333,8 @@ void conn_event(struct reactor *r, struct conn_h h, uint32_t events) {
 void conn_close(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
     must(c->slot.state == CONN_CLOSING);
+    trace_note(&r->trace, TRACE_CONN_CLOSED, (uint64_t)handle_index(h.v) << 32 | (uint32_t)c->fd,
+               0);
     r->streams.ops->unwatch(r->streams.ctx, c->fd);
     r->streams.ops->end(r->streams.ctx, c->fd);
     r->streams.ops->close(r->streams.ctx, c->fd);

@@ -95,6 +95,7 @@ static void run_line(struct control *c, uint32_t i, const char *line, size_t len
     const struct ctl_handler *h = ctl_handler_find(c->handlers, c->handler_count, request.op->name);
     must(h != NULL);
     c->current = address;
+    trace_note(&c->r->trace, TRACE_CONTROL, (uint64_t)(request.op - ctl_ops), 0);
     err = h->run(c->handlers_ctx, &request);
     if (err < 0)
         control_reply(c, address, ctl_reply_err(request.id, err, err_text(err), NULL));

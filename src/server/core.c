@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "plat/posix/posix.h"
 #include "server/core_priv.h"
+#include "server/trace.h"
 
 #define DEATHS_MAX 5u
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
@@ -297,9 +298,14 @@ int core_attach(struct core *c) {
     memcpy(r->io.routines, routines, sizeof routines);
     r->io.device = device;
     r->io.device_ctx = device_ctx;
+    r->io.trace = &r->trace;
+    server_trace_begin(&r->trace, &r->a, c->warm && c->after_crash);
+    r->trace.now_ns = r->now_ns;
+    trace_note(&r->trace, TRACE_ENGINE_BEGINS, b->generation, c->warm ? b->mode : BOOT_COLD);
     if (c->warm && ((err = io_attach(&r->io)) < 0 ||
                     (err = reactor_attach(r, c->after_crash, &c->closed)) < 0))
         return err;
+    trace_note(&r->trace, TRACE_CONNS_ATTACHED, (uint64_t)conn_used(&r->a) << 32 | c->closed, 0);
     if (!c->warm && b->mode != BOOT_COLD) {
         sweep_begin(c);
         sweep(c, INT_MAX);
@@ -344,6 +350,8 @@ void core_serve(struct core *c) {
     reactor_commit(r);
     boot_serving(b, clock_monotonic_ns(&r->clock), c->probation_ns);
     atomic_store(&r->a.live->phase, ARENA_SERVING);
+    trace_note(&r->trace, TRACE_ENGINE_SERVES, b->generation,
+               c->warm ? server_view(&r->a, r->server)->last_pause_ns : 0);
     if (c->warm) {
         sweep_begin(c);
         c->r.more_to_do = 1;
@@ -374,12 +382,14 @@ int core_reload(struct core *c, const char *binary, const char **why) {
         }
     }
     reactor_accept_more(&c->r, 0);
+    trace_note(&c->r.trace, TRACE_RELOAD, CUSTODY_PREPARE_WANTED, 0);
     boot_want_successor(c->boot, fd);
     return 0;
 }
 
 const char *core_bell(struct core *c) {
     enum custody_prepare state = boot_prepared(c->boot);
+    trace_note(&c->r.trace, TRACE_RELOAD, state, 0);
     if (state == CUSTODY_PREPARE_READY) {
         uint64_t since_ns = clock_monotonic_ns(&c->r.clock);
         if (queues_rest(c, since_ns + REST_MAX_NS) == 0)

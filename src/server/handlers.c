@@ -520,6 +520,15 @@ static int alerts(void *ctx, const struct ctl_request *q) {
     return answer(p, q, json_pack("{s:o}", "alerts", list));
 }
 
+#define TRACE_POINTS_TOLD 2000u
+
+static int trace(void *ctx, const struct ctl_request *q) {
+    uint32_t deaths_ago = (uint32_t)(ctl_text(&q->args, "deaths_ago")[0] - '0');
+    return answer(
+        ctx, q,
+        json_pack("{s:o}", "points", perdured_trace_points(ctx, deaths_ago, TRACE_POINTS_TOLD)));
+}
+
 /* --- marks: rows of the catalogue --- */
 
 struct mark_query {
@@ -645,5 +654,6 @@ const struct ctl_handler perdured_handlers[] = {
     {"connections", connections},
     {"reload", reload},
     {"alerts", alerts},
+    {"trace", trace},
 };
 const uint32_t perdured_handler_count = sizeof perdured_handlers / sizeof perdured_handlers[0];

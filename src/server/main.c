@@ -13,6 +13,7 @@
 #include "engine/timeline/volumes.h"
 #include "server/perdured.h"
 #include "server/store.h"
+#include "server/trace.h"
 
 /* --- the turn --- */
 
@@ -144,6 +145,7 @@ static const struct arena_plan *plan_of(const struct config *c) {
                                      LOG_SEGMENT_BYTES / BLOCK_BYTES),
          2 * MIB},
         {REGION_BLOCK_TABLE, 1, c->block_table_bytes, 2 * MIB},
+        {REGION_TRACE, 1, SERVER_TRACE_BYTES, 64},
     };
     memcpy(tables, t, sizeof t);
     memcpy(regions, r, sizeof r);
@@ -160,6 +162,14 @@ static _Noreturn void give_up(struct perdured *p, const char *why) {
         boot_refuse(p->boot, why);
     log_line(3, "cannot start: %s", why);
     boot_stop(p->boot, CUSTODY_FAILED, 1);
+}
+
+static void tell_cold_start(struct perdured *p) {
+    struct alert_sink sink = alerts_sink(&p->alerts);
+    char text[256];
+    snprintf(text, sizeof text, "starting cold, as %s; all connections were closed",
+             arena_verdict_text(p->core.verdict));
+    sink.raise(sink.ctx, ALERT_WARNING, "cold_start", "", text);
 }
 
 /* Jobs that have ended end the wait; the turn reaps them. */
@@ -203,7 +213,7 @@ static int engine_process(struct boot *b) {
         give_up(p, why);
     }
     if (b->mode != BOOT_COLD && !c->warm)
-        log_line(4, "starting cold, as %s", arena_verdict_text(c->verdict));
+        tell_cold_start(p);
     if (!c->warm && c->machine != machine_of_platform(p->config.platform))
         log_line(4, "io_uring is forbidden here: disks are served by threads");
     if (perdured_assemble(p, why, sizeof why) < 0)
@@ -228,6 +238,7 @@ static int engine_process(struct boot *b) {
     while (!p->stopping) {
         core_turn(c);
     }
+    trace_note(&c->r.trace, TRACE_STOPS, b->generation, 0);
     perdured_stop(p);
     boot_stop(b, CUSTODY_STOPPED, 0);
 }

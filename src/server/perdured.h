@@ -72,6 +72,9 @@ int perdured_answer(void *ctx, struct operation_h h); /* admin_engine_ops.answer
 void perdured_reload_prepared(struct perdured *p);    /* answers `reload` before letting go */
 void perdured_reload_failed(struct perdured *p, const char *why);
 
+/* server/trace_points.c: the newest points of the life that ended so many deaths ago, oldest first. */
+json_t *perdured_trace_points(struct perdured *p, uint32_t deaths_ago, uint64_t max);
+
 /* server/exports.c */
 extern const struct nbd_front_exports perdured_exports_template;
 int perdured_moment_opened(struct perdured *p, struct operation_h h);

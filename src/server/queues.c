@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "server/core_priv.h"
+#include "server/trace.h"
 
 _Static_assert(MACHINE_QUEUE_BYTES + 8 == SERVER_RING_BYTES, "frozen");
 
@@ -98,6 +99,7 @@ void core_adopt(struct core *c) {
     put_le32(e, c->boot->generation);
     put_le32(e + 4, 1);
     c->machine->disks->identify(&c->router, e + 8);
+    trace_note(&c->r.trace, TRACE_IO_ADOPTED, (uint64_t)c->adopted_queues, c->r.io.in_flight);
     reactor_commit(&c->r);
 }
 

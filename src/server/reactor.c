@@ -20,7 +20,7 @@ int reactor_open(struct reactor *r, struct boot *b, struct streams streams, stru
     r->boot = b;
     r->streams = streams;
     r->clock = clock;
-    r->now_ns = clock_monotonic_ns(&clock);
+    r->now_ns = r->trace.now_ns = clock_monotonic_ns(&clock);
     r->marks = calloc(n, sizeof *r->marks);
     struct conn_list *lists[] = {&r->parse, &r->send, &r->close, &r->blocked, &r->ready};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -80,6 +80,8 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     if (r->streams.ops->positions(r->streams.ctx, fd, &at) == ERR_UNSUPPORTED)
         c->flags |= CONN_NO_POSITIONS;
     server_edit(&r->a, r->server)->conns_ever++;
+    trace_note(&r->trace, TRACE_CONN_OPENED, (uint64_t)handle_index(h.v) << 32 | (uint32_t)fd,
+               protocol);
     memset(mark_of(r, h), 0, sizeof(struct conn_mark));
     r->streams.ops->watch(r->streams.ctx, fd, (uint64_t)TAG_CONN << 32 | h.v, STREAM_READABLE);
     const struct protocol *p = r->protocols[protocol];
@@ -125,6 +127,7 @@ struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op,
     q->arrived_ns = r->now_ns;
     conn_edit(&r->a, c)->requests++;
     r->stats.requests++;
+    trace_note(&r->trace, TRACE_REQUEST, (uint64_t)handle_index(h.v) << 32 | op, handle_index(c.v));
     return h;
 }
 
@@ -298,6 +301,9 @@ void reactor_turn(struct reactor *r) {
     int n = r->streams.ops->wait(r->streams.ctx, events, EVENTS_MAX, timeout);
     r->now_ns = clock_monotonic_ns(&r->clock);
     r->stats.events += (uint64_t)n;
+    r->trace.now_ns = r->now_ns;
+    if (n > 0)
+        trace_note(&r->trace, TRACE_TURN, r->a.turn, (uint64_t)n);
     if (r->hooks && r->hooks->begin)
         r->hooks->begin(r->hooks->ctx);
     for (int i = 0; i < n; i++) {

@@ -105,6 +105,7 @@ struct reactor {
     struct buffer_pool buffers;
     struct streams streams;
     struct io_port io;
+    struct trace trace;
     struct clock clock;
     uint64_t now_ns; /* monotonic, of this turn */
     struct server_h server;

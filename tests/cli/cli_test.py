@@ -224,6 +224,12 @@ ROWS = [
                   "text": "evil \u001b[2J text", "raised_at": "2026-11-22T16:00:00Z"}]},
      "LEVEL    SINCE                       SUBJECT  ALERT\n"
      "warning  2026-11-22 17:00:00 +01:00  demo     evil ?[2J text\n"),
+    ("trace", "trace", {}, {"points": []}, "TIME  EVENT  DETAIL\n"),
+    ("trace --deaths-ago 2", "trace", {"deaths_ago": "2"},
+     {"points": [{"time": "2026-11-22T16:00:00.123456789Z", "event": "turn",
+                  "detail": "number 7, events 1"}]},
+     "TIME                               EVENT  DETAIL\n"
+     "2026-11-22 17:00:00.123456 +01:00  turn   number 7, events 1\n"),
 ]
 
 # words, exit code, part of the message: nothing is sent

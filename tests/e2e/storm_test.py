@@ -19,6 +19,7 @@ import time
 
 sys.dont_write_bytecode = True
 import nbd
+from nbd_storm import Client
 from perdure import ENVIRONMENT, LIMIT_S, Server, Tap, expect, must_hold, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
@@ -28,42 +29,6 @@ SEED = int(os.environ.get('PERDURE_SEED', '1'))
 MIB = 1 << 20
 PERIOD_S = 0.2
 SIZE = 256 * MIB
-
-
-class Client:
-    """nbd_storm at work."""
-
-    def __init__(self, server, *options):
-        self.process = subprocess.Popen(
-            [STORM, *map(str, options), str(server.port), 'storm'], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-        if self.process.stdout.readline() != 'ready\n':
-            raise AssertionError('nbd_storm: ' + self.process.communicate()[1])
-
-    def tell(self, kind):
-        """A disturbance begins now."""
-        self.check()
-        self.process.stdin.write(f'{kind} {time.monotonic_ns()}\n')
-        self.process.stdin.flush()
-
-    def check(self):
-        if self.process.poll() is not None:
-            raise AssertionError('nbd_storm ended early: ' + self.process.communicate()[1])
-
-    def finish(self):
-        """Ends the work; what it tells."""
-        said, errors = self.process.communicate(timeout=120)
-        if self.process.returncode != 0:
-            raise AssertionError(f'nbd_storm: exit status {self.process.returncode}: {errors}')
-        return json.loads(said)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
 
 
 def disturb_often(server, kind, rounds, tell):
@@ -92,7 +57,7 @@ def storm(kind, connections, rounds, share=1, block=512, options=()):
         model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', SIZE, '--block-size', block)
         more = [] if share == 1 else ['--share', share, '--size', connections // share * MIB]
-        with Client(server, '--connections', connections, '--rate', 15000, '--seed', SEED, '--to', model,
+        with Client(STORM, server, '--connections', connections, '--rate', 15000, '--seed', SEED, '--to', model,
                     '--rough', *more) as client:
             disturb_often(server, kind, rounds, client.tell)
             outlived = {one['reloads'] for one in server.ask('connections')['connections']}
@@ -238,7 +203,7 @@ def canary():
     """The client is no rubber stamp: what a stranger writes into its region ends it."""
     with Server(PROGRAMS) as server:
         server.cli('volume', 'create', 'storm', '--size', MIB)
-        with Client(server, '--connections', 3, '--rate', 1000) as client:
+        with Client(STORM, server, '--connections', 3, '--rate', 1000) as client:
             stranger = nbd.NBD()
             stranger.connect_uri(server.uri('storm'))
             stranger.pwrite(b'stranger' * (MIB // 8), 0)
@@ -246,7 +211,7 @@ def canary():
             _, errors = client.process.communicate(timeout=120)
             expect('exit status', client.process.returncode, 1)
             must_hold(errors, 'wrong bytes' in errors)
-        with Client(server, '--connections', 3, '--rate', 1000) as client:
+        with Client(STORM, server, '--connections', 3, '--rate', 1000) as client:
             server.kill_all()
             _, errors = client.process.communicate(timeout=120)
             expect('exit status', client.process.returncode, 1)

@@ -159,9 +159,9 @@ static int count_families(struct maker *m) {
     if (!m->families || !m->points)
         return ERR_NOMEM;
     for (uint64_t e = 0, i = 0; e < in->entry_count || i < in->interval_count;) {
-        const struct run_entry *entry = &in->entries[e];
-        const struct run_interval *interval = &in->intervals[i];
-        if (e == in->entry_count || (i < in->interval_count && interval->family < entry->family)) {
+        const struct run_entry *entry = e < in->entry_count ? &in->entries[e] : NULL;
+        const struct run_interval *interval = i < in->interval_count ? &in->intervals[i] : NULL;
+        if (!entry || (interval && interval->family < entry->family)) {
             family_of(m, interval->family);
             m->points[m->point_count++] = (struct point){interval->sequence, interval->time_ns};
             i++;

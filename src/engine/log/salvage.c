@@ -150,8 +150,12 @@ int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
     uint32_t n = 0;
     must(r != NULL);
     int err = open_dead(&d, dead_arena, size_bytes);
-    if (err < 0)
+    if (err < 0) {
+        log_alert(l, ALERT_CRITICAL, "answered_writes_lost",
+                  "the dead engine's memory cannot be read; writes that were answered and not yet "
+                  "logged are lost");
         return err;
+    }
     for (uint32_t i = 0; i < d.frame_count; i++) {
         const struct frame *f = frame_of(&d, i);
         if (f->slot.state == SLOT_FREE || f->slot.state > FRAME_WRITING ||
