@@ -33,7 +33,10 @@ enum { CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS = 5, CHUNK_STATUS_EXT = 
 #define BODY_MAX (256u * 1024)
 /* What a session that sends in pieces sends slowly: the head, and the beginning of a payload. */
 #define SLOW_BYTES 96u
-#define SMALL_WINDOW_BYTES 4096
+/* A window that is smaller than a segment of the loopback device makes the kernel wait for its timers, so
+ * segments are those of an Ethernet. */
+#define SMALL_WINDOW_BYTES 16384
+#define SMALL_SEGMENT_BYTES 1448
 
 static uint64_t get(const uint8_t *p, int bytes) {
     uint64_t x = 0;
@@ -174,8 +177,10 @@ void session_open(struct session *s, const struct sockaddr_in *to, const char *e
         session_fail(s, "no socket: %s", strerror(errno));
     setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (s->small_window)
+    if (s->small_window) {
         setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &(int){SMALL_WINDOW_BYTES}, sizeof(int));
+        setsockopt(s->fd, IPPROTO_TCP, TCP_MAXSEG, &(int){SMALL_SEGMENT_BYTES}, sizeof(int));
+    }
     if (connect(s->fd, (const void *)to, sizeof *to) < 0)
         session_fail(s, "connect: %s", strerror(errno));
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
