@@ -58,7 +58,9 @@ static int anchor_run(struct custody *c, const sigset_t *set) {
         if (engine > 0 && (sig == SIGHUP || (stopping && sig != SIGCHLD)))
             kill(engine, stopping ? SIGTERM : SIGHUP);
     }
-    return atomic_load(&c->state) == CUSTODY_STOPPED ? 0 : 1;
+    if (atomic_load(&c->state) == CUSTODY_STOPPED)
+        return 0;
+    return atomic_load(&c->death_status) == BOOT_STATUS_USAGE ? BOOT_STATUS_USAGE : 1;
 }
 
 /* Keeper and engine of this generation. The keeper is the parent, so that it learns how the engine ended. */
@@ -249,6 +251,8 @@ void boot_turn_away(struct boot *b, const char *reason) {
 }
 
 _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status) {
+    atomic_store(&b->custody->death_signal, 0);
+    atomic_store(&b->custody->death_status, (uint32_t)status);
     atomic_store(&b->custody->state, state);
     exit(status);
 }

@@ -29,6 +29,9 @@ struct boot {
     int former_engine_bell;       /* registered in the inherited wait */
 };
 
+/* The exit status when an option or a key is not right; other failures are 1. */
+#define BOOT_STATUS_USAGE 2
+
 /* Returns the exit status of the process. */
 int boot(int argc, char **argv, int (*engine)(struct boot *b));
 

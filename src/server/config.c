@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/config.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <ini.h>
 #include <stdio.h>
@@ -10,23 +11,35 @@
 #include "base/err.h"
 #include "base/units.h"
 #include "ctl/size.h"
+#include "server/boot.h"
 #include "server/machine.h"
 
-/* Keys of section [server]; numbers with their bounds. */
+/* Keys of section [server] that are numbers, with their bounds; the manual page lists them too. */
 static const struct number {
     const char *key;
     size_t offset;
     int is_size;
     uint64_t min, max, fallback;
+    const char *about;
 } numbers[] = {
-    {"buffers", offsetof(struct config, buffer_bytes), 1, 80 * MIB, 512 * GIB, 192 * MIB},
-    {"block-table", offsetof(struct config, block_table_bytes), 1, MIB, 512 * GIB, 256 * MIB},
-    {"store-max", offsetof(struct config, store_max_bytes), 1, 0, UINT64_MAX, 0},
-    {"connections", offsetof(struct config, connections), 0, 1, 65536, 12000},
-    {"requests", offsetof(struct config, requests), 0, 256, 262144, 32768},
-    {"submit-age-us", offsetof(struct config, submit_age_us), 0, 0, 5000, 1000},
-    {"shadow", offsetof(struct config, shadow), 0, 0, 1, 0},
-    {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10},
+    {"buffers", offsetof(struct config, buffer_bytes), 1, 80 * MIB, 512 * GIB, 192 * MIB,
+     "memory for requests, replies and frames"},
+    {"block-table", offsetof(struct config, block_table_bytes), 1, MIB, 512 * GIB, 256 * MIB,
+     "memory that knows where blocks are"},
+    {"store-max", offsetof(struct config, store_max_bytes), 1, 0, UINT64_MAX, 0,
+     "size of the log; 0: what the file system has"},
+    {"connections", offsetof(struct config, connections), 0, 1, 65536, 12000,
+     "clients at the same time"},
+    {"requests", offsetof(struct config, requests), 0, 256, 262144, 32768,
+     "requests in hand at the same time"},
+    {"segments", offsetof(struct config, segments), 0, 64, 1048575, 65536,
+     "segments of 64 MiB that the log has at most"},
+    {"submit-age-us", offsetof(struct config, submit_age_us), 0, 0, 5000, 1000,
+     "a write waits so long for company"},
+    {"shadow", offsetof(struct config, shadow), 0, 0, 1, 0,
+     "1: check every turn (slow, for developers)"},
+    {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10,
+     "a death so soon after a reload undoes it"},
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])
 
@@ -81,16 +94,81 @@ static int set(struct config *c, const char *key, const char *value) {
     return ERR_NOTFOUND;
 }
 
+static const char *amount(char *to, size_t room, const struct number *n, uint64_t v) {
+    static const struct {
+        uint64_t bytes;
+        char letter;
+    } units[] = {{GIB, 'G'}, {MIB, 'M'}};
+    for (size_t i = 0; n->is_size && i < sizeof units / sizeof units[0]; i++)
+        if (v && v != UINT64_MAX && v % units[i].bytes == 0) {
+            snprintf(to, room, "%llu%c", (unsigned long long)(v / units[i].bytes), units[i].letter);
+            return to;
+        }
+    snprintf(to, room, "%llu", (unsigned long long)v);
+    return to;
+}
+
+/* Why a value was refused, and what would be taken. */
+static void explain(char *to, size_t room, const char *key, int err) {
+    char min[32], max[32];
+    const struct number *n = NULL;
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (strcmp(key, numbers[i].key) == 0)
+            n = &numbers[i];
+    if (err == ERR_NOTFOUND)
+        snprintf(to, room, "there is no such key; perdured --help lists them");
+    else if (n && n->max == UINT64_MAX)
+        snprintf(to, room, "not a size; write bytes, or a number with K, M, G or T");
+    else if (n)
+        snprintf(to, room, "not a %s from %s to %s", n->is_size ? "size" : "whole number",
+                 amount(min, sizeof min, n, n->min), amount(max, sizeof max, n, n->max));
+    else if (strcmp(key, "nbd") == 0)
+        snprintf(to, room, "too long, or more than %d addresses", CONFIG_LISTENERS_MAX);
+    else if (strcmp(key, "platform") == 0)
+        snprintf(to, room, "there are linux and posix");
+    else
+        snprintf(to, room, "the path is too long; name a shorter one");
+}
+
 static int on_key(void *arg, const char *section, const char *key, const char *value) {
     struct reading *r = arg;
-    int err = strcmp(section, "server") == 0 ? set(r->c, key, value) : ERR_NOTFOUND;
-    if (err < 0 && !r->why[0])
-        snprintf(r->why, sizeof r->why, "[%s] %s = %s: %s", section, key, value,
-                 err == ERR_NOTFOUND ? "there is no such key" : err_text(err));
+    int in_server = strcmp(section, "server") == 0;
+    int err = in_server ? set(r->c, key, value) : ERR_NOTFOUND;
+    char why[128];
+    if (err < 0 && !r->why[0]) {
+        explain(why, sizeof why, key, err);
+        snprintf(r->why, sizeof r->why, "[%.40s] %.40s = %.40s: %s", section, key, value,
+                 in_server ? why : "keys stand in section [server] only");
+    }
     return err == 0;
 }
 
+static int refuse(int *status, const char *what, const char *why) {
+    fprintf(stderr, "<3>perdured: %s: %s\n", what, why);
+    *status = BOOT_STATUS_USAGE;
+    return ERR_INVAL;
+}
+
+static int read_file(struct config *c, const char *path, int *status) {
+    struct reading r = {.c = c};
+    char where[600];
+    FILE *file = fopen(path, "r");
+    int line = file ? ini_parse_file(file, on_key, &r) : -1;
+    if (!file || ferror(file)) {
+        snprintf(where, sizeof where, "the file cannot be read: %s", strerror(errno));
+        if (file)
+            fclose(file);
+        return refuse(status, path, where);
+    }
+    fclose(file);
+    if (line == 0)
+        return 0;
+    snprintf(where, sizeof where, "%s, line %d", path, line);
+    return refuse(status, where, r.why[0] ? r.why : "neither [server] nor KEY = VALUE");
+}
+
 static void usage(FILE *out) {
+    char min[32], max[32], fallback[32], range[72];
     fprintf(
         out,
         "usage: perdured --store DIR [--config FILE] [--nbd ADDRESS:PORT]... "
@@ -103,16 +181,22 @@ static void usage(FILE *out) {
         "  --control PATH        control socket (DIR/control.sock)\n"
         "  --platform NAME       linux, or posix: threads and poll() alone, where a kill closes\n"
         "                        connections; from stop to start it stays the same\n"
-        "  --set KEY=VALUE       any key of the configuration file:");
-    for (size_t i = 0; i < NUMBERS; i++)
-        fprintf(out, " %s", numbers[i].key);
-    fprintf(out, "\n\nSIGHUP reloads all code, SIGTERM stops. Manual: perdured(8)\n");
-}
-
-static int refuse(int *status, const char *what, const char *why) {
-    fprintf(stderr, "<3>perdured: %s: %s\n", what, why);
-    *status = 2;
-    return ERR_INVAL;
+        "  --set KEY=VALUE       any key of the configuration file\n"
+        "  --help                tell this\n"
+        "  --version             print the version\n"
+        "\n"
+        "Keys of the configuration file: store, nbd, control, platform, as above, and\n\n");
+    for (size_t i = 0; i < NUMBERS; i++) {
+        const struct number *n = &numbers[i];
+        if (n->max == UINT64_MAX)
+            snprintf(range, sizeof range, "any");
+        else
+            snprintf(range, sizeof range, "%s to %s", amount(min, sizeof min, n, n->min),
+                     amount(max, sizeof max, n, n->max));
+        fprintf(out, "  %-14s %-7s (%s) %s\n", n->key,
+                amount(fallback, sizeof fallback, n, n->fallback), range, n->about);
+    }
+    fprintf(out, "\nSIGHUP reloads all code, SIGTERM stops. Manual: perdured(8)\n");
 }
 
 /* One pass over the arguments; files first, so that arguments win. */
@@ -126,9 +210,8 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'v'},
                                             {NULL, 0, NULL, 0}};
-    struct reading r = {.c = c};
     int o, err = 0, nbd_seen = 0;
-    char pair[256], *value;
+    char pair[600], why[128], *value;
     optind = 1;
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (o == 'h') {
@@ -142,20 +225,15 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
             return ERR_CANCELLED;
         }
         if (o == '?') {
-            *status = 2;
+            fprintf(stderr, "perdured --help lists the options\n");
+            *status = BOOT_STATUS_USAGE;
             return ERR_INVAL;
         }
         if (files != (o == 'c'))
             continue;
         if (o == 'c') {
-            int line = ini_parse(optarg, on_key, &r);
-            if (line < 0)
-                return refuse(status, optarg, "the file cannot be read");
-            if (line > 0) {
-                char where[600];
-                snprintf(where, sizeof where, "%s, line %d", optarg, line);
-                return refuse(status, where, r.why[0] ? r.why : "not a line of an INI file");
-            }
+            if ((err = read_file(c, optarg, status)) < 0)
+                return err;
             continue;
         }
         if (o == 'S') {
@@ -168,16 +246,13 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
         } else {
             if (o == 'n' && !nbd_seen++)
                 c->nbd_count = 0;
-            err = set(c,
-                      o == 's'   ? "store"
-                      : o == 'n' ? "nbd"
-                      : o == 'p' ? "platform"
-                                 : "control",
-                      optarg);
+            strcpy(pair, o == 's' ? "store" : o == 'n' ? "nbd" : o == 'p' ? "platform" : "control");
+            err = set(c, pair, optarg);
         }
-        if (err < 0)
-            return refuse(status, optarg,
-                          err == ERR_NOTFOUND ? "there is no such key" : err_text(err));
+        if (err < 0) {
+            explain(why, sizeof why, pair, err);
+            return refuse(status, optarg, why);
+        }
     }
     if (optind < argc)
         return refuse(status, argv[optind], "unexpected word; see perdured --help");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Configuration: command line over file over defaults. The file is INI; docs/configuration.md lists the keys,
- * which are those of the table in config.c. Volumes are not in it but in the store's catalogue.
+ * Configuration: command line over file over defaults. The file is INI; docs/configuration.md and
+ * perdured.8 list the keys, which are those of the table in config.c. Volumes are not in it but in the store's catalogue.
  */
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
@@ -21,6 +21,7 @@ struct config {
     uint64_t store_max_bytes;   /* of the log; 0: what the file system has */
     uint64_t connections;       /* at most */
     uint64_t requests;          /* outstanding, at most */
+    uint64_t segments;          /* of the log, at most */
     uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
     uint64_t shadow;            /* 1: every turn is checked for changes without edit (slow) */
     uint64_t probation_s;       /* after a reload, a death brings the former program back */

@@ -132,7 +132,7 @@ static const struct arena_plan *plan_of(const struct config *c) {
         {&engine_spec, 1},
         {&volume_spec, CATALOGUE_OBJECTS_MAX},
         {&timeline_spec, CATALOGUE_TIMELINES_MAX},
-        {&segment_spec, 65536},
+        {&segment_spec, (uint32_t)c->segments},
         {&frame_spec, LOG_FRAMES_MAX},
         {&wall_spec, 1},
         {&memtable_spec, PERDURED_MEMTABLES},
