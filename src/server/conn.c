@@ -184,12 +184,12 @@ void conn_parse(struct reactor *r, struct conn_h h) {
                 break;
             continue;
         }
+        /* Also with no bytes: the protocol may have an answer for which there was no room before. */
         uint64_t bytes = c->rx_received - c->rx_parsed;
-        if (bytes == 0)
-            break;
-        struct conn_step s = p->input(
-            p->ctx, h, buffer_data(&r->buffers, c->rx_buffer.first) + (c->rx_parsed - c->rx_origin),
-            bytes);
+        const uint8_t *at = bytes == 0 ? (const uint8_t *)""
+                                       : buffer_data(&r->buffers, c->rx_buffer.first) +
+                                             (c->rx_parsed - c->rx_origin);
+        struct conn_step s = p->input(p->ctx, h, at, bytes);
         if (!conn_try(&r->a, h) || conn_view(&r->a, h)->slot.state != CONN_OPEN)
             return;
         must(s.consumed <= bytes);

@@ -50,6 +50,7 @@ struct conn_step {
 struct protocol {
     /* A new connection; its own slot goes into protocol_slot. Not 0: it is closed at once. */
     int (*opened)(void *ctx, struct conn_h c);
+    /* Bytes that are not consumed yet; none when an input that was blocked or waited is tried again. */
     struct conn_step (*input)(void *ctx, struct conn_h c, const uint8_t *p, size_t bytes);
     void (*payload_done)(void *ctx, struct conn_h c, struct request_h r);
     /* The peer has ended its side; all its bytes are parsed or can never be. The default is to finish. */

@@ -55,6 +55,8 @@ static int want_write(struct echo *e, struct request_h h) {
 static struct conn_step echo_input(void *ctx, struct conn_h c, const uint8_t *p, size_t bytes) {
     struct echo *e = ctx;
     struct reactor *r = &e->core.r;
+    if (bytes == 0)
+        return (struct conn_step){.want = CONN_MORE};
     if (bytes > CHUNK_MAX)
         bytes = CHUNK_MAX;
     struct request_h h = reactor_request(r, c, REQUEST_WRITE, bytes, 0, REQUEST_READY);

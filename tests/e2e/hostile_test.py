@@ -1,0 +1,143 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Peers that mean no good, and surroundings that fail: hostile_test.py PERDURED PERDURE
+
+What must hold each time: no peer brings the engine down, none keeps what it no longer has a use for, and who
+behaves is served. Reports TAP.
+"""
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+
+sys.dont_write_bytecode = True
+from perdure import LIMIT_S, Server, Tap, children_of, expect, must_hold, wait_until
+
+PROGRAMS = sys.argv[1:3]
+MIB = 1 << 20
+READ, WRITE, TRIM = 0, 1, 4
+EINVAL = 22
+
+
+class Peer:
+    """A connection that says what it is told to, byte by byte."""
+
+    def __init__(self, server):
+        self.link = socket.create_connection(('127.0.0.1', server.port), timeout=LIMIT_S)
+        self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.say, self.close = self.link.sendall, self.link.close
+
+    def take(self, count):
+        got = bytearray()
+        while len(got) < count:
+            part = self.link.recv(min(count - len(got), MIB))
+            if not part:
+                raise ConnectionResetError('the connection was closed')
+            got += part
+        return bytes(got)
+
+    def greet(self):
+        self.take(18)
+        self.say(struct.pack('>I', 3))
+        return self
+
+    def enter(self, export):
+        """To transmission, with simple replies."""
+        self.greet().say(option(1, export.encode()))
+        self.take(10)
+        return self
+
+    def expect_reply(self, cookie, error=0, data=0):
+        expect('reply', struct.unpack('>IIQ', self.take(16)), (0x67446698, error, cookie))
+        self.take(data)
+
+    def reset(self):
+        self.link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        self.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def option(number, data):
+    return struct.pack('>QII', 0x49484156454F5054, number, len(data)) + data
+
+
+def request(command, cookie, offset, length):
+    return struct.pack('>IHHQQI', 0x25609513, 0, command, cookie, offset, length)
+
+
+@contextlib.contextmanager
+def serve(*options, programs=PROGRAMS):
+    """A server with volume a, whose engine lives to the end."""
+    with Server(programs, *options) as server:
+        server.control('volume.create', name='a', size_bytes=256 * MIB)
+        yield server
+        must_hold('no broken invariant', 'broken invariant' not in server.log())
+        wait_until('no connection is left', lambda: server.status()['connections'] == 0)
+
+
+@contextlib.contextmanager
+def held_up(server):
+    """Meanwhile the engine sees nothing of what comes."""
+    pid = server.status()['pid']
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+def refusals():
+    """More refusals than there is room for at once, and not a byte behind them."""
+    with serve() as server, Peer(server) as peer:
+        peer.enter('a')
+        for count in (1, 8, 9, 10, 17, 40):
+            peer.say(b''.join(request(TRIM, i, 0, 0) for i in range(count)))
+            for i in range(count):
+                peer.expect_reply(i, EINVAL)
+
+
+def full_while_waiting():
+    """The receive buffer is full to the brim behind an option that waits for an image."""
+    with serve() as server:
+        for sequence in range(10):
+            with Peer(server) as peer:
+                peer.greet()
+                name = f'a@seq:{sequence}'.encode()
+                with held_up(server):
+                    peer.say(option(7, struct.pack('>I', len(name)) + name + b'\0\0') + bytes(128 * 1024))
+                with contextlib.suppress(OSError):
+                    while peer.link.recv(65536):
+                        pass
+
+
+def full_while_blocked():
+    """The same behind a request for which there is no room."""
+    with serve() as server, Peer(server) as peer:
+        peer.enter('a')
+        peer.say(request(READ, 0, 0, 32 * MIB) + request(READ, 1, 0, 32 * MIB))
+        wait_until('both are in hand', lambda: server.ask('connections')['connections'][0]['in_flight'] == 2)
+        with held_up(server):
+            peer.say(b''.join(request(READ, 2 + i, 0, 32 * MIB) for i in range(4000)))
+        server.status()
+        for cookie in range(4):
+            peer.expect_reply(cookie, data=32 * MIB)
+        peer.reset()
+
+
+CASES = (refusals, full_while_waiting, full_while_blocked)
+
+
+def main():
+    tap = Tap()
+    for case in CASES:
+        tap.case(case.__doc__.rstrip('.'), case)
+    tap.end()
+
+
+if __name__ == '__main__':
+    main()
