@@ -219,6 +219,11 @@ void conn_parse(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
     if (c->flags & CONN_PEER_ENDED && !mark_of(r, h)->blocked) {
         const struct protocol *p = r->protocols[c->protocol];
+        if (c->payload.v) { /* it never becomes whole, and nobody may wait for it */
+            struct request_h q = c->payload;
+            conn_edit(&r->a, h)->payload.v = 0;
+            reactor_drop_request(r, q);
+        }
         if (p->peer_ended)
             p->peer_ended(p->ctx, h);
         else
@@ -318,6 +323,11 @@ void conn_event(struct reactor *r, struct conn_h h, uint32_t events) {
     if (!c || c->slot.state != CONN_OPEN)
         return;
     struct conn_mark *m = mark_of(r, h);
+    /* Nothing is waited for, so this is a reset, and it would be told for ever. */
+    if (c->watched == 0 && c->flags & (CONN_PEER_ENDED | CONN_CLOSE_WHEN_ANSWERED | CONN_WAITING)) {
+        reactor_abort(r, h);
+        return;
+    }
     if (events & STREAM_WRITABLE) {
         conn_list_add(&r->send, &m->send, h);
     }

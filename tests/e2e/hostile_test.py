@@ -129,7 +129,21 @@ def full_while_blocked():
         peer.reset()
 
 
-CASES = (refusals, full_while_waiting, full_while_blocked)
+def half_a_write():
+    """A peer goes in the middle of a payload: with its end, with a reset, or with one after the other."""
+    with serve() as server:
+        for go in ((lambda peer: peer.close(),), (Peer.reset,),
+                   (lambda peer: peer.link.shutdown(socket.SHUT_WR), Peer.reset)):
+            peer = Peer(server).enter('a')
+            peer.say(request(WRITE, 1, 0, MIB) + bytes(1000))
+            wait_until('it is in hand', lambda: server.ask('connections')['connections'][0]['in_flight'] == 1)
+            for step in go:
+                step(peer)
+            wait_until('it is gone', lambda: server.status()['connections'] == 0)
+            peer.close()
+
+
+CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write)
 
 
 def main():
