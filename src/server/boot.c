@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,7 +19,11 @@
 #include <unistd.h>
 
 #include "base/must.h"
+#include "base/units.h"
 #include "server/keeper.h"
+
+/* Kept free of connections: files, control connections, and what a successor needs to begin. */
+#define DESCRIPTORS_RESERVED 256u
 
 /* CLONE_FILES: parent and child share one table of descriptors. */
 static int twin(void) {
@@ -97,7 +102,24 @@ static int split(struct boot *b, int planned, int (*engine)(struct boot *b)) {
     return engine(b);
 }
 
+int boot_descriptors_max(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return INT_MAX;
+    uint64_t all = min_u64(limit.rlim_cur, INT_MAX);
+    return (int)(all - min_u64(DESCRIPTORS_RESERVED, all / 2));
+}
+
+static void prepare_process(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int boot(int argc, char **argv, int (*engine)(struct boot *b)) {
+    prepare_process();
     struct boot b = {.argc = argc, .argv = argv, .former_engine_bell = -1};
     char mode[16] = "";
     int fd = -1;

@@ -60,6 +60,9 @@ void boot_turn_away(struct boot *b, const char *reason);
 /* Engine: the end in order, or a start that cannot succeed. */
 _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status);
 
+/* Descriptors from this number on are not for connections. */
+int boot_descriptors_max(void);
+
 /* Engine: its keeper has died; makes another. */
 int boot_new_keeper(struct boot *b);
 

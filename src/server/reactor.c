@@ -29,6 +29,7 @@ int reactor_open(struct reactor *r, struct boot *b, struct streams streams, stru
     r->taken = calloc(n, sizeof *r->taken);
     r->server = server_next(&r->a, (struct server_h){0});
     r->accepting = 1;
+    r->descriptors_max = boot_descriptors_max();
     return r->marks && r->taken ? 0 : ERR_NOMEM;
 }
 
@@ -62,7 +63,8 @@ void reactor_accept_more(struct reactor *r, int on) {
 
 /* A slot for an accepted socket. */
 void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *peer) {
-    struct conn_h h = conn_room(&r->a) > 0 ? conn_new(&r->a, CONN_OPEN) : (struct conn_h){0};
+    struct conn_h h = conn_room(&r->a) > 0 && fd < r->descriptors_max ? conn_new(&r->a, CONN_OPEN)
+                                                                      : (struct conn_h){0};
     if (!h.v) { /* more connections than the limit: refused at once, visibly */
         r->streams.ops->end(r->streams.ctx, fd);
         r->streams.ops->close(r->streams.ctx, fd);

@@ -115,6 +115,7 @@ struct reactor {
     struct conn_mark *marks; /* by slot index */
     struct conn_list parse, send, close, blocked, ready;
     struct conn_h *taken; /* the list that is being gone through */
+    int descriptors_max;  /* connections have smaller numbers */
     int accepting;
     int stopping;
     int more_to_do; /* the next turn does not wait for input */

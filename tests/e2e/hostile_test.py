@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 from perdure import LIMIT_S, Server, Tap, children_of, expect, must_hold, wait_until
@@ -143,7 +144,34 @@ def half_a_write():
             peer.close()
 
 
-CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write)
+@contextlib.contextmanager
+def wrapped(line):
+    """The programs, the server behind a line of shell."""
+    with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
+        path = os.path.join(scratch, 'perdured')
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(f'#!/bin/bash\n{line}\n')
+        os.chmod(path, 0o700)
+        yield path, PROGRAMS[1]
+
+
+def no_descriptors():
+    """More connections than descriptors: the engine is replaced all the same"""
+    with wrapped(f'ulimit -n 256; exec {PROGRAMS[0]} "$@"') as programs, serve(programs=programs) as server:
+        peers = [Peer(server) for _ in range(400)]
+        with Peer(server) as late:
+            wait_until('the last one is turned away', lambda: late.link.recv(18) == b'')
+        peers[0].greet().say(option(1, b'a'))
+        peers[0].take(10)
+        for kind in ('reload', 'kill', 'kill', 'reload'):
+            server.disturb(kind)
+            peers[0].say(request(READ, 1, 0, 4096))
+            peers[0].expect_reply(1, data=4096)
+        for peer in peers:
+            peer.close()
+
+
+CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors)
 
 
 def main():
