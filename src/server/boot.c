@@ -112,6 +112,8 @@ int boot_descriptors_max(void) {
 
 static void prepare_process(void) {
     struct rlimit limit;
+    /* Who reads what is told may go at any time; that is no reason to die. */
+    signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);

@@ -171,7 +171,15 @@ def no_descriptors():
             peer.close()
 
 
-CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors)
+def nobody_reads_the_log():
+    """Nobody reads what the server says any more"""
+    with wrapped(f'exec {PROGRAMS[0]} "$@" 2> >(true)') as programs, Server(programs) as server:
+        for kind in ('reload', 'kill', 'reload'):
+            server.disturb(kind)
+        expect('engines', server.generation(), 4)
+
+
+CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors, nobody_reads_the_log)
 
 
 def main():
