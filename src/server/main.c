@@ -192,6 +192,7 @@ static int engine_process(struct boot *b) {
     char why[512] = "";
     int status = 0;
     p->boot = b;
+    p->numbers = (uint64_t)b->generation << 32; /* operations of former engines have others */
     if (config_read(&p->config, b->argc, b->argv, &status) < 0) {
         if (b->mode == BOOT_PLANNED)
             boot_refuse(b, "the configuration is not valid");

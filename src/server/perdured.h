@@ -58,7 +58,7 @@ struct perdured {
     struct control control;
     struct pending pending[PENDING_MAX];
     struct awaited awaited[PENDING_MAX];
-    uint64_t numbers;
+    uint64_t numbers; /* given to askers; no two engines give the same */
     int stopping;
     char failure[512]; /* why the last reload was refused */
     uint32_t failures;

@@ -6,12 +6,14 @@ What must hold each time: no peer brings the engine down, none keeps what it no 
 behaves is served. Reports TAP.
 """
 import contextlib
+import json
 import os
 import signal
 import socket
 import struct
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 from perdure import LIMIT_S, Server, Tap, children_of, expect, must_hold, wait_until
@@ -179,7 +181,28 @@ def nobody_reads_the_log():
         expect('engines', server.generation(), 4)
 
 
-CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors, nobody_reads_the_log)
+def answers_of_others():
+    """An engine dies with an operation in hand: its end is not the answer to the next one's asker"""
+    with Server(PROGRAMS) as server:
+        for number in range(20):
+            pid = server.disturb('reload')['pid']
+            with socket.socket(socket.AF_UNIX) as link:
+                link.connect(server.control_path)
+                args = {'name': f'first{number}', 'size_bytes': MIB}
+                link.sendall(json.dumps({'id': 1, 'op': 'volume.create', 'args': args}).encode() + b'\n')
+                # Now before, now after the operation has begun.
+                time.sleep(number % 5 * 0.001)
+                os.kill(pid, signal.SIGKILL)
+
+            def ask():
+                with contextlib.suppress(OSError, ValueError):
+                    return server.control('volume.create', name=f'second{number}', size_bytes=MIB)
+                return None
+            expect('made', wait_until('an answer', ask)['name'], f'second{number}')
+
+
+CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors, nobody_reads_the_log,
+         answers_of_others)
 
 
 def main():
