@@ -94,6 +94,9 @@ static int split(struct boot *b, int planned, int (*engine)(struct boot *b)) {
         keeper_run(&k);
     }
     b->keeper_pidfd = keeper;
+    /* Who waits at the gate does not outlive its keeper: it would go through with the next successor. */
+    if (planned)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (b->mode == BOOT_COLD)
@@ -192,8 +195,12 @@ void boot_wait_at_gate(struct boot *b) {
         /* Full: it has been rung. */
     }
     uint32_t gate;
-    while ((gate = atomic_load(&c->gate)) == CUSTODY_GATE_SHUT)
+    while ((gate = atomic_load(&c->gate)) == CUSTODY_GATE_SHUT &&
+           atomic_load(&c->state) == CUSTODY_SERVING)
         syscall(SYS_futex, &c->gate, FUTEX_WAIT, CUSTODY_GATE_SHUT, NULL, NULL, 0);
+    if (atomic_load(&c->state) != CUSTODY_SERVING) /* it stopped in order meanwhile */
+        _exit(0);
+    prctl(PR_SET_PDEATHSIG, 0);
     if (gate == CUSTODY_GATE_CRASH)
         b->mode = BOOT_CRASH;
     if (gate == CUSTODY_GATE_TURNED_AWAY)
@@ -275,9 +282,11 @@ void boot_turn_away(struct boot *b, const char *reason) {
 }
 
 _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status) {
-    atomic_store(&b->custody->death_signal, 0);
-    atomic_store(&b->custody->death_status, (uint32_t)status);
-    atomic_store(&b->custody->state, state);
+    struct custody *c = b->custody;
+    atomic_store(&c->death_signal, 0);
+    atomic_store(&c->death_status, (uint32_t)status);
+    atomic_store(&c->state, state);
+    open_gate(c, CUSTODY_GATE_TURNED_AWAY); /* whoever waits there leaves */
     exit(status);
 }
 

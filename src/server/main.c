@@ -79,6 +79,8 @@ static void signals(struct perdured *p) {
 }
 
 static void bell(struct perdured *p) {
+    if (p->stopping && boot_prepared(p->boot) != CUSTODY_PREPARE_FAILED)
+        return; /* a successor would find half of it stopped */
     if (atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_READY) {
         perdured_reload_prepared(p);
         control_close(&p->control);

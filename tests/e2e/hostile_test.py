@@ -201,8 +201,18 @@ def answers_of_others():
             expect('made', wait_until('an answer', ask)['name'], f'second{number}')
 
 
+def stop_beats_reload():
+    """The server is stopped while its successor is still on the way: all of it ends"""
+    with wrapped(f'sleep 1; exec {PROGRAMS[0]} "$@"') as programs, Server(PROGRAMS) as server:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(server.control_path)
+            link.sendall(json.dumps({'id': 1, 'op': 'reload', 'args': {'binary': programs[0]}}).encode() + b'\n')
+            wait_until('it is on the way', lambda: server.control('status')['state'] == 'reloading')
+        expect('exit status', server.stop(), 0)
+
+
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors, nobody_reads_the_log,
-         answers_of_others)
+         answers_of_others, stop_beats_reload)
 
 
 def main():
