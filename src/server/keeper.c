@@ -17,6 +17,8 @@
 #define ARGS_MAX 256
 /* While a successor is being started the keeper looks this often whether it serves. */
 #define LOOK_MS 5
+/* A successor that is not ready after this is none: meanwhile nobody is accepted. */
+#define PREPARE_MAX_NS UINT64_C(10000000000)
 /* Successors in a row that never served; beyond, a pause between the attempts, then the end. */
 #define FAILURES_QUICK 3u
 #define FAILURES_MAX 12u
@@ -114,9 +116,25 @@ static void engine_died(struct keeper *k, int successor) {
         open_gate_after_crash(c);
 }
 
+static void preparation_failed(struct custody *c) {
+    atomic_store(&c->prepare, CUSTODY_PREPARE_FAILED);
+    ring(atomic_load(&c->engine_bell));
+}
+
+/* A preparation takes too long. It may be one that a former keeper began: then its successor is unknown. */
+static void end_preparation(struct custody *c, int successor) {
+    snprintf(c->reason, sizeof c->reason, "the successor was not ready within %u s",
+             (unsigned)(PREPARE_MAX_NS / 1000000000u));
+    if (successor)
+        kill(successor, SIGKILL);
+    else
+        preparation_failed(c);
+}
+
 _Noreturn void keeper_run(struct keeper *k) {
     struct custody *c = k->custody;
     int engine_alive = 1, successor = 0;
+    uint64_t preparing_since = now_ns();
     sigset_t all;
     prctl(PR_SET_NAME, "perdure-keeper");
     sigfillset(&all);
@@ -141,7 +159,8 @@ _Noreturn void keeper_run(struct keeper *k) {
         }
         struct pollfd p[2] = {{.fd = k->bell, .events = POLLIN},
                               {.fd = engine_alive ? k->engine_pidfd : -1, .events = POLLIN}};
-        poll(p, 2, successor ? LOOK_MS : -1);
+        int preparing = engine_alive && atomic_load(&c->prepare) == CUSTODY_PREPARE_STARTED;
+        poll(p, 2, successor || preparing ? LOOK_MS : -1);
         if (p[1].revents) {
             engine_alive = 0;
             engine_died(k, successor);
@@ -154,22 +173,23 @@ _Noreturn void keeper_run(struct keeper *k) {
                 atomic_store(&c->gate, CUSTODY_GATE_SHUT);
                 atomic_store(&c->prepare, CUSTODY_PREPARE_STARTED);
                 successor = start(k, binary >= 0 ? binary : k->binary_fd, "planned");
+                preparing_since = now_ns();
                 if (successor < 0) {
                     successor = 0;
                     snprintf(c->reason, sizeof c->reason, "no process can be started");
-                    atomic_store(&c->prepare, CUSTODY_PREPARE_FAILED);
-                    ring(atomic_load(&c->engine_bell));
+                    preparation_failed(c);
                 }
             }
         }
+        if (preparing && engine_alive && now_ns() - preparing_since > PREPARE_MAX_NS)
+            end_preparation(c, successor);
         int status;
         if (successor && waitpid(successor, &status, WNOHANG) == successor) {
             successor = 0;
             if (atomic_load(&c->serving) > k->generation)
                 _exit(0);
             if (engine_alive) {
-                atomic_store(&c->prepare, CUSTODY_PREPARE_FAILED);
-                ring(atomic_load(&c->engine_bell));
+                preparation_failed(c);
             } else {
                 atomic_fetch_add(&c->failures, 1);
             }

@@ -16,7 +16,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from perdure import LIMIT_S, Server, Tap, children_of, expect, must_hold, wait_until
+from perdure import LIMIT_S, Refused, Server, Tap, children_of, expect, must_hold, wait_until
 
 PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
@@ -201,6 +201,18 @@ def answers_of_others():
             expect('made', wait_until('an answer', ask)['name'], f'second{number}')
 
 
+def not_a_server():
+    """A program that never becomes a server is given up, and clients come and go again"""
+    with wrapped('exec sleep 60') as programs, serve() as server:
+        with contextlib.suppress(Refused):
+            server.control('reload', binary=programs[0])
+            raise AssertionError('it was taken for a server')
+        must_hold('the reason is told', 'not ready' in server.status()['reload']['failure'])
+        with Peer(server) as peer:
+            peer.enter('a')
+        server.disturb('reload')
+
+
 def stop_beats_reload():
     """The server is stopped while its successor is still on the way: all of it ends"""
     with wrapped(f'sleep 1; exec {PROGRAMS[0]} "$@"') as programs, Server(PROGRAMS) as server:
@@ -212,7 +224,7 @@ def stop_beats_reload():
 
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors, nobody_reads_the_log,
-         answers_of_others, stop_beats_reload)
+         answers_of_others, not_a_server, stop_beats_reload)
 
 
 def main():
