@@ -146,6 +146,25 @@ def half_a_write():
             peer.close()
 
 
+def never_read():
+    """Peers that ask for much and read nothing leave buffers to others"""
+    with serve() as server:
+        peers = [Peer(server).enter('a') for _ in range(16)]
+        for number, peer in enumerate(peers):
+            length = (32 * MIB, 4 * MIB, MIB // 16, 4096)[number // 4]
+            peer.say(b''.join(request(READ, i, 0, length) for i in range(128)))
+            server.status()
+        with Peer(server) as good:
+            good.enter('a')
+            for number in range(50):
+                good.say(request(WRITE, 1, number * 4096, 4096) + bytes(4096))
+                good.expect_reply(1)
+                good.say(request(READ, 2, number * 4096, MIB))
+                good.expect_reply(2, data=MIB)
+        for peer in peers:
+            peer.reset()
+
+
 @contextlib.contextmanager
 def wrapped(line):
     """The programs, the server behind a line of shell."""
@@ -223,7 +242,8 @@ def stop_beats_reload():
         expect('exit status', server.stop(), 0)
 
 
-CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, no_descriptors, nobody_reads_the_log,
+CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
+         no_descriptors, nobody_reads_the_log,
          answers_of_others, not_a_server, stop_beats_reload)
 
 
