@@ -373,7 +373,7 @@ int core_reload(struct core *c, const char *binary, const char **why) {
         return ERR_BUSY;
     }
     if (binary) {
-        fd = open(binary, O_RDONLY);
+        fd = open(binary, O_RDONLY | O_NONBLOCK); /* a pipe must not hold us up */
         if (fd < 0 || access(binary, X_OK) < 0) {
             *why = strerror(errno);
             if (fd >= 0)

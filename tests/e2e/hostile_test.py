@@ -232,6 +232,17 @@ def not_a_server():
         server.disturb('reload')
 
 
+def a_pipe():
+    """A pipe is no program, and holds nobody up"""
+    with wrapped('') as programs, serve() as server:
+        pipe = os.path.join(os.path.dirname(programs[0]), 'pipe')
+        os.mkfifo(pipe, 0o700)
+        with contextlib.suppress(Refused):
+            server.control('reload', binary=pipe)
+            raise AssertionError('it was taken for a server')
+        server.disturb('reload')
+
+
 def stop_beats_reload():
     """The server is stopped while its successor is still on the way: all of it ends"""
     with wrapped(f'sleep 1; exec {PROGRAMS[0]} "$@"') as programs, Server(PROGRAMS) as server:
@@ -244,7 +255,7 @@ def stop_beats_reload():
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
          no_descriptors, nobody_reads_the_log,
-         answers_of_others, not_a_server, stop_beats_reload)
+         answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
 
 def main():
