@@ -341,6 +341,32 @@ static void a_full_store(void **state) {
 
 /* Planted: a block is written while its look-up is under way and its page of the block table is thrown
  * out; what is read afterwards is what was written. */
+/* Clients bring more than there are pages for. Those that wait for a page do not keep it from the log, from
+ * look-ups and from old blocks, for which the others wait. */
+static void clients_want_all_pages(void **state) {
+    struct world *w = world_open(&(struct world_options){
+        .seed = 9, .cache_bytes = 9000, .buffer_pages = 44, .memtables = 6});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    for (uint64_t i = 0; i < 400; i++)
+        assert_int_equal(world_do(w, 0, REQUEST_WRITE, i * BLOCK_BYTES, BLOCK_BYTES, 0), 0);
+    world_settle(w);
+    for (uint64_t round = 0; round < 20; round++) {
+        uint32_t asked = 0;
+        world_hold(w, 0); /* so that all of them wait at once */
+        for (uint64_t i = 0; i < WORLD_REQUESTS; i++) {
+            uint64_t part = (i + round) % 3 * SECTOR_BYTES;
+            asked += world_ask(w, 0, REQUEST_WRITE, (i * 6 + round) * BLOCK_BYTES + part,
+                               BLOCK_BYTES - part, 0) >= 0;
+        }
+        assert_in_range(asked, 5, WORLD_REQUESTS - 1);
+        world_release(w, 0);
+        world_wait_all(w);
+    }
+    world_settle(w);
+    world_close(w);
+}
+
 static void a_write_during_an_unknown_look_up(void **state) {
     uint32_t overtaken = 0;
     for (uint64_t seed = 1; seed <= 10; seed++) {
@@ -412,6 +438,7 @@ int main(void) {
         cmocka_unit_test(status_tells_data_zeroes_and_holes),
         cmocka_unit_test(a_held_volume_begins_nothing),
         cmocka_unit_test(a_full_store),
+        cmocka_unit_test(clients_want_all_pages),
         cmocka_unit_test(a_write_during_an_unknown_look_up),
         cmocka_unit_test(a_chain_of_a_thousand_forks),
     };

@@ -529,7 +529,8 @@ int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t
     if (i < 0 || arena_undo_left(w->a) < 4 * ARENA_HANDLER_UNDO_BYTES)
         return -1;
     if (bytes > 0)
-        n = buffer_take(&w->buffers, buffer_pages_for(bytes), pages, REQUEST_EXTENTS);
+        n = buffer_take_for(&w->buffers, BUFFER_CLIENTS, buffer_pages_for(bytes), pages,
+                            REQUEST_EXTENTS);
     struct request_h h = n >= 0 ? request_new(w->a, REQUEST_READY) : (struct request_h){0};
     if (!h.v)
         return -1;
