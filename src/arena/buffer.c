@@ -126,6 +126,14 @@ int buffer_take(struct buffer_pool *p, uint32_t pages, struct extent *out, uint3
     return ERR_NOMEM;
 }
 
+int buffer_take_for(struct buffer_pool *p, enum buffer_use use, uint32_t pages, struct extent *out,
+                    uint32_t max) {
+    uint32_t left = buffer_left_by(p, use);
+    if (p->free_pages < left || pages > p->free_pages - left)
+        return ERR_NOMEM;
+    return buffer_take(p, pages, out, max);
+}
+
 void buffer_release(struct buffer_pool *p, struct extent e) {
     if (e.pages == 0)
         return;

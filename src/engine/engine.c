@@ -474,8 +474,10 @@ uint64_t engine_deadline(const struct engine_run *e) {
                                    : UINT64_MAX;
 }
 
+/* After an attach, a request that is recorded in part has begun although it is taken up later. */
 int engine_is_quiet(const struct engine_run *e, struct volume_h v) {
-    return e->begun[handle_index(v.v)] == 0;
+    const struct request *partly = e->partly.v ? request_view(e->a, e->partly) : NULL;
+    return e->begun[handle_index(v.v)] == 0 && !(partly && volume_h_same(partly->volume, v));
 }
 
 void engine_volume_changed(struct engine_run *e, struct volume_h v) {

@@ -67,6 +67,21 @@ static void restore_range(struct world *w, uint32_t v) {
     world_turn(w, WORLD_LIVES);
 }
 
+/* As admin does it: what comes and what goes is a hole, and what comes is durable before it is seen. */
+static void resize(struct world *w, uint32_t v) {
+    uint64_t old = volume_view(w->a, w->volume[v])->size_bytes;
+    uint64_t size = (1 + prng_below(&w->prng, 3 * MIB / BLOCK_BYTES)) * BLOCK_BYTES;
+    if (size == old)
+        return;
+    world_hold(w, v);
+    world_hole(w, v, min_u64(size, old), max_u64(size, old) - min_u64(size, old));
+    if (size > old)
+        world_settle(w);
+    world_edit_volume(w, v)->size_bytes = size;
+    world_release(w, v);
+    world_turn(w, WORLD_LIVES);
+}
+
 struct run {
     int kills, power_cuts, turns, faults;
     uint32_t table_sets;
@@ -98,6 +113,8 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
             world_step(w);
         for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
             if (w->asked[q].state == ASKED_ANSWERED && w->asked[q].error != 0) {
+                if (w->asked[q].volume == 1 && w->asked[q].error == ERR_RANGE)
+                    continue; /* it has become smaller */
                 assert_int_equal(w->asked[q].error, ERR_IO);
                 assert_true(run->faults && w->asked[q].op != REQUEST_READ);
             }
@@ -119,8 +136,12 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
             restore_volume(w, 0);
         if (prng_one_in(&w->prng, 80))
             restore_range(w, 0);
-        if (run->power_cuts && prng_one_in(&w->prng, (uint64_t)run->power_cuts))
+        if (prng_one_in(&w->prng, 80))
+            resize(w, 1);
+        if (run->power_cuts && prng_one_in(&w->prng, (uint64_t)run->power_cuts)) {
+            sim_fault_clear(w->sim);
             world_power_cut(w);
+        }
     }
     world_wait_all(w);
     world_settle(w);
@@ -130,7 +151,9 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
         fork_something(w);
         world_check_volume(w, w->volumes - 1);
     }
-    assert_true(run->faults || w->alerts == 0);
+    /* A header that a dead process wrote may land over a newer one; a cold start tells, and goes on. */
+    if (!run->faults && w->alerts && strcmp(w->alert, "store_header_old") != 0)
+        fail_msg("%s", w->alert);
     struct engine_counts n = engine_counts(w->engine);
     struct index_counts x = index_counts(w->index);
     assert_int_equal(n.under_way, 0);
@@ -242,12 +265,53 @@ static void with_power_cuts(void **state) {
     assert_seen(&seen, 1000);
 }
 
+/* All of it at once, in proportions of chance. */
+static void live_with_everything(uint64_t seed, struct seen *seen) {
+    static const uint32_t sets[] = {0, 1, 2, 64}, pages[] = {1000, 1100, 1500, 6000};
+    struct prng p = prng_seed(seed);
+    struct run run = {.turns = 300,
+                      .table_sets = sets[prng_below(&p, 4)],
+                      .cache_bytes = 9000u << prng_below(&p, 8),
+                      .buffer_pages = pages[prng_below(&p, 4)],
+                      .kills = (int)prng_below(&p, 30),
+                      .power_cuts = (int)prng_below(&p, 2) * 70,
+                      .faults = (int)prng_below(&p, 2) * 20};
+    live(seed, &run, seen);
+}
+
+/* PERDURE_SEED: other lives, and more of them. */
+static void with_everything(void **state) {
+    const char *from = getenv("PERDURE_SEED");
+    uint64_t first = from ? strtoull(from, NULL, 10) * 64 : 1, count = from ? 64 : 8;
+    struct seen seen = {0};
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        if (from)
+            fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
+        live_with_everything(seed, &seen);
+    }
+    assert_true(seen.answers > 2000 && seen.deaths > 20 && seen.runs > 6 && seen.forks > 20);
+}
+
+/* Lives in which the power went when a segment was sealed and one before it was not. */
+static void with_a_later_segment_sealed_first(void **state) {
+    struct seen seen = {0};
+    live_with_everything(6413, &seen);
+    live_with_everything(7006, &seen);
+    assert_true(seen.answers > 300);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_deaths),        cmocka_unit_test(with_a_tiny_table_and_cache),
-        cmocka_unit_test(without_a_table),       cmocka_unit_test(with_few_pages),
-        cmocka_unit_test(with_deaths),           cmocka_unit_test(with_power_cuts),
-        cmocka_unit_test(with_writes_that_fail), cmocka_unit_test(with_look_ups_while_frames_move),
+        cmocka_unit_test(without_deaths),
+        cmocka_unit_test(with_a_tiny_table_and_cache),
+        cmocka_unit_test(without_a_table),
+        cmocka_unit_test(with_few_pages),
+        cmocka_unit_test(with_deaths),
+        cmocka_unit_test(with_power_cuts),
+        cmocka_unit_test(with_writes_that_fail),
+        cmocka_unit_test(with_look_ups_while_frames_move),
+        cmocka_unit_test(with_everything),
+        cmocka_unit_test(with_a_later_segment_sealed_first),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
 }

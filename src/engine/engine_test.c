@@ -305,6 +305,31 @@ static void a_held_volume_begins_nothing(void **state) {
     world_close(w);
 }
 
+/* A write of which some records are in the log when the process dies goes on in the next one, held or not: what
+ * is to happen to a quiet volume comes after it. */
+static void a_held_volume_ends_what_it_began(void **state) {
+    struct world *w = world_open(&(struct world_options){.seed = 15,
+                                                         .table_sets = 4,
+                                                         .cache_bytes = MIB,
+                                                         .buffer_pages = 6000,
+                                                         .records_per_turn = 1,
+                                                         .memtables = 6});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    int i = world_ask(w, 0, REQUEST_WRITE, 0, 3 * MIB, 0);
+    while (request_view(w->a, w->asked[i].h)->progress == 0)
+        world_step(w);
+    world_edit_volume(w, 0)->slot.state = VOLUME_HELD;
+    world_turn(w, WORLD_DIES_AFTER_COMMIT);
+    assert_in_range(request_view(w->a, w->asked[i].h)->progress, 1, 3 * MIB - 1);
+    assert_false(engine_is_quiet(w->engine, w->volume[0]));
+    assert_true(engine_is_quiet(w->engine, w->volume[1]));
+    assert_int_equal(world_wait(w, i), 0);
+    assert_true(engine_is_quiet(w->engine, w->volume[0]));
+    world_close(w);
+}
+
 /* A store that is full: writes fail cleanly, whether at their first record or later; reads go on, and so
  * do other writes when there is room for them. */
 static void a_full_store(void **state) {
@@ -337,6 +362,32 @@ static void a_full_store(void **state) {
         world_close(w);
     }
     assert_true(in_part > 0);
+}
+
+/* Clients bring more than there are pages for. Those that wait for a page do not keep it from the log, from
+ * look-ups and from old blocks, for which the others wait. */
+static void clients_want_all_pages(void **state) {
+    struct world *w = world_open(&(struct world_options){
+        .seed = 9, .cache_bytes = 9000, .buffer_pages = 44, .memtables = 6});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    for (uint64_t i = 0; i < 400; i++)
+        assert_int_equal(world_do(w, 0, REQUEST_WRITE, i * BLOCK_BYTES, BLOCK_BYTES, 0), 0);
+    world_settle(w);
+    for (uint64_t round = 0; round < 20; round++) {
+        uint32_t asked = 0;
+        world_hold(w, 0); /* so that all of them wait at once */
+        for (uint64_t i = 0; i < WORLD_REQUESTS; i++) {
+            uint64_t part = (i + round) % 3 * SECTOR_BYTES;
+            asked += world_ask(w, 0, REQUEST_WRITE, (i * 6 + round) * BLOCK_BYTES + part,
+                               BLOCK_BYTES - part, 0) >= 0;
+        }
+        assert_in_range(asked, 5, WORLD_REQUESTS - 1);
+        world_release(w, 0);
+        world_wait_all(w);
+    }
+    world_settle(w);
+    world_close(w);
 }
 
 /* Planted: a block is written while its look-up is under way and its page of the block table is thrown
@@ -411,7 +462,9 @@ int main(void) {
         cmocka_unit_test(what_is_read_again_is_of_the_same_moment),
         cmocka_unit_test(status_tells_data_zeroes_and_holes),
         cmocka_unit_test(a_held_volume_begins_nothing),
+        cmocka_unit_test(a_held_volume_ends_what_it_began),
         cmocka_unit_test(a_full_store),
+        cmocka_unit_test(clients_want_all_pages),
         cmocka_unit_test(a_write_during_an_unknown_look_up),
         cmocka_unit_test(a_chain_of_a_thousand_forks),
     };

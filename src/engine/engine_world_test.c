@@ -529,7 +529,8 @@ int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t
     if (i < 0 || arena_undo_left(w->a) < 4 * ARENA_HANDLER_UNDO_BYTES)
         return -1;
     if (bytes > 0)
-        n = buffer_take(&w->buffers, buffer_pages_for(bytes), pages, REQUEST_EXTENTS);
+        n = buffer_take_for(&w->buffers, BUFFER_CLIENTS, buffer_pages_for(bytes), pages,
+                            REQUEST_EXTENTS);
     struct request_h h = n >= 0 ? request_new(w->a, REQUEST_READY) : (struct request_h){0};
     if (!h.v)
         return -1;
@@ -551,7 +552,8 @@ int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t
                                  .offset = offset,
                                  .length = length,
                                  .stamp = ++w->stamps,
-                                 .applied_before = index_applied(w->index)};
+                                 .applied_before = index_applied(w->index),
+                                 .whole_before = engine_recorded_whole(w->engine)};
     if (op == REQUEST_WRITE)
         fill_payload(w, r, w->asked[i].stamp);
     engine_submit(w->engine, h);
@@ -585,7 +587,7 @@ static void check_answers(struct world *w) {
         q->answered_now = 0;
         w->answers++;
         if (q->op == REQUEST_FLUSH && q->error == 0)
-            w->flushed = max_u64(w->flushed, q->sequence);
+            w->flushed = max_u64(w->flushed, min_u64(q->sequence, q->whole_before));
         if (w->ignore_data || q->error)
             continue;
         if (q->op == REQUEST_READ)
@@ -695,6 +697,17 @@ void world_release(struct world *w, uint32_t v) {
     engine_volume_changed(w->engine, w->volume[v]);
 }
 
+static uint64_t append(struct world *w, const struct log_append *r) {
+    uint64_t at;
+    int err;
+    for (int n = 0; (err = engine_append(w->engine, r, &at)) == ERR_AGAIN; n++) {
+        world_step(w);
+        assert_true(n < TURNS_MAX);
+    }
+    assert_int_equal(err, 0);
+    return at;
+}
+
 void world_reference(struct world *w, uint32_t v, uint64_t block, uint64_t blocks, uint32_t line,
                      uint64_t sequence) {
     struct log_append r = {.kind = PLACE_REFERENCE,
@@ -707,20 +720,30 @@ void world_reference(struct world *w, uint32_t v, uint64_t block, uint64_t block
                            .blocks = blocks,
                            .ref_timeline = line,
                            .ref_sequence = sequence};
-    uint64_t at;
-    int err;
-    for (int n = 0; (err = engine_append(w->engine, &r, &at)) == ERR_AGAIN; n++) {
-        world_step(w);
-        assert_true(n < TURNS_MAX);
-    }
-    assert_int_equal(err, 0);
-    add_change(w, (struct change_made){.sequence = at,
+    add_change(w, (struct change_made){.sequence = append(w, &r),
                                        .timeline = r.timeline,
                                        .first = block * BLOCK_SECTORS,
                                        .sectors = blocks * BLOCK_SECTORS,
                                        .kind = CHANGE_REFERENCE,
                                        .ref_timeline = line,
                                        .ref_sequence = sequence});
+    world_turn(w, WORLD_LIVES);
+}
+
+void world_hole(struct world *w, uint32_t v, uint64_t offset, uint64_t length) {
+    struct log_append r = {.kind = PLACE_HOLE,
+                           .timeline = world_volume_line(w, v),
+                           .family =
+                               timeline_view(w->a, line_slot(w, world_volume_line(w, v)))->family,
+                           .start_sector = offset / SECTOR_BYTES,
+                           .sectors = length / SECTOR_BYTES,
+                           .block = offset / BLOCK_BYTES,
+                           .blocks = length / BLOCK_BYTES};
+    add_change(w, (struct change_made){.sequence = append(w, &r),
+                                       .timeline = r.timeline,
+                                       .first = r.start_sector,
+                                       .sectors = r.sectors,
+                                       .kind = CHANGE_STAMP});
     world_turn(w, WORLD_LIVES);
 }
 

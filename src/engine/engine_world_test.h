@@ -55,6 +55,7 @@ struct asked {
     uint64_t offset, length, stamp;
     int first_turn_done;     /* the turn that made it has committed */
     uint64_t applied_before; /* applied when it was submitted */
+    uint64_t whole_before;   /* of whole requests, recorded then */
     /* answer */
     int error;
     uint64_t sequence, applied_after;
@@ -163,6 +164,9 @@ uint64_t world_some_moment(struct world *w);
 void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t first, uint64_t count,
                  uint64_t *stamps);
 void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector);
+
+/* A range of whole blocks of a held volume becomes a hole, as when its size changes. */
+void world_hole(struct world *w, uint32_t v, uint64_t offset, uint64_t length);
 
 /* Reads all of the volume and compares. */
 void world_check_volume(struct world *w, uint32_t v);

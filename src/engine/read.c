@@ -51,7 +51,7 @@ static int find_pages(struct work *w, const struct request *q) {
         memcpy(r->pages, q->data, r->extents * sizeof r->pages[0]);
         return 1;
     }
-    int n = buffer_take(e->p.buffers, r->blocks, r->pages, REQUEST_EXTENTS);
+    int n = buffer_take_for(e->p.buffers, BUFFER_CLIENTS, r->blocks, r->pages, REQUEST_EXTENTS);
     r->extents = n > 0 ? (uint32_t)n : 0;
     return n > 0;
 }
@@ -64,7 +64,7 @@ void read_begin(struct work *w) {
         q->op == REQUEST_CACHE ? min_u64(q->length_bytes, ENGINE_CACHE_BYTES_MAX) : q->length_bytes;
     uint64_t first = block_of_byte(q->offset_bytes);
     uint64_t blocks = bytes_to_blocks_up(q->offset_bytes + length) - first;
-    if (blocks > e->p.buffers->pages) {
+    if (blocks + buffer_left_by(e->p.buffers, BUFFER_CLIENTS) > e->p.buffers->pages) {
         engine_finish(w, ERR_TOOBIG);
         return;
     }

@@ -115,7 +115,8 @@ void status_begin(struct work *w) {
     const struct request *q = request_view(e->a, w->h);
     if (q->data_extents == 0) {
         struct extent page;
-        if (engine_undo_is_short(e) || buffer_take(e->p.buffers, 1, &page, 1) < 0) {
+        if (engine_undo_is_short(e) ||
+            buffer_take_for(e->p.buffers, BUFFER_CLIENTS, 1, &page, 1) < 0) {
             work_push(&e->room, w);
             return;
         }

@@ -354,7 +354,8 @@ void write_go_on(struct work *w) {
     uint32_t need = old_blocks(w, q);
     struct extent pages[2];
     uint32_t count = (need & 1) + (need >> 1);
-    if (count > 0 && (engine_undo_is_short(e) || e->p.buffers->free_pages < count)) {
+    uint32_t left = buffer_left_by(e->p.buffers, BUFFER_OLD_BLOCKS);
+    if (count > 0 && (engine_undo_is_short(e) || e->p.buffers->free_pages < left + count)) {
         work_push(&e->room, w);
         return;
     }

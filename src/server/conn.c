@@ -49,7 +49,7 @@ int conn_need_buffer(struct reactor *r, struct conn_h h) {
         return 0;
     struct extent e;
     uint32_t pages = r->buffers.free_pages > r->buffers.pages / 4 ? RX_PAGES : 1;
-    while (buffer_take(&r->buffers, pages, &e, 1) < 0) {
+    while (buffer_take_for(&r->buffers, BUFFER_CLIENTS, pages, &e, 1) < 0) {
         if (pages == 1)
             return ERR_AGAIN;
         pages /= 2;
@@ -122,7 +122,7 @@ static void make_room(struct reactor *r, struct conn_h h, size_t need) {
         (c->rx_buffer.pages >= RX_PAGES || c->rx_parsed + need <= rx_buffer_end(c)))
         return;
     struct extent e;
-    if (buffer_take(&r->buffers, RX_PAGES, &e, 1) < 0) {
+    if (buffer_take_for(&r->buffers, BUFFER_CLIENTS, RX_PAGES, &e, 1) < 0) {
         conn_list_add(&r->blocked, &mark_of(r, h)->blocked, h);
         return;
     }

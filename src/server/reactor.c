@@ -118,7 +118,8 @@ struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op,
         r->buffers.free_pages < buffer_pages_for(start + bytes) + r->buffers.pages / 8)
         return (struct request_h){0};
     if (bytes > 0) {
-        n = buffer_take(&r->buffers, buffer_pages_for(start + bytes), data, REQUEST_EXTENTS);
+        n = buffer_take_for(&r->buffers, BUFFER_CLIENTS, buffer_pages_for(start + bytes), data,
+                            REQUEST_EXTENTS);
         if (n < 0)
             return (struct request_h){0};
     }

@@ -51,7 +51,8 @@ static int64_t try_now(struct index *x, uint32_t device, uint8_t *bytes, uint32_
 /* Wants the disk operation of a fetch whose segment is pinned; ERR_AGAIN: no room. */
 static int want_read(struct index *x, struct index_fetch *f, uint32_t device) {
     struct extent pages[IO_EXTENTS];
-    int n = buffer_take(x->parts.buffers, buffer_pages_for(f->length_bytes), pages, IO_EXTENTS);
+    int n = buffer_take_for(x->parts.buffers, BUFFER_INDEX, buffer_pages_for(f->length_bytes),
+                            pages, IO_EXTENTS);
     if (n < 0)
         return ERR_AGAIN;
     uint64_t owner = (uint64_t)f->serial << 32 | (uint32_t)(f - x->fetches);

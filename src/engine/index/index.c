@@ -252,9 +252,19 @@ const struct log_index_ops index_log_ops = {.run_bytes_max = most_run_bytes,
 
 /* ---- After the commit ---- */
 
+/* At a cold start, segments that are sealed already may be newer than one that is not: then what its
+ * versions say of the present is not known. */
+static int is_older_than_a_run(const struct index *x, const struct memtable_entry *e) {
+    return x->run_count > 0 && x->runs[x->run_count - 1].last_sequence > e->sequence;
+}
+
 static void apply_to_table(struct index *x, const struct memtable_view *v,
                            const struct memtable_entry *e) {
     struct block_table *t = &x->table;
+    if (e->blocks > 0 && is_older_than_a_run(x, e)) {
+        block_table_drop(t, e->timeline, e->chunk, e->chunk + 1);
+        return;
+    }
     if (e->blocks == 0) {
         block_table_drop(t, e->timeline, chunk_of_block(e->chunk),
                          chunk_of_block(e->place - 1) + 1);
