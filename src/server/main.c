@@ -119,6 +119,17 @@ static void event(void *ctx, uint32_t kind, uint32_t handle, uint32_t events) {
 
 /* --- the arena's plan --- */
 
+/* What an entry of the undo log takes beside the bytes that it saves, at most. */
+#define UNDO_ENTRY_BYTES 48u
+
+/* A turn may end all connections of a volume with all their requests: each slot is saved once. */
+static uint64_t undo_bytes(const struct config *c) {
+    uint64_t requests = c->requests * (sizeof(struct request) + UNDO_ENTRY_BYTES);
+    uint64_t connections =
+        c->connections * (sizeof(struct conn) + sizeof(struct nbd) + 2 * UNDO_ENTRY_BYTES);
+    return round_up_u64(4 * MIB + requests + connections, MIB);
+}
+
 static const struct arena_plan *plan_of(const struct config *c) {
     static struct arena_table_plan tables[16];
     static struct arena_region_plan regions[4];
@@ -155,7 +166,7 @@ static const struct arena_plan *plan_of(const struct config *c) {
                                .table_count = sizeof t / sizeof t[0],
                                .regions = regions,
                                .region_count = sizeof r / sizeof r[0],
-                               .undo_bytes = 16 * MIB};
+                               .undo_bytes = undo_bytes(c)};
     return &plan;
 }
 
