@@ -115,7 +115,8 @@ struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op,
     /* The last of the buffers are for those who have nothing yet, so that peers who ask and do not read
      * leave something to the others. */
     if (bytes > 0 && op != REQUEST_MESSAGE && conn_view(&r->a, c)->requests > 0 &&
-        r->buffers.free_pages < buffer_pages_for(start + bytes) + r->buffers.pages / 8)
+        r->buffers.free_pages < buffer_pages_for(start + bytes) + r->buffers.pages / 8 +
+                                    buffer_left_by(&r->buffers, BUFFER_CLIENTS))
         return (struct request_h){0};
     if (bytes > 0) {
         n = buffer_take_for(&r->buffers, BUFFER_CLIENTS, buffer_pages_for(start + bytes), data,
