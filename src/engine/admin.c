@@ -165,7 +165,8 @@ int admin_turn(struct admin *ad) {
             return busy + 1;
         go_on(ad, h);
         uint16_t state = operation_view(ad->c.a, h)->slot.state;
-        busy += state == OPERATION_BURY || state == OPERATION_FREE;
+        busy += state == OPERATION_BURY ||
+                (state == OPERATION_FREE && admin_pending(ad, h)->catalogue == ADMIN_IDLE);
         if (state != OPERATION_DONE)
             continue;
         if (operation_view(ad->c.a, h)->flags & OPERATION_INTERNAL ||
