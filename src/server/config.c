@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/units.h"
 #include "ctl/size.h"
+#include "plat/posix/socket.h"
 #include "server/boot.h"
 #include "server/machine.h"
 
@@ -75,6 +76,12 @@ static int set_number(struct config *c, const struct number *n, const char *valu
     return 0;
 }
 
+static int check_address(const char *value) {
+    struct sockaddr_storage ss;
+    socklen_t len;
+    return posix_address_parse(value, &ss, &len);
+}
+
 static int set(struct config *c, const char *key, const char *value) {
     if (strcmp(key, "store") == 0)
         return set_text(c->store, sizeof c->store, value);
@@ -86,7 +93,8 @@ static int set(struct config *c, const char *key, const char *value) {
     if (strcmp(key, "nbd") == 0) {
         if (c->nbd_count == CONFIG_LISTENERS_MAX)
             return ERR_TOOBIG;
-        return set_text(c->nbd[c->nbd_count++], sizeof c->nbd[0], value);
+        int err = check_address(value);
+        return err < 0 ? err : set_text(c->nbd[c->nbd_count++], sizeof c->nbd[0], value);
     }
     for (size_t i = 0; i < NUMBERS; i++)
         if (strcmp(key, numbers[i].key) == 0)
@@ -122,6 +130,10 @@ static void explain(char *to, size_t room, const char *key, int err) {
     else if (n)
         snprintf(to, room, "not a %s from %s to %s", n->is_size ? "size" : "whole number",
                  amount(min, sizeof min, n, n->min), amount(max, sizeof max, n, n->max));
+    else if (strcmp(key, "nbd") == 0 && err == ERR_INVAL)
+        snprintf(to, room,
+                 "not an address; write one as 127.0.0.1:10809, [::1]:10809 or unix:/PATH "
+                 "(no host names)");
     else if (strcmp(key, "nbd") == 0)
         snprintf(to, room, "too long, or more than %d addresses", CONFIG_LISTENERS_MAX);
     else if (strcmp(key, "platform") == 0)

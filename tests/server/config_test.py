@@ -107,7 +107,7 @@ class Values(unittest.TestCase):
                 (['--set', 'buffers=1M'], 'not a size from 80M to 512G'),
                 (['--set', 'buffers'], 'not KEY=VALUE'),
                 (['--control', 'x' * 200], 'the path is too long'),
-                (['--nbd', '1:1'] * 9, 'more than 8 addresses'),
+                (['--nbd', '127.0.0.1:1'] * 9, 'more than 8 addresses'),
                 (['--wrong'], 'perdured --help lists the options'),
                 (['word'], 'unexpected word; see perdured --help')]:
             with self.subTest(words):
@@ -115,14 +115,30 @@ class Values(unittest.TestCase):
                 self.assertEqual(status, 2)
                 self.assertIn(text, told)
 
+    def test_addresses(self):
+        for address in ['127.0.0.1:10809', '0.0.0.0:0', '[::1]:65535', 'unix:/run/nbd.sock']:
+            with self.subTest(address):
+                self.assertTrue(is_taken('--nbd', address))
+        for address in ['', '127.0.0.1', '127.0.0.1:', '127.0.0.1:99999', '127.0.0.1:x', ':10809',
+                        '300.1.1.1:1', '::1:10809', 'localhost:10809', 'unix:',
+                        'unix:/' + 'x' * 108]:
+            with self.subTest(address), tempfile.TemporaryDirectory() as folder:
+                store = os.path.join(folder, 'store')
+                status, told = perdured('--store', store, '--nbd', address)
+                self.assertEqual(status, 2)
+                self.assertIn('not an address; write one as 127.0.0.1:10809, [::1]:10809 or unix:/',
+                              told)
+                self.assertFalse(os.path.exists(store))
+
     def test_file(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, 'perdured.conf')
             for lines, text in [
-                    ('# all\n[server]\nbuffers = 100M ; enough\nnbd = 1:1\nnbd = 1:2\n', None),
+                    ('# all\n[server]\nbuffers = 100M ; enough\nnbd = 127.0.0.1:1\nnbd = [::1]:2\n', None),
                     ('[server]\n\nbuffers = 1M\n', 'line 3: [server] buffers = 1M: not a size'),
                     ('[server]\ncolour = red\n', 'line 2: [server] colour = red: there is no such key'),
                     ('[client]\nbuffers = 1G\n', 'keys stand in section [server] only'),
+                    ('[server]\nnbd = 1.2.3.4 ; :5\n', 'nbd = 1.2.3.4: not an address'),
                     ('[server]\nrubbish\n', 'line 2: neither [server] nor KEY = VALUE')]:
                 with self.subTest(lines):
                     with open(path, 'w', encoding='utf-8') as file:
