@@ -63,8 +63,10 @@ static int fail_connect(struct cli_failure *f, const char *path, int error) {
         return f->err;
     }
     cli_fail(f, ERR_UNREACHABLE, "the server at %s cannot be reached: %s", path, strerror(error));
-    cli_hint(f, "start it (make run, or systemctl start perdured), or name its socket with "
-                "--socket or PERDURE_SOCKET");
+    cli_hint(f,
+             "start it (perdured --store DIR --control %s), or name its socket with --socket or "
+             "PERDURE_SOCKET",
+             path);
     return f->err;
 }
 

@@ -366,7 +366,8 @@ class CliTest(unittest.TestCase):
         done = self.perdure("status")
         self.assertEqual(done.returncode, 7)
         self.assertIn("cannot be reached: No such file", done.stderr)
-        self.assertIn("hint: start it", done.stderr)
+        self.assertIn(f"hint: start it (perdured --store DIR --control {self.socket}), or",
+                      done.stderr)
         with FakeServer(self.socket, []):
             os.rename(self.socket, self.socket + ".gone")
             os.symlink(self.socket + ".gone", self.socket)
