@@ -188,8 +188,7 @@ static int check_restore(struct admin *ad, struct operation_h h, const struct ad
         return admin_refuse(ad, h, ERR_INVAL, "a range begins and ends at multiples of %u bytes",
                             BLOCK_BYTES);
     if (q->offset_bytes > v->size_bytes || q->length_bytes > v->size_bytes - q->offset_bytes)
-        return admin_refuse(ad, h, ERR_RANGE, "%s has %llu bytes", v->name,
-                            (unsigned long long)v->size_bytes);
+        return admin_refuse(ad, h, ERR_RANGE, "the range goes beyond the end of %s", v->name);
     op->offset_bytes = q->offset_bytes;
     op->length_bytes = q->length_bytes;
     return 0;

@@ -377,9 +377,11 @@ int perdured_answer(void *ctx, struct operation_h h) {
             settle(p, w, result_of(p, o, w->name));
         } else {
             const char *detail = (const char *)o->detail;
-            control_reply(
-                &p->control, w->address,
-                ctl_reply_err(w->id, o->error, detail[0] ? detail : err_text(o->error), NULL));
+            char hint[HINT_BYTES];
+            perdured_hint(p, o, hint);
+            control_reply(&p->control, w->address,
+                          ctl_reply_err(w->id, o->error, detail[0] ? detail : err_text(o->error),
+                                        hint[0] ? hint : NULL));
             w->number = 0;
         }
     }
@@ -580,7 +582,8 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
     const char *name = ctl_text(&q->args, "name");
     struct volume_h h = name ? volumes_find(&p->core.r.a, name) : (struct volume_h){0};
     if (name && !h.v)
-        return refuse(p, q, ERR_NOTFOUND, "there is no such volume", NULL);
+        return refuse(p, q, ERR_NOTFOUND, "there is no such volume",
+                      "perdure volume list shows those that exist");
     struct mark_query *m = calloc(1, sizeof *m);
     struct pending *w = m ? await(p, q) : NULL;
     if (!w) {

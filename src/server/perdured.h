@@ -72,6 +72,10 @@ int perdured_answer(void *ctx, struct operation_h h); /* admin_engine_ops.answer
 void perdured_reload_prepared(struct perdured *p);    /* answers `reload` before letting go */
 void perdured_reload_failed(struct perdured *p, const char *why);
 
+/* server/hints.c: what to do about an operation that failed, one line; empty: its sentence says all. */
+#define HINT_BYTES 240
+void perdured_hint(const struct perdured *p, const struct operation *o, char out[HINT_BYTES]);
+
 /* server/trace_points.c: the newest points of the life that ended so many deaths ago, oldest first. */
 json_t *perdured_trace_points(struct perdured *p, uint32_t deaths_ago, uint64_t max);
 
