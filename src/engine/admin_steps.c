@@ -131,7 +131,8 @@ static int take_hold(struct admin *ad, struct operation_h h) {
             return admin_refuse(ad, h, ERR_BUSY, "another operation on %s is under way", v->name);
         if (v->users > 0 && !(op->flags & OPERATION_FORCE) &&
             (op->kind != OPERATION_VOLUME_RESIZE || op->size_bytes < v->size_bytes))
-            return admin_refuse(ad, h, ERR_REFUSED, "%u connections use %s", v->users, v->name);
+            return admin_refuse(ad, h, ERR_REFUSED, "%u %s %s", v->users,
+                                v->users == 1 ? "connection uses" : "connections use", v->name);
     }
     for (uint32_t i = 0; i < op->volume_count; i++) {
         struct volume *v = volume_edit(ad->c.a, op->volumes[i]);

@@ -608,6 +608,7 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
 static int reload(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     const char *why = NULL;
+    char text[512];
     struct pending *w = await(p, q);
     if (!w)
         return ERR_BUSY;
@@ -615,7 +616,11 @@ static int reload(void *ctx, const struct ctl_request *q) {
     if (err == 0)
         return 0;
     w->number = 0;
-    return refuse(p, q, err, why, NULL);
+    if (err == ERR_NOTFOUND)
+        snprintf(text, sizeof text, "%s: %s", ctl_text(&q->args, "binary"), why);
+    else
+        snprintf(text, sizeof text, "%s", why);
+    return refuse(p, q, err, text, "the present program goes on");
 }
 
 void perdured_reload_prepared(struct perdured *p) {

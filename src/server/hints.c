@@ -79,6 +79,8 @@ static void out_of_range(const struct operation *o, const struct volume *v, uint
         size_format(text, v->size_bytes);
         snprintf(out, room, "%s has %s; a range is written OFFSET:LENGTH, as 1G:64M",
                  (const char *)v->name, text);
+    } else if (o->moment_kind == OPERATION_AT_NOW) {
+        snprintf(out, room, "nothing was recorded since it was made; perdure alerts may tell why");
     } else if (is_past) {
         moment_format_utc(v->created_ns, text);
         snprintf(out, room, "%s is kept since %s: name a later moment", (const char *)v->name,

@@ -30,6 +30,7 @@ REFUSALS = [
     ('mark demo --label here', 4, 'demo has a mark called here already', 'take another label'),
     ('image open demo --at here --name look', 4, 'an open image is called look already',
      'take another --name'),
+    ('reload --binary /none', 3, '/none: No such file', 'the present program goes on'),
 ]
 
 

@@ -167,10 +167,11 @@ void segment_release_notes(struct log *l, struct segment_h h) {
 static int no_room(struct log *l) {
     if (!l->full)
         return ERR_AGAIN;
-    log_alert(l, ALERT_ERROR, "store_full",
-              "the store has no room for writes but its reserve of %u segments; writes fail until "
-              "history is freed or the store gets more space",
-              l->params.reserve_segments);
+    log_alert(
+        l, ALERT_ERROR, "store_full",
+        "the store has no room for writes but its reserve of %llu MiB; writes fail until its "
+        "disk gets more room, or perdure volume delete --now frees history",
+        (unsigned long long)(l->params.reserve_segments * (uint64_t)log_segment_bytes(l) / MIB));
     l->told_full = 1;
     return ERR_NOSPC;
 }
