@@ -44,7 +44,7 @@ enum routine_number {
     ROUTINE_COUNT
 };
 
-/* What trace points tell, with their words a and b; server/trace.c has the names. */
+/* What trace points tell, with their words a and b; server/trace_points.c has the names. */
 enum trace_code {
     TRACE_ENGINE_BEGINS = 1,  /* a generation; b 0 cold, 1 planned, 2 after a death */
     TRACE_CONNS_ATTACHED = 2, /* a kept << 32 | closed */
