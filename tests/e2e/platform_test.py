@@ -181,6 +181,7 @@ def stuck():
         generation = server.generation()
         with open(flag, 'w', encoding='utf-8'):
             link.pwrite(b'stuck' * 4096, 0)
+        wait_until('the disk is stuck', lambda: os.path.exists(flag + '.waits'))
         server.process.send_signal(signal.SIGHUP)
         failed = wait_until('the reload has failed', lambda: server.ask('status')['reload']['failure'])
         must_hold(failed, 'a disk operation has not ended in time' in failed)
