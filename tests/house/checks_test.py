@@ -143,9 +143,10 @@ def build(scratch):
                 continue
             source = os.path.relpath(os.path.join(where, name), folder)
             output = source.replace('../', '').replace('/', '_') + '.o'
-            subprocess.run(['gcc', '-fPIE', '-fcommon', '-I', '../src', '-c', source, '-o', output],
-                           cwd=folder, check=True)
-            commands.append({'directory': folder, 'file': source, 'output': output})
+            command = ['gcc', '-fPIE', '-fcommon', '-I', '../src', '-c', source, '-o', output]
+            subprocess.run(command, cwd=folder, check=True)
+            commands.append({'directory': folder, 'file': source, 'output': output,
+                             'command': ' '.join(command)})
     plant(folder, {'compile_commands.json': json.dumps(commands)})
 
 
