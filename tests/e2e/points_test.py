@@ -34,6 +34,7 @@ MIB = 1 << 20
 SIZE = 64 * MIB
 QUIET_S = 2  # so long no new place is reached: then what the work reaches was reached
 TRIES_MAX = 300  # deaths to reach again what was reached just after a death
+ROUNDS_MAX = 5
 REPEATED = 20  # a place that was reached more often must have been died at
 # Files whose stores the work must reach, so that nobody takes a test of little for a test of all.
 REACHED = ('arena/arena.c', 'arena/arena.h', 'arena/control_plane.c', 'arena/io.c',
@@ -185,13 +186,15 @@ def every_place(points, server):
     def deaths(world):
         tries = 0
         while True:
-            if die_once(world, (ATTACHING, 1, NEW_SITE), (SERVING, 1, NEW_SITE)):
-                continue
+            while die_once(world, (ATTACHING, 1, NEW_SITE), (SERVING, 1, NEW_SITE)):
+                pass
             # Some were reached while nobody was to die: other deaths lead there again.
             while missed(1) and tries < TRIES_MAX:
                 tries += 1
                 die_once(world, (ATTACHING, 1, NEW_SITE), (SERVING, rng.randint(1, 5000), ANY_STORE), times=2)
-            break
+            if not missed(REPEATED) or tries >= ROUNDS_MAX * TRIES_MAX:
+                break
+            tries = (tries // TRIES_MAX + 1) * TRIES_MAX  # each is died at when it is reached next
         reached.extend(missed(REPEATED))
         rare.extend(missed(1))
     world.work(deaths)
