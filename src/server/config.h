@@ -10,6 +10,9 @@
 
 #define CONFIG_LISTENERS_MAX 8
 
+/* Of struct config as bytes: to be raised when it changes. */
+#define CONFIG_FORMAT 1u
+
 struct config {
     char store[512];
     char control[100]; /* path of the control socket; default STORE/control.sock */

@@ -29,6 +29,7 @@
 #define CUSTODY_MAGIC UINT64_C(0x7964757473756350) /* "Pcustudy" */
 #define CUSTODY_VERSION 1u
 #define CUSTODY_BYTES 4096u
+#define CUSTODY_CONFIG_BYTES 2560u
 
 enum custody_state {
     CUSTODY_STARTING = 0,
@@ -80,6 +81,11 @@ struct custody {
     _Atomic uint64_t death_ns;           /* monotonic: the keeper saw the death */
     _Atomic uint64_t serving_ns;         /* monotonic: the engine began to serve */
     char reason[512];                    /* why the last successor failed, or began cold */
+    /* What the engine of `serving` was configured with: the successor of one that died takes this, whatever
+     * has become of the file. Format 0: none. */
+    uint32_t config_format;
+    uint32_t config_bytes;
+    uint8_t config[CUSTODY_CONFIG_BYTES];
 };
 _Static_assert(sizeof(struct custody) <= CUSTODY_BYTES, "one page");
 

@@ -170,6 +170,29 @@ static const struct arena_plan *plan_of(const struct config *c) {
     return &plan;
 }
 
+_Static_assert(sizeof(struct config) <= CUSTODY_CONFIG_BYTES, "fits");
+
+static void leave_config(const struct perdured *p) {
+    struct custody *c = p->boot->custody;
+    c->config_format = 0;
+    atomic_thread_fence(memory_order_seq_cst);
+    memcpy(c->config, &p->config, sizeof p->config);
+    c->config_bytes = sizeof p->config;
+    atomic_thread_fence(memory_order_seq_cst);
+    c->config_format = CONFIG_FORMAT;
+}
+
+/* Nobody has prepared the succession of an engine that died: a file that was changed meanwhile, well or badly,
+ * is for the next reload. */
+static int inherit_config(struct perdured *p) {
+    const struct custody *c = p->boot->custody;
+    if (p->boot->mode != BOOT_CRASH || c->config_format != CONFIG_FORMAT ||
+        c->config_bytes != sizeof p->config)
+        return 0;
+    memcpy(&p->config, c->config, sizeof p->config);
+    return 1;
+}
+
 static _Noreturn void give_up(struct perdured *p, const char *why) {
     if (p->boot->mode == BOOT_PLANNED)
         boot_refuse(p->boot, why);
@@ -206,7 +229,7 @@ static int engine_process(struct boot *b) {
     int status = 0;
     p->boot = b;
     p->numbers = (uint64_t)b->generation << 32; /* operations of former engines have others */
-    if (config_read(&p->config, b->argc, b->argv, &status) < 0) {
+    if (!inherit_config(p) && config_read(&p->config, b->argc, b->argv, &status) < 0) {
         if (b->mode == BOOT_PLANNED)
             boot_refuse(b, "the configuration is not valid");
         boot_stop(b, status ? CUSTODY_FAILED : CUSTODY_STOPPED, status);
@@ -236,6 +259,7 @@ static int engine_process(struct boot *b) {
     if (p->config.shadow && arena_shadow_start(&c->r.a) < 0)
         give_up(p, "there is no memory for the shadow");
     core_serve(c);
+    leave_config(p);
     watch_jobs(p, posix_jobs_descriptor(p->jobs));
     watch_jobs(p, posix_jobs_descriptor(p->catalogue_jobs));
     p->serving_wall_ns = clock_wall_ns(&c->r.clock);

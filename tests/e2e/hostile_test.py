@@ -165,6 +165,30 @@ def never_read():
             peer.reset()
 
 
+def spoiled_file():
+    """The configuration file is changed, or spoiled, while the server runs: no death heeds it, a reload refuses it"""
+    with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
+        path = os.path.join(scratch, 'perdured.conf')
+
+        def write(text):
+            with open(path, 'w', encoding='utf-8') as file:
+                file.write(text)
+
+        write('[server]\nconnections = 100\n')
+        with serve('--config', path) as server, Peer(server) as peer:
+            peer.enter('a')
+            for text in ('[server]\nconnections = 101\n', '[server]\nno such line\n', '[server]\nnone = 1\n'):
+                write(text)
+                server.disturb('kill')
+                expect('how it began', server.status()['reload']['kind'], 'uninvited')
+                peer.say(request(READ, 1, 0, 4096))
+                peer.expect_reply(1, data=4096)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until('the reload is refused', lambda: 'reload refused' in server.log())
+            peer.say(request(READ, 1, 0, 4096))
+            peer.expect_reply(1, data=4096)
+
+
 @contextlib.contextmanager
 def wrapped(line):
     """The programs, the server behind a line of shell."""
@@ -254,7 +278,7 @@ def stop_beats_reload():
 
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
-         no_descriptors, nobody_reads_the_log,
+         no_descriptors, spoiled_file, nobody_reads_the_log,
          answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
 
