@@ -156,7 +156,7 @@ static void go_on(struct admin *ad, struct operation_h h) {
 }
 
 int admin_turn(struct admin *ad) {
-    int busy = 0;
+    int busy = 0, ended = 0;
     admin_leases(ad);
     struct operation_h h = operation_next(ad->c.a, (struct operation_h){0}), next;
     for (; h.v; h = next) {
@@ -169,11 +169,12 @@ int admin_turn(struct admin *ad) {
                 (state == OPERATION_FREE && admin_pending(ad, h)->catalogue == ADMIN_IDLE);
         if (state != OPERATION_DONE)
             continue;
+        ended = 1; /* another may have waited for that */
         if (operation_view(ad->c.a, h)->flags & OPERATION_INTERNAL ||
             ad->c.engine->answer(ad->c.engine_ctx, h))
             operation_free(ad->c.a, h);
     }
-    return busy;
+    return busy + (ended && operation_used(ad->c.a) > 0);
 }
 
 static void answered(struct catalogue_request *r) {

@@ -240,7 +240,10 @@ static int apply_declare_loss(struct admin *ad) {
 
 static int apply_close(struct admin *ad, struct operation *op) {
     for (uint32_t i = 0; i < op->volume_count; i++) {
-        timeline_free(ad->c.a, volume_view(ad->c.a, op->volumes[i])->timeline);
+        /* With its family's last volume it may have gone already. */
+        struct timeline_h line = volume_view(ad->c.a, op->volumes[i])->timeline;
+        if (timeline_try(ad->c.a, line))
+            timeline_free(ad->c.a, line);
         volume_free(ad->c.a, op->volumes[i]);
     }
     return 0;

@@ -82,8 +82,21 @@ static int resolved(struct admin *ad, struct operation_h h, uint64_t sequence, u
     return 1;
 }
 
+/* While a volume is held by a restore, nobody can say what it shows after the newest sequence: the restore will
+ * have happened before that. */
+static int is_held_by_another(const struct admin *ad, const struct operation *op) {
+    for (uint32_t i = 0; i < op->volume_count; i++) {
+        const struct volume *v = volume_try(ad->c.a, op->volumes[i]);
+        if (v && v->slot.state == VOLUME_HELD)
+            return 1;
+    }
+    return 0;
+}
+
 int admin_resolve(struct admin *ad, struct operation_h h) {
     const struct operation *op = operation_view(ad->c.a, h);
+    if (is_held_by_another(ad, op))
+        return 0;
     struct admin_pending *p = admin_pending(ad, h);
     uint64_t recorded = ad->c.log->recorded(ad->c.log_ctx);
     int rc;

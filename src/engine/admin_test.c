@@ -471,6 +471,11 @@ static void failures_leave_nothing_behind(void **state) {
     sim_fault_add(t->w.sim, &(struct sim_fault){.kind = SIM_WRITE_FAILS, .count = 0});
     sim_fault_add(t->w.sim, &(struct sim_fault){.kind = SIM_READ_FAILS, .count = 0});
     struct test_answer *a = test_begin(t, &r);
+    test_turn(t);
+    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_HELD);
+    struct admin_request later = named(OPERATION_MARK, "v", "later");
+    struct test_answer *b = test_begin(t, &later);
+    uint64_t before = t->log.recorded;
     for (int i = 0; i < 50; i++) {
         sim_advance(t->w.sim, NS_PER_S);
         test_turn(t);
@@ -481,6 +486,9 @@ static void failures_leave_nothing_behind(void **state) {
     sim_advance(t->w.sim, 2 * NS_PER_S);
     test_settle(t);
     assert_answer(a, 0);
+    /* A mark of now, asked for meanwhile, is one of after the restore. */
+    assert_answer(b, 0);
+    assert_true(t->log.recorded > before && b->results[0] > before);
     test_check(t);
     test_end(t);
 }
