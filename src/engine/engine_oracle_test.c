@@ -300,6 +300,14 @@ static void with_a_later_segment_sealed_first(void **state) {
     assert_true(seen.answers > 300);
 }
 
+/* A life in which a request was cut off that had begun in the segment before, and the segment where the log went
+ * on was sealed. */
+static void with_a_request_cut_off_across_segments(void **state) {
+    struct seen seen = {0};
+    live_with_everything(8854, &seen);
+    assert_true(seen.answers > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_deaths),
@@ -312,6 +320,7 @@ int main(void) {
         cmocka_unit_test(with_look_ups_while_frames_move),
         cmocka_unit_test(with_everything),
         cmocka_unit_test(with_a_later_segment_sealed_first),
+        cmocka_unit_test(with_a_request_cut_off_across_segments),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
 }

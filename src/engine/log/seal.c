@@ -65,6 +65,9 @@ void segment_note_frame(struct log *l, struct segment_h h, const struct frame_he
         s->previous_offset = fh->previous.offset;
         s->previous_crc = fh->previous.crc;
     }
+    /* A frame that follows a lower number than the first does says that a request was cut off which had begun
+     * before the segment: the footer must tell it as well, when the frames are not read any more. */
+    s->follows = min_u64(s->follows, fh->follows);
     /* Of a frame that was recovered, perhaps no record counts. */
     s->last_sequence = max_u64(max_u64(s->last_sequence, last_sequence), s->first_sequence);
     s->last_time_ns = last_time_ns;
