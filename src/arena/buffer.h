@@ -43,13 +43,14 @@ int buffer_claim(struct buffer_pool *p, struct extent e);
  * ERR_NOMEM (and nothing taken) if that is not possible now. */
 int buffer_take(struct buffer_pool *p, uint32_t pages, struct extent *out, uint32_t max);
 
-/* Who takes pages, the first from the last of the pool. Each waits only for those before it: a client's
- * payload for old blocks and for the log, an old block for the index and for the log. So each leaves
- * them some, and the log always gets what it needs to give the clients' pages back. */
-enum buffer_use { BUFFER_LOG = 0, BUFFER_INDEX, BUFFER_OLD_BLOCKS, BUFFER_CLIENTS };
+/* Who takes pages, the first from the last of the pool. Each waits only for those before it: a
+ * client's payload for old blocks and for the log, an old block for the index and for the log. So
+ * each leaves them some, and the log always gets what it needs to give the clients' pages back. A
+ * client that asks for more while it holds some leaves something to those who have nothing yet. */
+enum buffer_use { BUFFER_LOG = 0, BUFFER_INDEX, BUFFER_OLD_BLOCKS, BUFFER_CLIENTS, BUFFER_MORE };
 
 static inline uint32_t buffer_left_by(const struct buffer_pool *p, enum buffer_use use) {
-    static const uint8_t shift[] = {31, 6, 4, 3};
+    static const uint8_t shift[] = {31, 6, 4, 3, 2};
     return (p->pages >> shift[use]) + 4 * (uint32_t)use;
 }
 

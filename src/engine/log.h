@@ -156,8 +156,8 @@ void log_catalogue_is(struct log *l, uint64_t transactions);
  * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */
 int log_stop(struct log *l);
 
-/* io.device to the router's device; opens it if need be, and closes one that nobody has asked for lately
- * and that has nothing in flight. Or an error. For struct io_port. */
+/* io.device to the router's device; opens it if need be, and closes one that nobody has asked for
+ * lately and that has nothing in flight. Or an error. For struct io_port. */
 int log_device(void *log, uint32_t device);
 
 /* Turns. ------------------------------------------------------------------------------------ */
@@ -218,8 +218,9 @@ const void *log_bytes_at(const struct log *l, uint64_t place);
 struct segment_h log_segment(const struct log *l, uint32_t segment);
 
 /* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone; others: its
- * file cannot be opened). Reads pin it until they end (log_unpin_segment), so that it is not recycled under them. Pins are private
- * memory: after an attach, owners of reads in flight pin again, before log_resume. */
+ * file cannot be opened). Reads pin it until they end (log_unpin_segment), so that it is not
+ * recycled under them. Pins are private memory: after an attach, owners of reads in flight pin again,
+ * before log_resume. */
 int log_pin_segment(struct log *l, uint32_t segment, uint32_t *device);
 void log_unpin_segment(struct log *l, uint32_t segment);
 

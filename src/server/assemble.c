@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -238,9 +237,8 @@ static int segment_was_freed(void *ctx, uint32_t segment) {
 
 /* Slot files, of two descriptors each, get half of what connections leave. */
 static uint32_t devices_max(const struct config *c) {
-    struct rlimit files;
-    uint64_t all = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 1024;
-    uint64_t left = all > c->connections ? all - c->connections : 0;
+    uint64_t all = (uint64_t)boot_descriptors_max();
+    uint64_t left = all - min_u64(all, c->connections);
     return (uint32_t)min_u64(max_u64(left / 4, 64), log_params_default().devices_max);
 }
 

@@ -151,11 +151,6 @@ int boot(int argc, char **argv, int (*engine)(struct boot *b)) {
         fprintf(stderr, "<3>%s: no memory for the custody page\n", argv[0]);
         return 1;
     }
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max; /* successors inherit it */
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
     struct custody *c = b.custody;
     c->magic = CUSTODY_MAGIC;
     c->version = CUSTODY_VERSION;

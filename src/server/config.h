@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuration: command line over file over defaults. The file is INI; docs/configuration.md and
- * perdured.8 list the keys, which are those of the table in config.c. Volumes are not in it but in the store's catalogue.
+ * perdured.8 list the keys, which are those of the table in config.c. Volumes are not in it but in
+ * the store's catalogue.
  */
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H

@@ -273,9 +273,8 @@ static int engine_process(struct boot *b) {
              h = listener_next(&c->r.a, h))
             log_line(6, "engine %u serves NBD on %s", b->generation,
                      (const char *)listener_view(&c->r.a, h)->address);
-    while (!p->stopping) {
+    while (!p->stopping)
         core_turn(c);
-    }
     trace_note(&c->r.trace, TRACE_STOPS, b->generation, 0);
     perdured_stop(p);
     boot_stop(b, CUSTODY_STOPPED, 0);

@@ -112,15 +112,10 @@ struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op,
     int n = 0;
     if (request_room(&r->a) == 0)
         return (struct request_h){0};
-    /* The last of the buffers are for those who have nothing yet, so that peers who ask and do not read
-     * leave something to the others. */
-    if (bytes > 0 && op != REQUEST_MESSAGE && conn_view(&r->a, c)->requests > 0 &&
-        r->buffers.free_pages < buffer_pages_for(start + bytes) + r->buffers.pages / 8 +
-                                    buffer_left_by(&r->buffers, BUFFER_CLIENTS))
-        return (struct request_h){0};
     if (bytes > 0) {
-        n = buffer_take_for(&r->buffers, BUFFER_CLIENTS, buffer_pages_for(start + bytes), data,
-                            REQUEST_EXTENTS);
+        int more = op != REQUEST_MESSAGE && conn_view(&r->a, c)->requests > 0;
+        n = buffer_take_for(&r->buffers, more ? BUFFER_MORE : BUFFER_CLIENTS,
+                            buffer_pages_for(start + bytes), data, REQUEST_EXTENTS);
         if (n < 0)
             return (struct request_h){0};
     }

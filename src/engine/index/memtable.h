@@ -13,7 +13,8 @@
  *   boxes       n / 64     first block of, and block behind, 64 intervals each
  *
  * Data are cut into pieces of one chunk. What is not data and reaches over a chunk border is one
- * piece, an interval. A record without blocks, which only takes a number, has no piece. So r records with b blocks of data make at most r + b / 2 + b / 64 entries.
+ * piece, an interval. A record without blocks, which only takes a number, has no piece. So r records
+ * with b blocks of data make at most r + b / 2 + b / 64 entries.
  * Entries exist in three degrees:
  *
  *  1. beyond slot->entries: written in a turn that is not committed, or left by one that never was.

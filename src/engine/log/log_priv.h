@@ -117,7 +117,8 @@ void ring_rebuild(struct log *l); /* after an attach */
 /* Other places (move.c). */
 void log_move_frames(struct log *l);
 
-/* Segments (slots.c). */
+/* Segments (slots.c). The handle of the slot with this index, whatever it holds. */
+struct segment_h log_segment_handle(const struct log *l, uint32_t index);
 void segment_set_state(struct log *l, struct segment_h h, enum segment_state state);
 void segment_set_number(struct log *l, struct segment_h h, uint32_t number);
 struct segment_h segment_new_slot(struct log *l, enum segment_state state);

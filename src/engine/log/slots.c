@@ -5,8 +5,9 @@
  * A slot file is made once (room allocated), and prepared for each segment that it will hold: its
  * room is written once, so that later overwrites change no metadata, part by part (data_end tells how
  * far), so that engines that live shortly get on with it; the footer is cleared, the header written,
- * both durable before the segment takes its first frame. (A cut before that shows
- * the old segment, which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order; and the lowest prepared number is opened first.
+ * both durable before the segment takes its first frame. (A cut before that shows the old segment,
+ * which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order;
+ * and the lowest prepared number is opened first.
  *
  *  1. `reserve_segments` unused slots are never opened for new records, only for records that have
  *     to move. So there is always room for what has been answered.
@@ -47,14 +48,14 @@ static uint32_t *bucket_of(const struct log *l, uint32_t number) {
     return &l->by_number[hash_mix(number) & l->by_number_mask];
 }
 
-static struct segment_h handle_at(const struct log *l, uint32_t index) {
+struct segment_h log_segment_handle(const struct log *l, uint32_t index) {
     return (struct segment_h){
         handle_make(index, arena_slot_at(l->a, TABLE_SEGMENT, index)->generation)};
 }
 
 static struct segment_h find(const struct log *l, uint32_t number) {
     for (uint32_t i = *bucket_of(l, number); i != 0; i = l->by_number_next[i - 1]) {
-        struct segment_h h = handle_at(l, i - 1);
+        struct segment_h h = log_segment_handle(l, i - 1);
         if (segment_view(l->a, h)->number == number)
             return h;
     }

@@ -122,9 +122,7 @@ static int is_at_rest(const struct log *l, uint32_t index, const struct segment 
 static void close_a_device(struct log *l) {
     for (uint32_t i = 0; i < 2 * l->segment_capacity; i++) {
         uint32_t index = l->device_hand++ % l->segment_capacity;
-        struct segment_h h = {
-            handle_make(index, arena_slot_at(l->a, TABLE_SEGMENT, index)->generation)};
-        const struct segment *s = segment_try(l->a, h);
+        const struct segment *s = segment_try(l->a, log_segment_handle(l, index));
         if (!s || s->file >= l->segment_capacity || l->devices[s->file] == 0)
             continue;
         if (l->device_asked[s->file] || !is_at_rest(l, index, s)) {
