@@ -300,6 +300,14 @@ static void with_a_later_segment_sealed_first(void **state) {
     assert_true(seen.answers > 300);
 }
 
+/* Lives in which a fork found its parent's blocks in frames that then got other places. */
+static void with_a_fork_that_reads_what_moves(void **state) {
+    struct seen seen = {0};
+    live_with_everything(8554, &seen);
+    live_with_everything(8830, &seen);
+    assert_true(seen.answers > 300);
+}
+
 /* A life in which a request was cut off that had begun in the segment before, and the segment where the log went
  * on was sealed. */
 static void with_a_request_cut_off_across_segments(void **state) {
@@ -319,6 +327,7 @@ int main(void) {
         cmocka_unit_test(with_writes_that_fail),
         cmocka_unit_test(with_look_ups_while_frames_move),
         cmocka_unit_test(with_everything),
+        cmocka_unit_test(with_a_fork_that_reads_what_moves),
         cmocka_unit_test(with_a_later_segment_sealed_first),
         cmocka_unit_test(with_a_request_cut_off_across_segments),
     };

@@ -26,8 +26,9 @@
  * page: a pinned page keeps its slot. Its result is accepted if the page's generation is still that
  * of the pin and the entry is still unknown. The generation rises when a page is dropped or an
  * entry is made unknown; a write leaves the entry known. So an accepted result is of a block that
- * was not written since the pin. Pins and generations are private memory: look-ups do not outlive
- * the process.
+ * was not written since the pin. Places in frames that are not durable are not filled in: such a
+ * frame may get another place, and only the timeline that wrote it learns of that. Pins and
+ * generations are private memory: look-ups do not outlive the process.
  *
  * Chunks from 2^32 on (volumes beyond 1 PiB) are never in the table.
  */

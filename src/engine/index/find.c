@@ -198,13 +198,20 @@ static int to_owner(int err) {
     return err == ERR_FORMAT || err == ERR_UNSUPPORTED ? ERR_INTEGRITY : err;
 }
 
+/* A frame that is not durable may get another place; then its versions are applied again, but only
+ * to the timeline that wrote them, not to those that found them in it. */
+static int may_move(const struct index *x, struct block_place p) {
+    return place_kind(p.place) == PLACE_DATA && log_bytes_at(x->log, p.place) != NULL;
+}
+
 /* The search has ended: what it found goes into the block table, as far as that still wants it. */
 static void end_search(struct index *x, struct index_search *s, int err) {
     const struct ancestry *view = s->f->view;
     for (uint64_t left = err == 0 ? s->unknown : 0; left; left &= left - 1) {
         uint32_t b = (uint32_t)__builtin_ctzll(left);
-        block_table_fill(&x->table, s->pin, view->family, s->f->chunk * CHUNK_BLOCKS + b,
-                         s->f->found[b]);
+        if (!may_move(x, s->f->found[b]))
+            block_table_fill(&x->table, s->pin, view->family, s->f->chunk * CHUNK_BLOCKS + b,
+                             s->f->found[b]);
     }
     block_table_unpin(&x->table, s->pin);
     give_view(x, s);
