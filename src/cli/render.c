@@ -304,7 +304,8 @@ static void status_reload(const struct view *v, struct table *t) {
 
 static void status(const struct view *v) {
     const json_t *r = v->result;
-    const json_t *store = json_object_get(r, "store"), *arena = json_object_get(r, "arena");
+    const json_t *store = json_object_get(r, "store"), *arena = json_object_get(r, "arena"),
+                 *index = json_object_get(r, "index");
     struct table t;
     size_t i;
     json_t *item;
@@ -326,6 +327,9 @@ static void status(const struct view *v) {
     table_cell(&t, "arena");
     table_cell(&t, "%s used of %s, %s in huge pages", size_of(arena, "used_bytes").s,
                size_of(arena, "size_bytes").s, size_of(arena, "huge_bytes").s);
+    table_cell(&t, "index");
+    table_cell(&t, "%s runs, %s of them not merged; %s in memory", count_of(index, "runs").s,
+               count_of(index, "unmerged").s, size_of(index, "cache_bytes").s);
     json_array_foreach(json_object_get(r, "listeners"), i, item) {
         table_cell(&t, i ? "" : "listens");
         table_cell(&t, "%s on %s", text_of(item, "protocol").s, text_of(item, "address").s);

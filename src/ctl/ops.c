@@ -380,6 +380,8 @@ const struct ctl_op ctl_ops[] = {
                   "\"durable_sequence\": integer}, "
                   "\"arena\": {\"size_bytes\": integer, \"used_bytes\": integer, "
                   "\"huge_bytes\": integer}, "
+                  "\"index\": {\"runs\": integer, \"unmerged\": integer, \"merged\": integer, "
+                  "\"cache_bytes\": integer}, "
                   "\"listeners\": [{\"protocol\": string, \"address\": string}], "
                   "\"volumes\": integer, \"images\": integer, \"connections\": integer, "
                   "\"alerts\": integer}",

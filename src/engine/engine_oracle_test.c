@@ -91,7 +91,7 @@ struct run {
 
 /* What the lives of one test have seen; counted in the last process of each. */
 struct seen {
-    uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks;
+    uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks, merged;
 };
 
 static void live(uint64_t seed, const struct run *run, struct seen *seen) {
@@ -165,6 +165,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     seen->from_cache += n.blocks_from_cache;
     seen->from_disk += n.blocks_from_disk;
     seen->runs += x.runs;
+    seen->merged += x.merged;
     seen->misses += x.table_misses;
     seen->forks += w->line_count - 2;
     world_close(w);
@@ -173,12 +174,12 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
 /* A test in which these did not happen has tested nothing. */
 static void assert_seen(const struct seen *s, uint64_t answers) {
     printf("%llu answers, %llu deaths, %llu partial blocks, blocks from log %llu, cache %llu, disk "
-           "%llu; %llu runs, %llu table misses, %llu forks\n",
+           "%llu; %llu runs, %llu merged, %llu table misses, %llu forks\n",
            (unsigned long long)s->answers, (unsigned long long)s->deaths,
            (unsigned long long)s->partial, (unsigned long long)s->from_log,
            (unsigned long long)s->from_cache, (unsigned long long)s->from_disk,
-           (unsigned long long)s->runs, (unsigned long long)s->misses,
-           (unsigned long long)s->forks);
+           (unsigned long long)s->runs, (unsigned long long)s->merged,
+           (unsigned long long)s->misses, (unsigned long long)s->forks);
     assert_true(s->answers > answers && s->partial > 20 && s->from_log > 0 && s->from_cache > 500);
     assert_true(s->from_disk > 500 && s->runs > 6 && s->misses > 50 && s->forks > 20);
 }

@@ -96,6 +96,10 @@ static void open_process(struct world *w) {
                              .io = &w->io,
                              .buffers = &w->buffers,
                              .jobs = sim_jobs(w->sim),
+                             .background = sim_jobs(w->sim),
+                             .files = sim_files(w->sim),
+                             .merge_entries = 60,
+                             .merge_fan_in = 3,
                              .ancestries = w->ancestries,
                              .alerts = alerts,
                              .cache_bytes = w->options.cache_bytes};

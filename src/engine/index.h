@@ -28,6 +28,7 @@
 #include "engine/log.h"
 #include "engine/version.h"
 #include "plat/alert.h"
+#include "plat/file.h"
 #include "plat/job.h"
 
 struct index;
@@ -37,6 +38,10 @@ struct index_parts {
     struct io_port *io; /* index_open puts ROUTINE_LEAF_READ in place */
     struct buffer_pool *buffers;
     struct job_runner jobs;
+    struct job_runner background; /* merges: not before anything else */
+    struct file_system files;
+    uint32_t merge_entries; /* of a piece of a merged run; 0: MERGE_ENTRIES_MAX */
+    uint32_t merge_fan_in;  /* 0: INDEX_FAN_IN */
     struct ancestries *ancestries;
     struct alert_sink alerts;
     uint64_t cache_bytes; /* limit of what is kept of runs in private memory */
@@ -113,7 +118,8 @@ int index_segment_families(struct index *x, uint32_t segment, const uint32_t *fa
                            uint32_t count);
 
 struct index_counts {
-    uint32_t runs, memtables;
+    uint32_t runs, memtables, merged, uncovered; /* uncovered: runs that no merged one covers */
+    uint64_t merges;
     uint64_t table_hits, table_misses;
     uint64_t filter_probes, filter_passes;
     uint64_t leaf_hits, leaf_reads, directory_reads;

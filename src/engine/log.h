@@ -64,6 +64,8 @@ struct log_index_ops {
     int (*sealed)(void *ctx, struct segment_h segment);
     /* The segment is no longer there: forget what was begun or sealed. */
     void (*freed)(void *ctx, struct segment_h segment);
+    /* What log_device does, for io.device from LOG_DEVICE_INDEX on. */
+    int (*device)(void *ctx, uint32_t device);
 };
 
 struct log_params {
@@ -156,6 +158,9 @@ void log_catalogue_is(struct log *l, uint64_t transactions);
  * stopped, and the log works no more. ERR_BUSY if that is not so. May block. */
 int log_stop(struct log *l);
 
+/* From here on, values of io.device are the index's, not slot files. */
+#define LOG_DEVICE_INDEX 0x40000000u
+
 /* io.device to the router's device; opens it if need be, and closes one that nobody has asked for
  * lately and that has nothing in flight. Or an error. For struct io_port. */
 int log_device(void *log, uint32_t device);
@@ -223,6 +228,13 @@ struct segment_h log_segment(const struct log *l, uint32_t segment);
  * before log_resume. */
 int log_pin_segment(struct log *l, uint32_t segment, uint32_t *device);
 void log_unpin_segment(struct log *l, uint32_t segment);
+
+/* The path of a slot file. */
+#define LOG_PATH_BYTES 32u
+void log_slot_path(uint32_t file, char path[LOG_PATH_BYTES]);
+
+/* The 16 bytes that name the store. */
+const uint8_t *log_store_id(const struct log *l);
 
 /* The answer to log_index_ops.seal. The log owns `run` (malloc) from here on; it is written behind
  * the frames, and index->sealed is called. */

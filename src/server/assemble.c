@@ -15,6 +15,8 @@
 #include "engine/timeline/volumes.h"
 #include "server/perdured.h"
 
+/* Merges get about a tenth of a processor that others want. */
+#define BACKGROUND_NICE 10
 #define INDEX_CACHE_BYTES (256 * MIB)
 
 static int32_t zone_offset_s(void *ctx, int64_t utc_s) {
@@ -270,6 +272,8 @@ static int open_index(struct perdured *p) {
                                       .io = &p->core.r.io,
                                       .buffers = &p->core.r.buffers,
                                       .jobs = posix_jobs(p->jobs),
+                                      .background = posix_jobs(p->background_jobs),
+                                      .files = p->files,
                                       .ancestries = p->ancestries,
                                       .alerts = alerts_sink(&p->alerts),
                                       .cache_bytes = INDEX_CACHE_BYTES};
@@ -455,9 +459,11 @@ static int assemble_warm(struct perdured *p, char *why, size_t room) {
 int perdured_prepare(struct perdured *p, char *why, size_t room) {
     p->posix_files.dir = p->core.store_dir;
     p->files = posix_files(&p->posix_files);
-    p->jobs = posix_jobs_open();
-    p->catalogue_jobs = posix_jobs_open();
-    if (!p->jobs || !p->catalogue_jobs || posix_random_open(&p->posix_random) < 0)
+    p->jobs = posix_jobs_open(0);
+    p->catalogue_jobs = posix_jobs_open(0);
+    p->background_jobs = posix_jobs_open(BACKGROUND_NICE);
+    if (!p->jobs || !p->catalogue_jobs || !p->background_jobs ||
+        posix_random_open(&p->posix_random) < 0)
         return fail(why, room, ERR_NOMEM, "start");
     p->random = posix_random(&p->posix_random);
     p->alerts.clock = posix_clock();
@@ -509,7 +515,8 @@ int perdured_assemble(struct perdured *p, char *why, size_t room) {
 /* Everything answered becomes durable; then the store says that it was stopped in order. */
 void perdured_stop(struct perdured *p) {
     struct reactor *r = &p->core.r;
-    struct job_runner jobs = posix_jobs(p->jobs), catalogue = posix_jobs(p->catalogue_jobs);
+    struct job_runner jobs = posix_jobs(p->jobs), catalogue = posix_jobs(p->catalogue_jobs),
+                      background = posix_jobs(p->background_jobs);
     uint64_t until = clock_monotonic_ns(&r->clock) + 20 * NS_PER_S;
     control_close(&p->control);
     reactor_accept_more(r, 0);
@@ -528,6 +535,7 @@ void perdured_stop(struct perdured *p) {
     }
     jobs.ops->drain(jobs.ctx);
     catalogue.ops->drain(catalogue.ctx);
+    background.ops->drain(background.ctx);
     if (err < 0)
         log_line(4, "stopped, but the log was not closed in order (%s); the next start recovers",
                  err_text(err));

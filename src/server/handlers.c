@@ -463,16 +463,20 @@ static int status(void *ctx, const struct ctl_request *q) {
         "huge_bytes",
         (json_int_t)(c->bytes / 100 *
                      (uint64_t)c->machine->memory->huge_percent(c->base, c->bytes)));
+    struct index_counts n = index_counts(p->index);
+    json_t *index = json_pack("{s:I,s:I,s:I,s:I}", "runs", (json_int_t)n.runs, "unmerged",
+                              (json_int_t)n.uncovered, "merged", (json_int_t)n.merged,
+                              "cache_bytes", (json_int_t)n.cache_bytes);
     return answer(
         p, q,
-        json_pack("{s:s,s:s,s:I,s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}", "version",
+        json_pack("{s:s,s:s,s:I,s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}", "version",
                   PERDURE_VERSION, "state",
                   atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE ? "serving"
                                                                                   : "reloading",
                   "pid", (json_int_t)getpid(), "started_at",
                   time_of(server_view(&c->r.a, c->r.server)->started_wall_ns), "platform",
                   c->machine->platform, "disks", c->router.ops->name, "reload", reload_of(p),
-                  "store", store, "arena", arena, "listeners", listeners, "volumes",
+                  "store", store, "arena", arena, "index", index, "listeners", listeners, "volumes",
                   (json_int_t)volumes, "images", (json_int_t)images, "connections",
                   (json_int_t)conn_used(&c->r.a), "alerts", (json_int_t)p->alerts.count));
 }

@@ -24,8 +24,9 @@ static void begin(void *ctx) {
 
 static void inputs(void *ctx) {
     struct perdured *p = ctx;
-    struct job_runner jobs = posix_jobs(p->jobs);
+    struct job_runner jobs = posix_jobs(p->jobs), background = posix_jobs(p->background_jobs);
     jobs.ops->reap(jobs.ctx);
+    background.ops->reap(background.ctx);
     catalogue_reap(&p->catalogue);
 }
 
@@ -262,6 +263,7 @@ static int engine_process(struct boot *b) {
     leave_config(p);
     watch_jobs(p, posix_jobs_descriptor(p->jobs));
     watch_jobs(p, posix_jobs_descriptor(p->catalogue_jobs));
+    watch_jobs(p, posix_jobs_descriptor(p->background_jobs));
     p->serving_wall_ns = clock_wall_ns(&c->r.clock);
     const struct server *s = server_view(&c->r.a, c->r.server);
     if (c->warm)

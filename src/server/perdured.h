@@ -41,7 +41,7 @@ struct perdured {
     struct file_system files;
     struct posix_random posix_random;
     struct random_source random;
-    struct posix_jobs *jobs, *catalogue_jobs;
+    struct posix_jobs *jobs, *catalogue_jobs, *background_jobs;
     struct cp_lanes lanes;
     struct control_plane cp;
     int listener; /* of the engine's group */

@@ -79,6 +79,7 @@ STATUS = {
               "used_bytes": 511 << 30, "reserve_bytes": 1 << 30,
               "newest": moment(4711, "2026-11-22T16:30:00.25Z"), "durable_sequence": 4700},
     "arena": {"size_bytes": 1 << 30, "used_bytes": 300 << 20, "huge_bytes": 0},
+    "index": {"runs": 27, "unmerged": 3, "merged": 3, "cache_bytes": 5 << 20},
     "listeners": [{"protocol": "nbd", "address": "127.0.0.1:10809"},
                   {"protocol": "control", "address": "/srv/store/control.sock"}],
     "volumes": 3, "images": 1, "connections": 17, "alerts": 0,
@@ -94,6 +95,7 @@ space          511 GiB used, 512 GiB free of 1 TiB, 1 GiB held in reserve
 newest         2026-11-22 17:30:00.250 +01:00 (seq:4711)
 durable up to  4700
 arena          300 MiB used of 1 GiB, 0 B in huge pages
+index          27 runs, 3 of them not merged; 5 MiB in memory
 listens        nbd on 127.0.0.1:10809
                control on /srv/store/control.sock
 volumes        3

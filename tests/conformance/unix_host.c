@@ -22,7 +22,7 @@ int unix_machine_open(struct machine *m, struct unix_router router) {
     u->dev.dir = open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(u->files.dir >= 0 && u->dev.dir >= 0);
     assert_int_equal(posix_random_open(&u->random), 0);
-    u->jobs = posix_jobs_open();
+    u->jobs = posix_jobs_open(0);
     assert_non_null(u->jobs);
     m->ctx = u;
     u->router = u->dev_router = router;

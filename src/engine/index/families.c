@@ -6,7 +6,7 @@
 
 static struct index_run *run_of(struct index *x, uint32_t segment) {
     for (uint32_t i = 0; i < x->run_count; i++)
-        if (x->runs[i].segment == segment)
+        if (x->runs[i].piece.segment == segment)
             return &x->runs[i];
     return NULL;
 }
@@ -29,7 +29,7 @@ int index_segment_families(struct index *x, uint32_t segment, const uint32_t *fa
     int err;
     if (!run)
         return 0;
-    const struct cache_item *item = index_fetch(x, run, ITEM_DIRECTORY, NULL, &err);
+    const struct cache_item *item = index_fetch(x, &run->piece, ITEM_DIRECTORY, NULL, &err);
     if (!item)
         return err == ERR_AGAIN ? ERR_AGAIN : 0; /* what cannot be read is kept */
     const struct run_tables *t = &item->directory.tables;

@@ -69,17 +69,39 @@ static int want_read(struct index *x, struct index_fetch *f, uint32_t device) {
     return 0;
 }
 
+/* By it a segment's run is found again. */
+static uint64_t first_sequence_of(const struct index_piece *p) {
+    return p->merged ? 0 : ((const struct index_run *)(const void *)p)->first_sequence;
+}
+
+/* The piece's file for io_want; it stays until unpin(). */
+static int pin(struct index *x, const struct index_piece *p, uint32_t *device) {
+    if (!p->merged)
+        return log_pin_segment(x->log, p->segment, device);
+    *device = index_merged_device(p->merged);
+    int opened = index_device(x, *device);
+    p->merged->pins += opened >= 0;
+    return opened < 0 ? opened : 0;
+}
+
+static void unpin(struct index *x, uint32_t segment, struct index_merged *merged) {
+    if (merged)
+        index_merged_unpin(x, merged);
+    else
+        log_unpin_segment(x->log, segment);
+}
+
 /* Brings what was read into the cache. A directory that is longer than what was read: NULL and
  * ERR_AGAIN, and the run knows what it needs. */
-static struct cache_item *keep(struct index *x, struct index_run *run, uint32_t leaf,
+static struct cache_item *keep(struct index *x, struct index_piece *piece, uint32_t leaf,
                                uint8_t *bytes, uint32_t length, int *err) {
-    uint64_t identity = run->identity;
+    uint64_t identity = piece->identity;
     if (leaf != ITEM_DIRECTORY)
         return index_cache_put_leaf(&x->cache, identity, leaf, bytes, err);
     int64_t need = run_directory_need(bytes, length, identity);
-    if (need > length && need <= INDEX_FETCH_BYTES_MAX && need <= (int64_t)run->size_bytes) {
+    if (need > length && need <= INDEX_FETCH_BYTES_MAX && need <= (int64_t)piece->size_bytes) {
         free(bytes);
-        run->directory_bytes = (uint32_t)round_up_u64((uint64_t)need, RUN_PAGE_BYTES);
+        piece->directory_bytes = (uint32_t)round_up_u64((uint64_t)need, RUN_PAGE_BYTES);
         *err = ERR_AGAIN;
         return NULL;
     }
@@ -91,36 +113,42 @@ static struct cache_item *keep(struct index *x, struct index_run *run, uint32_t 
     return index_cache_put_directory(&x->cache, identity, bytes, (uint64_t)need, err);
 }
 
-static void tell_damage(struct index *x, int err) {
-    if ((err == ERR_FORMAT || err == ERR_INTEGRITY || err == ERR_UNSUPPORTED) &&
-        x->parts.alerts.raise)
+/* A part of a merged run that cannot be read is not missed: ERR_AGAIN, the segments' runs have it. */
+static int tell_damage(struct index *x, struct index_merged *merged, int err) {
+    int damaged = err == ERR_FORMAT || err == ERR_INTEGRITY || err == ERR_UNSUPPORTED;
+    if (merged && (damaged || err == ERR_IO)) {
+        index_distrust(x, merged);
+        return ERR_AGAIN;
+    }
+    if (damaged && x->parts.alerts.raise)
         x->parts.alerts.raise(x->parts.alerts.ctx, ALERT_ERROR, "index_damaged", "",
                               "A part of the index does not match its checksum, so blocks whose "
                               "place stands there cannot be read. Scrub the store.");
+    return err;
 }
 
 /* Where a part lies in the run; ERR_FORMAT if the run ends before it. */
-static int part_of_run(struct index *x, const struct index_run *run, uint32_t leaf,
-                       uint64_t *offset, uint32_t *length) {
+static int part_of_piece(struct index *x, const struct index_piece *piece, uint32_t leaf,
+                         uint64_t *offset, uint32_t *length) {
     *offset = 0;
     *length = RUN_PAGE_BYTES;
     if (leaf == ITEM_DIRECTORY) {
-        uint32_t first = (uint32_t)min_u64(RUN_FIRST_READ_BYTES, run->size_bytes);
-        *length = run->directory_bytes ? run->directory_bytes : first;
+        uint32_t first = (uint32_t)min_u64(RUN_FIRST_READ_BYTES, piece->size_bytes);
+        *length = piece->directory_bytes ? piece->directory_bytes : first;
     } else {
-        struct cache_item *d = index_cache_find(&x->cache, run->identity, ITEM_DIRECTORY);
+        struct cache_item *d = index_cache_find(&x->cache, piece->identity, ITEM_DIRECTORY);
         must(d != NULL);
         *offset = ((uint64_t)d->directory.header.first_leaf_page + leaf) * RUN_PAGE_BYTES;
     }
-    return *length >= RUN_PAGE_BYTES && *offset + *length <= run->size_bytes ? 0 : ERR_FORMAT;
+    return *length >= RUN_PAGE_BYTES && *offset + *length <= piece->size_bytes ? 0 : ERR_FORMAT;
 }
 
 /* A read without waiting; *err ERR_AGAIN: it would wait, or the part is longer than was known. */
-static struct cache_item *fetch_now(struct index *x, uint32_t device, struct index_run *run,
+static struct cache_item *fetch_now(struct index *x, uint32_t device, struct index_piece *piece,
                                     uint32_t leaf, int *err) {
     uint64_t offset;
     uint32_t length;
-    *err = part_of_run(x, run, leaf, &offset, &length);
+    *err = part_of_piece(x, piece, leaf, &offset, &length);
     if (*err < 0)
         return NULL;
     uint8_t *bytes = malloc(length);
@@ -128,24 +156,25 @@ static struct cache_item *fetch_now(struct index *x, uint32_t device, struct ind
         *err = ERR_NOMEM;
         return NULL;
     }
-    if (try_now(x, device, bytes, length, run->offset_bytes + offset) == length)
-        return keep(x, run, leaf, bytes, length, err);
+    if (try_now(x, device, bytes, length, piece->offset_bytes + offset) == length)
+        return keep(x, piece, leaf, bytes, length, err);
     free(bytes);
     *err = ERR_AGAIN;
     return NULL;
 }
 
-static int fetch_later(struct index *x, uint32_t device, struct index_run *run, uint32_t leaf,
+static int fetch_later(struct index *x, uint32_t device, struct index_piece *piece, uint32_t leaf,
                        struct index_fetch *f) {
     uint64_t offset;
     *f = (struct index_fetch){.used = 1,
                               .serial = ++x->fetch_serial,
-                              .identity = run->identity,
-                              .first_sequence = run->first_sequence,
-                              .segment = run->segment,
+                              .identity = piece->identity,
+                              .segment = piece->segment,
+                              .first_sequence = first_sequence_of(piece),
+                              .merged = piece->merged,
                               .leaf = leaf};
-    int err = part_of_run(x, run, leaf, &offset, &f->length_bytes);
-    f->offset_bytes = run->offset_bytes + offset;
+    int err = part_of_piece(x, piece, leaf, &offset, &f->length_bytes);
+    f->offset_bytes = piece->offset_bytes + offset;
     if (err == 0)
         err = want_read(x, f, device);
     if (err == 0)
@@ -155,37 +184,41 @@ static int fetch_later(struct index *x, uint32_t device, struct index_run *run, 
     return err;
 }
 
-struct cache_item *index_fetch(struct index *x, struct index_run *run, uint32_t leaf,
+struct cache_item *index_fetch(struct index *x, struct index_piece *piece, uint32_t leaf,
                                struct index_search *s, int *err) {
-    struct cache_item *item = index_cache_find(&x->cache, run->identity, leaf);
+    struct cache_item *item = index_cache_find(&x->cache, piece->identity, leaf);
     if (item) {
         x->n.leaf_hits += leaf != ITEM_DIRECTORY;
         return item;
     }
-    struct index_fetch *unused, *f = fetch_under_way(x, run->identity, leaf, &unused);
+    struct index_fetch *unused, *f = fetch_under_way(x, piece->identity, leaf, &unused);
     *err = ERR_AGAIN;
     if (f) {
         wait_for(f, s);
         return NULL;
     }
-    uint32_t device, known = run->directory_bytes;
-    if (log_pin_segment(x->log, run->segment, &device) < 0) {
-        *err = ERR_IO;
+    uint32_t device, known = piece->directory_bytes;
+    if (pin(x, piece, &device) < 0) {
+        *err = tell_damage(x, piece->merged, ERR_IO);
+        if (*err == ERR_AGAIN)
+            wait_for_room(x, s);
         return NULL;
     }
-    item = fetch_now(x, device, run, leaf, err);
-    if (!item && *err == ERR_AGAIN && run->directory_bytes != known)
-        item = fetch_now(x, device, run, leaf, err);
+    item = fetch_now(x, device, piece, leaf, err);
+    if (!item && *err == ERR_AGAIN && piece->directory_bytes != known)
+        item = fetch_now(x, device, piece, leaf, err);
     if (!item && *err == ERR_AGAIN && unused) {
-        *err = fetch_later(x, device, run, leaf, unused);
+        *err = fetch_later(x, device, piece, leaf, unused);
         if (*err == 0) {
             wait_for(unused, s);
             *err = ERR_AGAIN;
             return NULL;
         }
     }
-    log_unpin_segment(x->log, run->segment);
-    tell_damage(x, item ? 0 : *err);
+    struct index_merged *merged = piece->merged;
+    if (!item)
+        *err = tell_damage(x, merged, *err);
+    unpin(x, piece->segment, merged);
     if (!item && *err == ERR_AGAIN)
         wait_for_room(x, s);
     return item;
@@ -203,6 +236,15 @@ static uint8_t *gather(struct index *x, const struct io *io) {
     return bytes;
 }
 
+/* What was read, as long as it is still looked for. */
+static struct index_piece *piece_of(struct index *x, const struct index_fetch *f) {
+    if (f->merged)
+        return f->merged->is_leaving ? NULL
+                                     : &f->merged->pieces[f->identity - f->merged->t.identity];
+    struct index_run *run = index_run_before(x, f->first_sequence + 1);
+    return run && run->piece.identity == f->identity ? &run->piece : NULL;
+}
+
 int index_fetch_done(void *ctx, struct io_h h, const struct io *io, int32_t result) {
     struct index *x = ctx;
     struct index_fetch *f = &x->fetches[(uint32_t)io->owner % INDEX_FETCHES_MAX];
@@ -212,18 +254,18 @@ int index_fetch_done(void *ctx, struct io_h h, const struct io *io, int32_t resu
     struct index_search *waiting = f->waiting;
     f->used = 0;
     f->waiting = NULL;
-    log_unpin_segment(x->log, was.segment);
-    struct index_run *run = index_run_before(x, was.first_sequence + 1);
+    struct index_piece *piece = piece_of(x, &was);
     int err = result == ERR_CANCELLED ? ERR_AGAIN : ERR_IO;
-    if (!run || run->identity != was.identity) {
+    if (!piece) {
         err = ERR_AGAIN;
     } else if (result == (int32_t)io->length_bytes) {
         uint8_t *bytes = gather(x, io);
         err = bytes ? 0 : ERR_NOMEM;
         if (bytes)
-            keep(x, run, was.leaf, bytes, io->length_bytes, &err);
-        tell_damage(x, err);
+            keep(x, piece, was.leaf, bytes, io->length_bytes, &err);
     }
+    err = tell_damage(x, was.merged, err);
+    unpin(x, was.segment, was.merged);
     /* ERR_AGAIN: the part is longer than was known, or it was not read, or the run is gone. Those
      * that wait look again. */
     for (struct index_search *s = waiting, *next; s; s = next) {

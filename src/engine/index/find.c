@@ -69,36 +69,70 @@ static int end_level(struct index_search *s, uint64_t first_sequence) {
     return 0;
 }
 
-/* 0: the run is searched; else as index_fetch. */
-static int search_run(struct index *x, struct index_search *s, struct index_run *run) {
+/* 0: the piece is searched; else as index_fetch. */
+static int search_piece(struct index *x, struct index_search *s, struct index_piece *piece) {
     int err = 0;
-    struct cache_item *item = index_fetch(x, run, ITEM_DIRECTORY, s, &err);
+    struct cache_item *item = index_fetch(x, piece, ITEM_DIRECTORY, s, &err);
     if (!item)
         return err;
     uint32_t family = s->view->family;
     uint64_t chunk = s->f->chunk;
-    if (s->run != run->identity) {
+    if (!s->piece_is_begun) {
         const struct run_directory *d = &item->directory;
-        begin_level(s);
+        s->level.wanted = s->missing;
         run_find_intervals(d, s->view, s->limit, chunk, &s->level);
         run_leaves(d, family, chunk, &s->level, &s->leaf, &s->leaf_end);
         x->n.filter_probes++;
         x->n.filter_passes += s->leaf < s->leaf_end;
-        s->run = run->identity;
+        s->piece_is_begun = 1;
     }
     for (; s->leaf < s->leaf_end; s->leaf++) {
-        item = index_fetch(x, run, ITEM_DIRECTORY, s, &err);
+        item = index_fetch(x, piece, ITEM_DIRECTORY, s, &err);
         if (!item)
             return err;
         if (run_leaf_is_vain(&item->directory, s->leaf, family, s->limit, chunk, &s->level))
             continue;
-        struct cache_item *leaf = index_fetch(x, run, s->leaf, s, &err);
+        struct cache_item *leaf = index_fetch(x, piece, s->leaf, s, &err);
         if (!leaf)
             return err;
         if (run_find_in_leaf(&item->directory, leaf->page, s->view, s->limit, chunk, &s->level) < 0)
             return ERR_FORMAT;
     }
-    return end_level(s, run->first_sequence);
+    s->piece_is_begun = 0;
+    return 0;
+}
+
+static void begin_run(struct index_search *s, uint64_t identity, uint32_t piece) {
+    begin_level(s);
+    s->run = identity;
+    s->piece = piece;
+    s->piece_is_begun = 0;
+}
+
+static int search_run(struct index *x, struct index_search *s, struct index_run *run) {
+    if (s->run != run->piece.identity)
+        begin_run(s, run->piece.identity, 0);
+    int err = search_piece(x, s, &run->piece);
+    return err < 0 ? err : end_level(s, run->first_sequence);
+}
+
+/* Damage in it is no matter: the runs that it covers are searched then. */
+static int search_merged(struct index *x, struct index_search *s, struct index_merged *m) {
+    uint32_t first, end;
+    uint64_t first_sequence = merged_first_sequence(&m->t);
+    merged_pieces_of(&m->t, s->view->family, s->f->chunk, &first, &end);
+    if (s->run != m->t.identity)
+        begin_run(s, m->t.identity, first);
+    int err = 0;
+    for (; err == 0 && s->piece < end; s->piece += err == 0)
+        err = search_piece(x, s, &m->pieces[s->piece]);
+    if (err == 0)
+        err = end_level(s, first_sequence);
+    if (err != ERR_FORMAT)
+        return err;
+    index_distrust(x, m);
+    s->run = 0;
+    return 0;
 }
 
 /* The youngest memtable that begins before the cursor; *h is 0 if there is none. */
@@ -121,11 +155,14 @@ static int search_levels(struct index *x, struct index_search *s) {
         struct memtable_h m;
         uint64_t first = memtable_before(x, s->cursor, &m);
         struct index_run *run = index_run_before(x, s->cursor);
+        struct index_merged *merged = run ? run->covered_by : NULL;
         int err = 0;
-        if (m.v && (!run || first > run->first_sequence)) {
+        if (m.v && (!run || first > run->first_sequence)) { /* none is older than a merged run */
             begin_level(s);
             memtable_find(x->a, m, s->view, s->limit, s->f->chunk, &s->level);
             err = end_level(s, first);
+        } else if (merged) {
+            err = search_merged(x, s, merged);
         } else if (run) {
             err = search_run(x, s, run);
         } else {
@@ -174,7 +211,7 @@ static void wait_for_commit(struct index *x, struct index_search *s) {
 /* While versions move, in this turn, nothing is looked up; what was found before is looked up again, and
  * what the block table knew, too. */
 static int search(struct index *x, struct index_search *s) {
-    if (x->moving) {
+    if (x->moving || !x->merged_are_known) {
         wait_for_commit(x, s);
         return ERR_AGAIN;
     }
@@ -233,6 +270,7 @@ void index_search_resume(struct index *x, struct index_search *s, int err) {
 void index_turn(struct index *x) {
     struct index_search *s = x->retry;
     index_make_runs(x);
+    index_merge(x);
     x->retry = NULL;
     x->retry_end = &x->retry;
     for (struct index_search *next; s; s = next) {

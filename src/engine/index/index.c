@@ -51,6 +51,7 @@ void index_close(struct index *x) {
     free_searches(x->retry);
     free_searches(x->idle);
     index_close_jobs(x);
+    index_close_merged(x);
     index_cache_close(&x->cache);
     block_table_close(&x->table);
     free(x->runs);
@@ -186,12 +187,13 @@ int index_add_run(struct index *x, const struct segment *s) {
     uint32_t at = x->run_count++;
     for (; at > 0 && x->runs[at - 1].first_sequence > s->first_sequence; at--)
         x->runs[at] = x->runs[at - 1];
-    x->runs[at] = (struct index_run){.segment = s->number,
-                                     .identity = run_identity(s->number),
+    x->runs[at] = (struct index_run){.piece = {.identity = run_identity(s->number),
+                                               .segment = s->number,
+                                               .offset_bytes = s->run_offset,
+                                               .size_bytes = s->run_bytes},
                                      .first_sequence = s->first_sequence,
-                                     .last_sequence = s->last_sequence,
-                                     .offset_bytes = s->run_offset,
-                                     .size_bytes = s->run_bytes};
+                                     .last_sequence = s->last_sequence};
+    x->merges_wait = 0;
     x->applied = max_u64(x->applied, s->last_sequence);
     return 0;
 }
@@ -225,9 +227,12 @@ static void freed(void *ctx, struct segment_h segment) {
     if (h.v)
         memtable_free(x->a, h);
     for (uint32_t i = 0; i < x->run_count; i++)
-        if (x->runs[i].segment == number) {
-            index_cache_drop_run(&x->cache, x->runs[i].identity);
+        if (x->runs[i].piece.segment == number) {
+            struct index_merged *covered_by = x->runs[i].covered_by;
+            index_cache_drop_run(&x->cache, x->runs[i].piece.identity);
             memmove(&x->runs[i], &x->runs[i + 1], (--x->run_count - i) * sizeof *x->runs);
+            if (covered_by)
+                index_uncover(x, covered_by);
             break;
         }
     live_remove(x, number);
@@ -248,7 +253,8 @@ const struct log_index_ops index_log_ops = {.run_bytes_max = most_run_bytes,
                                             .moved = moved,
                                             .seal = seal,
                                             .sealed = sealed,
-                                            .freed = freed};
+                                            .freed = freed,
+                                            .device = index_device};
 
 /* ---- After the commit ---- */
 
@@ -360,5 +366,10 @@ struct index_counts index_counts(const struct index *x) {
     n.runs = x->run_count;
     n.memtables = memtable_used(x->a);
     n.cache_bytes = x->cache.bytes;
+    n.merged = n.uncovered = 0;
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        n.merged += x->merged[i] && !x->merged[i]->is_leaving;
+    for (uint32_t i = 0; i < x->run_count; i++)
+        n.uncovered += x->runs[i].covered_by == NULL;
     return n;
 }

@@ -9,20 +9,45 @@
 #include "engine/index.h"
 #include "engine/index/block_table.h"
 #include "engine/index/memtable.h"
+#include "engine/index/merge_job.h"
 #include "engine/index/run.h"
 #include "engine/index/run_build.h"
 
 #define INDEX_MEMTABLES_MAX 16u
 #define INDEX_FETCHES_MAX 64u
 #define INDEX_FETCH_BYTES_MAX (64u << 20)
+#define INDEX_MERGED_MAX 256u
+#define INDEX_FAN_IN 8u
 
-/* The run of one sealed segment. */
-struct index_run {
-    uint32_t segment;
+struct index_merged;
+
+/* A run as it lies in a file: that of a segment, or a piece of a merged one. */
+struct index_piece {
     uint64_t identity;
+    uint64_t offset_bytes, size_bytes;
+    uint32_t directory_bytes; /* how many its directory needs; 0: not known yet */
+    uint32_t segment;
+    struct index_merged *merged; /* NULL: the segment's */
+};
+
+/* The run of one sealed segment. While a merged run covers it, look-ups go there. */
+struct index_run {
+    struct index_piece piece; /* first */
     uint64_t first_sequence, last_sequence;
-    uint64_t offset_bytes, size_bytes; /* in the segment's file */
-    uint32_t directory_bytes;          /* how many its directory needs; 0: not known yet */
+    struct index_merged *covered_by;
+    int is_bad; /* it does not check: never merged */
+};
+
+/* A merged run in its file. */
+struct index_merged {
+    struct merged_table t;
+    struct index_piece *pieces;
+    char path[MERGE_PATH_BYTES];
+    uint32_t number; /* in index.merged, and of its device */
+    int32_t device;  /* the router's + 1; 0: not open */
+    uint32_t pins;   /* reads under way, and a merge */
+    uint32_t covers; /* runs */
+    int is_leaving;  /* nobody begins with it any more */
 };
 
 /* What is kept of runs, last used first: leaves and directories. */
@@ -49,8 +74,9 @@ struct index_fetch {
     int used;
     uint32_t serial; /* with the place in the array: the owner of the disk operation */
     uint64_t identity;
-    uint64_t first_sequence; /* the run's */
-    uint32_t segment;
+    uint32_t segment;            /* pinned, if it is the segment's run */
+    uint64_t first_sequence;     /* of that */
+    struct index_merged *merged; /* pinned, if it is a piece of one */
     uint32_t leaf;
     uint64_t offset_bytes;
     uint32_t length_bytes;
@@ -74,8 +100,11 @@ struct index_search {
     uint64_t references; /* blocks found to be references, not resolved yet */
     uint32_t ref_timeline[CHUNK_BLOCKS];
     uint64_t ref_sequence[CHUNK_BLOCKS];
-    /* The run in hand; identity 0: none. */
+    /* The level in hand, its run or merged run (identity 0: none), the piece of that and whether it is
+     * begun. */
     uint64_t run;
+    uint32_t piece;
+    int piece_is_begun;
     uint32_t leaf, leaf_end;
     struct level_result level;
     struct index_search *next;
@@ -115,6 +144,10 @@ struct index {
     struct index_search *retry, **retry_end; /* wait for room, in order */
     struct index_search *idle;
     struct run_job *jobs;
+    struct index_merged *merged[INDEX_MERGED_MAX];
+    struct merging *merging; /* the merge or other work on merged runs under way */
+    int merged_are_known;    /* those in the store have been read; until then look-ups wait */
+    int merges_wait;         /* until the next segment is sealed: nothing to do, or it failed */
     struct segment_h unsealed[INDEX_MEMTABLES_MAX]; /* whose run is asked for and not begun */
     uint32_t unsealed_count;
     struct index_counts n;
@@ -130,8 +163,20 @@ void index_want_run(struct index *x, struct segment_h segment);
 void index_make_runs(struct index *x);
 void index_close_jobs(struct index *x);
 
-/* The youngest run that begins before `cursor`, or NULL. */
+/* The youngest run that begins before `cursor`, or NULL. It may be covered. */
 struct index_run *index_run_before(struct index *x, uint64_t cursor);
+
+/* merge.c: merged runs. In each turn: begins what is to be done. */
+void index_merge(struct index *x);
+void index_close_merged(struct index *x);
+/* A piece of it did not check: the runs of the segments are asked again. */
+void index_distrust(struct index *x, struct index_merged *m);
+/* A run that it covers is gone. */
+void index_uncover(struct index *x, struct index_merged *m);
+void index_merged_unpin(struct index *x, struct index_merged *m);
+/* For struct log_index_ops; and the number for io.device. */
+int index_device(void *ctx, uint32_t device);
+uint32_t index_merged_device(const struct index_merged *m);
 
 /* cache.c */
 int index_cache_open(struct index_cache *c, uint64_t limit_bytes);
@@ -146,7 +191,7 @@ struct cache_item *index_cache_put_directory(struct index_cache *c, uint64_t ide
 
 /* fetch.c: what a look-up needs of a run. Returns the item; or NULL and *err: ERR_AGAIN, the search
  * waits (for the read or for room), ERR_IO, ERR_INTEGRITY. Without a search: ask again in a later turn. */
-struct cache_item *index_fetch(struct index *x, struct index_run *run, uint32_t leaf,
+struct cache_item *index_fetch(struct index *x, struct index_piece *run, uint32_t leaf,
                                struct index_search *s, int *err);
 int index_fetch_done(void *ctx, struct io_h h, const struct io *io, int32_t result);
 

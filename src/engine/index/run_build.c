@@ -46,6 +46,7 @@ struct maker {
     uint32_t family_count;
     struct point *points;
     uint64_t point_count;
+    uint64_t first_sequence, last_sequence;
     uint8_t *leaves;
     struct fence *fences;
     uint32_t leaf_count, leaf_room;
@@ -84,11 +85,33 @@ static int by_sequence(const void *a, const void *b) {
     return compare(x->sequence, y->sequence);
 }
 
+/* What was noted last of numbers that repeat, so that not each version makes a row to be sorted. */
+struct noted {
+    struct table_segment segments[1024]; /* their number + 1 */
+    uint64_t timelines[64];              /* + 1 */
+};
+
+static int is_noted(struct noted *n, uint32_t segment, uint64_t sequence) {
+    struct table_segment *s = &n->segments[segment % 1024];
+    if (s->number == segment + 1 && s->base_sequence <= sequence)
+        return 1;
+    *s = (struct table_segment){segment + 1, sequence};
+    return 0;
+}
+
+static void note_timeline(struct maker *m, struct noted *n, uint64_t *t, uint32_t timeline) {
+    if (n->timelines[timeline % 64] == timeline + UINT64_C(1))
+        return;
+    n->timelines[timeline % 64] = timeline + UINT64_C(1);
+    m->timelines[(*t)++] = timeline;
+}
+
 /* The timelines and segments of all versions, each once, ascending; a segment with its smallest
  * sequence. */
 static int number_tables(struct maker *m) {
     const struct run_input *in = m->in;
     uint64_t total = in->entry_count + in->interval_count;
+    struct noted noted = {0};
     m->timelines = malloc((2 * total + 1) * sizeof *m->timelines);
     m->segments = malloc((in->entry_count + 1) * sizeof *m->segments);
     if (!m->timelines || !m->segments)
@@ -96,15 +119,16 @@ static int number_tables(struct maker *m) {
     uint64_t t = 0, s = 0;
     for (uint64_t i = 0; i < in->entry_count; i++) {
         const struct run_entry *e = &in->entries[i];
-        m->timelines[t++] = e->timeline;
+        note_timeline(m, &noted, &t, e->timeline);
         if (place_kind(e->place) == PLACE_REFERENCE)
-            m->timelines[t++] = e->ref_timeline;
-        m->segments[s++] = (struct table_segment){e->segment, e->sequence};
+            note_timeline(m, &noted, &t, e->ref_timeline);
+        if (!is_noted(&noted, e->segment, e->sequence))
+            m->segments[s++] = (struct table_segment){e->segment, e->sequence};
     }
     for (uint64_t i = 0; i < in->interval_count; i++) {
-        m->timelines[t++] = in->intervals[i].timeline;
+        note_timeline(m, &noted, &t, in->intervals[i].timeline);
         if (in->intervals[i].kind == PLACE_REFERENCE)
-            m->timelines[t++] = in->intervals[i].ref_timeline;
+            note_timeline(m, &noted, &t, in->intervals[i].ref_timeline);
     }
     qsort(m->timelines, t, sizeof *m->timelines, by_number);
     qsort(m->segments, s, sizeof *m->segments, by_segment);
@@ -151,11 +175,20 @@ static struct table_family *family_of(struct maker *m, uint32_t family) {
     return &m->families[m->family_count - 1];
 }
 
+static void count_version(struct maker *m, uint64_t sequence, uint64_t time_ns) {
+    m->first_sequence = min_u64(m->first_sequence, sequence);
+    m->last_sequence = max_u64(m->last_sequence, sequence);
+    if (!m->in->without_times)
+        m->points[m->point_count++] = (struct point){sequence, time_ns};
+}
+
 /* Families, keys of the filter, blocks and times, from the versions in their order. */
 static int count_families(struct maker *m) {
     const struct run_input *in = m->in;
-    m->families = malloc((in->entry_count + in->interval_count + 1) * sizeof *m->families);
-    m->points = malloc((in->entry_count + in->interval_count + 1) * sizeof *m->points);
+    uint64_t total = in->entry_count + in->interval_count;
+    m->families = malloc((total + 1) * sizeof *m->families);
+    m->points = malloc(((in->without_times ? 0 : total) + 1) * sizeof *m->points);
+    m->first_sequence = UINT64_MAX;
     if (!m->families || !m->points)
         return ERR_NOMEM;
     for (uint64_t e = 0, i = 0; e < in->entry_count || i < in->interval_count;) {
@@ -163,7 +196,7 @@ static int count_families(struct maker *m) {
         const struct run_interval *interval = i < in->interval_count ? &in->intervals[i] : NULL;
         if (!entry || (interval && interval->family < entry->family)) {
             family_of(m, interval->family);
-            m->points[m->point_count++] = (struct point){interval->sequence, interval->time_ns};
+            count_version(m, interval->sequence, interval->time_ns);
             i++;
             continue;
         }
@@ -172,7 +205,7 @@ static int count_families(struct maker *m) {
         family_of(m, entry->family)->blocks += blocks;
         m->blocks += blocks;
         count_keys(m, entry, e == 0 || entry[-1].family != entry->family);
-        m->points[m->point_count++] = (struct point){entry->sequence, entry->time_ns};
+        count_version(m, entry->sequence, entry->time_ns);
         e++;
     }
     qsort(m->points, m->point_count, sizeof *m->points, by_sequence);
@@ -295,7 +328,7 @@ static uint64_t put_intervals(const struct maker *m, uint8_t *p) {
             .ref_timeline = v->kind == PLACE_REFERENCE
                                 ? number_of(m->timelines, m->timeline_count, v->ref_timeline)
                                 : 0};
-        at += run_interval_encode(v, &n, i ? v - 1 : NULL, m->points[0].sequence, p + at);
+        at += run_interval_encode(v, &n, i ? v - 1 : NULL, m->first_sequence, p + at);
     }
     return at;
 }
@@ -368,9 +401,11 @@ static int assemble(struct maker *m, uint8_t **bytes, size_t *len) {
                            .entries = m->in->entry_count,
                            .blocks = m->blocks,
                            .filter_shift = m->filter_shift};
+    if (m->last_sequence > 0) {
+        h.first_sequence = m->first_sequence;
+        h.last_sequence = m->last_sequence;
+    }
     if (m->point_count > 0) {
-        h.first_sequence = m->points[0].sequence;
-        h.last_sequence = m->points[m->point_count - 1].sequence;
         h.first_time_ns = m->points[0].time_ns;
         h.last_time_ns = m->points[m->point_count - 1].time_ns;
     }
@@ -397,11 +432,18 @@ static int assemble(struct maker *m, uint8_t **bytes, size_t *len) {
     return 0;
 }
 
+static int is_sorted(const struct run_input *in) {
+    for (uint64_t i = 1; i < in->entry_count; i++)
+        if (by_key(&in->entries[i - 1], &in->entries[i]) > 0)
+            return 0;
+    return 1;
+}
+
 int run_make(struct run_input *in, uint64_t identity, uint8_t **bytes, size_t *len) {
     struct maker m = {.in = in, .identity = identity};
     if (in->entry_count > UINT32_MAX / 2 || in->interval_count > UINT32_MAX / 2)
         return ERR_TOOBIG;
-    if (in->entry_count > 1)
+    if (!is_sorted(in))
         qsort(in->entries, in->entry_count, sizeof *in->entries, by_key);
     if (in->interval_count > 1)
         qsort(in->intervals, in->interval_count, sizeof *in->intervals, by_block);

@@ -17,6 +17,7 @@ struct run_input {
     uint64_t entry_count;
     struct run_interval *intervals;
     uint64_t interval_count;
+    int without_times; /* the versions' times are not told */
 };
 
 /* identity: of this run and no other of the store. Allocates *bytes, a multiple of 4096. ERR_NOMEM,

@@ -31,7 +31,6 @@
 #include "engine/root.h"
 
 #define LOG_DIR "log"
-#define LOG_PATH_BYTES 32u
 #define LOG_RETRY_MIN_NS (10 * NS_PER_MS)
 #define LOG_RETRY_MAX_NS NS_PER_S
 #define LOG_NUMBERS_GAP (UINT64_C(1) << 24) /* more than can be recorded and not durable */
@@ -133,7 +132,6 @@ void segments_work(struct log *l);
 void segments_unpinned(struct log *l); /* after an attach: frees what nobody reads any more */
 void segments_close(struct log *l);
 uint64_t segments_deadline(const struct log *l);
-void segment_path(uint32_t file, char path[LOG_PATH_BYTES]);
 struct segment_notes *segment_notes(const struct log *l, const struct segment *s);
 void segment_release_notes(struct log *l, struct segment_h h);
 

@@ -145,7 +145,7 @@ static int go_back(struct moment *m, int file) {
 static void moment_run(struct job *job) {
     struct moment *m = (struct moment *)job;
     char path[LOG_PATH_BYTES];
-    segment_path(m->file, path);
+    log_slot_path(m->file, path);
     int file = m->files.ops->open(m->files.ctx, path, FILE_READ);
     m->result = file < 0 ? file : 0;
     if (m->result == 0 && m->start == 0)

@@ -238,7 +238,7 @@ static int write_frame(struct log *l, struct salvaged *s) {
     h->wall_ns = l->wall_ns;
     h->catalogue = root->log_catalogue;
     h->crc = frame_header_encode(h, s->pages);
-    segment_path(segment_view(l->a, log_segment(l, h->segment))->file, path);
+    log_slot_path(segment_view(l->a, log_segment(l, h->segment))->file, path);
     int file = fs->ops->open(fs->ctx, path, FILE_WRITE);
     if (file < 0)
         return file;

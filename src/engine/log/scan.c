@@ -16,7 +16,7 @@
 
 int recovery_open(const struct log *l, uint32_t file) {
     char path[LOG_PATH_BYTES];
-    segment_path(file, path);
+    log_slot_path(file, path);
     return l->env.files.ops->open(l->env.files.ctx, path, FILE_READ);
 }
 
@@ -295,7 +295,7 @@ static void each_name(void *arg, const char *name) {
     char again[LOG_PATH_BYTES];
     if (sscanf(name, "slot-%8u", &file) != 1)
         return;
-    segment_path(file, again);
+    log_slot_path(file, again);
     if (strcmp(again + sizeof LOG_DIR, name) != 0)
         return;
     if (file >= n->l->segment_capacity) {

@@ -178,7 +178,7 @@ static void seal_run(struct job *job) {
     const struct file_ops *ops = j->files.ops;
     uint8_t block[BLOCK_BYTES];
     char path[LOG_PATH_BYTES];
-    segment_path(j->footer.file, path);
+    log_slot_path(j->footer.file, path);
     int file = ops->open(j->files.ctx, path, FILE_WRITE);
     if (file < 0) {
         j->result = file;

@@ -38,7 +38,7 @@ struct slot_job {
     int result;
 };
 
-void segment_path(uint32_t file, char path[LOG_PATH_BYTES]) {
+void log_slot_path(uint32_t file, char path[LOG_PATH_BYTES]) {
     snprintf(path, LOG_PATH_BYTES, LOG_DIR "/slot-%08u", file);
 }
 
@@ -337,7 +337,7 @@ static void slot_run(struct job *job) {
     struct slot_job *j = (struct slot_job *)job;
     const struct file_system *fs = &j->files;
     char path[LOG_PATH_BYTES];
-    segment_path(j->header.file, path);
+    log_slot_path(j->header.file, path);
     int file = fs->ops->open(fs->ctx, path, FILE_WRITE | (j->create ? FILE_CREATE : 0));
     if (file < 0) {
         j->result = file;

@@ -147,12 +147,14 @@ int log_device(void *log, uint32_t device) {
     char path[LOG_PATH_BYTES];
     if (device == LOG_DEVICE_STORE)
         return l->store_device ? l->store_device - 1 : open_device(l, STORE_FILE, &l->store_device);
+    if (device >= LOG_DEVICE_INDEX && l->env.index->device)
+        return l->env.index->device(l->env.index_ctx, device);
     if (device >= l->segment_capacity)
         return ERR_NOTFOUND;
     l->device_asked[device] = 1;
     if (l->devices[device])
         return l->devices[device] - 1;
-    segment_path(device, path);
+    log_slot_path(device, path);
     if (l->devices_open >= l->params.devices_max)
         close_a_device(l);
     int opened = open_device(l, path, &l->devices[device]);

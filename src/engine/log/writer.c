@@ -426,6 +426,10 @@ uint64_t log_recorded(const struct log *l) {
     return root_view(l)->log_recorded;
 }
 
+const uint8_t *log_store_id(const struct log *l) {
+    return root_view(l)->store_id;
+}
+
 int log_failed(const struct log *l) {
     return root_view(l)->log_error;
 }

@@ -2,6 +2,7 @@
 /* plat/job.h on one worker thread. The lock guards the lists and the flag; a job is the worker's
  * while it runs. */
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/must.h"
 #include "plat/posix/posix.h"
@@ -14,7 +15,7 @@ struct posix_jobs {
     struct job *waiting, **waiting_end;
     struct job *ended, **ended_end;
     struct posix_flag flag;
-    int running, stop;
+    int running, stop, nice;
 };
 
 static struct job *pop(struct job **first, struct job ***end) {
@@ -31,8 +32,19 @@ static void push(struct job ***end, struct job *job) {
     *end = &job->next;
 }
 
+/* Linux has it for each thread; elsewhere it would be the whole process. */
+static void be_nice(int more) {
+#ifdef __linux__
+    if (more)
+        setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + more);
+#else
+    (void)more;
+#endif
+}
+
 static void *work(void *arg) {
     struct posix_jobs *j = arg;
+    be_nice(j->nice);
     pthread_mutex_lock(&j->lock);
     for (;;) {
         while (!j->waiting && !j->stop)
@@ -87,10 +99,11 @@ static void drain(void *ctx) {
     pthread_mutex_unlock(&j->lock);
 }
 
-struct posix_jobs *posix_jobs_open(void) {
+struct posix_jobs *posix_jobs_open(int nice) {
     struct posix_jobs *j = calloc(1, sizeof *j);
     if (!j)
         return NULL;
+    j->nice = nice;
     j->waiting_end = &j->waiting;
     j->ended_end = &j->ended;
     pthread_mutex_init(&j->lock, NULL);

@@ -42,9 +42,10 @@ struct posix_files {
 };
 struct file_system posix_files(struct posix_files *f);
 
-/* Jobs on one worker thread, in the order of starting. NULL: no memory or no thread. */
+/* Jobs on one worker thread, in the order of starting. `nice`: added to the process's own, so that
+ * jobs leave the processor to others; on Linux alone. NULL: no memory or no thread. */
 struct posix_jobs;
-struct posix_jobs *posix_jobs_open(void);
+struct posix_jobs *posix_jobs_open(int nice);
 int posix_jobs_descriptor(const struct posix_jobs *j); /* readable when jobs can be reaped */
 void posix_jobs_close(struct posix_jobs *j); /* drains; done() of the rest is not called */
 struct job_runner posix_jobs(struct posix_jobs *j);

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/index/merge_job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/must.h"
+
+/* A chunk with more versions than this beyond a full piece is cut. */
+#define ENTRIES_BEYOND(w) ((w)->entries_max / 4 + 1)
+#define BLOCKS_PER_ENTRY 8u
+
+/* ---- Reading ---- */
+
+static void drop_piece(struct merge_cursor *c) {
+    run_directory_close(&c->d);
+    c->has_entry = 0;
+}
+
+static int load_piece(struct merge_work *w, uint32_t source) {
+    struct merge_cursor *c = &w->cursors[source];
+    const struct merge_source_piece *p = &w->sources[source].pieces[c->piece];
+    uint8_t *bytes = malloc(p->size_bytes);
+    if (!bytes)
+        return ERR_NOMEM;
+    int64_t n = w->files.ops->read(w->files.ctx, c->file, bytes, p->size_bytes, p->offset_bytes);
+    int err = n < 0 ? (int)n : n == (int64_t)p->size_bytes ? 0 : ERR_FORMAT;
+    if (err == 0)
+        err = run_directory_open(&c->d, bytes, p->size_bytes, p->identity);
+    if (err == 0 && c->d.header.bytes > p->size_bytes) {
+        drop_piece(c);
+        return ERR_FORMAT;
+    }
+    if (err < 0)
+        free(bytes);
+    c->leaf = c->interval = 0;
+    c->reader.left = 0;
+    return err;
+}
+
+static const uint8_t *leaf_page(const struct merge_cursor *c, uint32_t leaf) {
+    return c->d.bytes + ((uint64_t)c->d.header.first_leaf_page + leaf) * RUN_PAGE_BYTES;
+}
+
+/* Goes to the next entry of the piece in hand, if there is one. */
+static int next_entry(struct merge_cursor *c) {
+    c->has_entry = 0;
+    for (;;) {
+        if (c->reader.left > 0) {
+            int n = leaf_next(&c->reader);
+            c->has_entry = n > 0;
+            if (n != 0)
+                return n < 0 ? n : 0;
+        }
+        if (c->leaf == c->d.header.leaves)
+            return 0;
+        const uint8_t *page = leaf_page(c, c->leaf);
+        int err = leaf_check(page, c->d.header.identity, c->leaf);
+        c->leaf++;
+        if (err == 0)
+            err = leaf_seek(&c->reader, &c->d.tables, page, 0, 0);
+        if (err < 0)
+            return err;
+    }
+}
+
+static int is_at_end(const struct merge_cursor *c) {
+    return !c->has_entry && c->interval == c->d.interval_count;
+}
+
+/* The piece in hand is done: the next one, if there is one. */
+static int refill(struct merge_work *w, uint32_t source) {
+    struct merge_cursor *c = &w->cursors[source];
+    while (is_at_end(c)) {
+        if (c->d.bytes) {
+            drop_piece(c);
+            c->piece++;
+        }
+        if (c->piece == w->sources[source].piece_count)
+            return 0;
+        int err = load_piece(w, source);
+        if (err == 0)
+            err = next_entry(c);
+        if (err < 0) {
+            w->bad_source = source;
+            return err;
+        }
+    }
+    return 0;
+}
+
+struct key {
+    uint32_t family;
+    uint64_t block;
+    uint64_t sequence;
+};
+
+static int is_before(const struct key *a, const struct key *b) {
+    if (a->family != b->family)
+        return a->family < b->family;
+    return a->block != b->block ? a->block < b->block : a->sequence > b->sequence;
+}
+
+static struct key entry_key(const struct merge_cursor *c) {
+    const struct run_entry *e = &c->reader.entry;
+    return (struct key){e->family, e->block, e->sequence};
+}
+
+static struct key interval_key(const struct merge_cursor *c) {
+    const struct run_interval *i = &c->d.intervals[c->interval];
+    return (struct key){i->family, i->block, i->sequence};
+}
+
+/* The source with the smallest key, and whether that is an interval; -1: all are done. */
+static int smallest(const struct merge_work *w, struct key *key, int *is_interval) {
+    int found = -1;
+    for (uint32_t i = 0; i < w->source_count; i++) {
+        const struct merge_cursor *c = &w->cursors[i];
+        for (int interval = 0; interval < 2; interval++) {
+            if (interval ? c->interval >= c->d.interval_count : !c->has_entry)
+                continue;
+            struct key k = interval ? interval_key(c) : entry_key(c);
+            if (found >= 0 && !is_before(&k, key))
+                continue;
+            *key = k;
+            *is_interval = interval;
+            found = (int)i;
+        }
+    }
+    return found;
+}
+
+/* ---- One piece ---- */
+
+static int room_for_interval(struct run_interval **list, uint64_t count, uint64_t *room) {
+    if (count < *room)
+        return 0;
+    uint64_t more = *room ? 2 * *room : 1024;
+    struct run_interval *grown = realloc(*list, more * sizeof *grown);
+    if (!grown)
+        return ERR_NOMEM;
+    *list = grown;
+    *room = more;
+    return 0;
+}
+
+static int add_interval(struct merge_work *w, const struct run_interval *i) {
+    int err = room_for_interval(&w->piece.intervals, w->piece.interval_count, &w->interval_room);
+    if (err == 0)
+        w->piece.intervals[w->piece.interval_count++] = *i;
+    return err;
+}
+
+static int carry(struct merge_work *w, const struct run_interval *i) {
+    int err = room_for_interval(&w->carried, w->carried_count, &w->carried_room);
+    if (err == 0)
+        w->carried[w->carried_count++] = *i;
+    return err;
+}
+
+static void add_entry(struct merge_work *w, const struct merge_cursor *c) {
+    struct run_entry *e = &w->piece.entries[w->piece.entry_count++];
+    *e = c->reader.entry;
+    e->time_ns = 0;
+    e->crc = NULL;
+    if (!c->reader.crc)
+        return;
+    e->crc = &w->checks[w->check_count];
+    for (uint32_t i = 0; i < e->blocks; i++)
+        w->checks[w->check_count++] = get_le32(c->reader.crc + 4 * i);
+}
+
+static int is_full(const struct merge_work *w) {
+    return w->piece.entry_count >= w->entries_max ||
+           w->piece.interval_count - w->carried_in >= w->entries_max ||
+           w->check_count + (uint64_t)ENTRIES_BEYOND(w) * CHUNK_BLOCKS > w->check_room;
+}
+
+static int is_more_than_full(const struct merge_work *w) {
+    return w->piece.entry_count == w->entry_room || w->check_count + CHUNK_BLOCKS > w->check_room;
+}
+
+/* The piece ends before this chunk: what reaches over it goes on in the next one. */
+static int cut_intervals(struct merge_work *w, uint32_t family, uint64_t chunk) {
+    uint64_t border = chunk * CHUNK_BLOCKS, kept = 0;
+    for (uint64_t n = 0; n < w->piece.interval_count; n++) {
+        struct run_interval i = w->piece.intervals[n], rest = i;
+        if (i.family == family && i.end_block > border) {
+            rest.block = max_u64(i.block, border);
+            i.end_block = border;
+            int err = carry(w, &rest);
+            if (err < 0)
+                return err;
+        }
+        if (i.block < i.end_block)
+            w->piece.intervals[kept++] = i;
+    }
+    w->piece.interval_count = kept;
+    return 0;
+}
+
+/* Takes versions until the piece is full. *key: of its first chunk. 0: there is nothing. */
+static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
+    struct key key, last = {0, 0, 0};
+    int is_interval, source, any = 0;
+    w->piece.entry_count = w->piece.interval_count = w->check_count = 0;
+    for (uint64_t i = 0; i < w->carried_count; i++) {
+        int err = add_interval(w, &w->carried[i]);
+        if (err < 0)
+            return err;
+    }
+    w->carried_in = w->carried_count;
+    w->carried_count = 0;
+    w->continues = 0;
+    while ((source = smallest(w, &key, &is_interval)) >= 0) {
+        struct merge_cursor *c = &w->cursors[source];
+        uint64_t key_chunk = chunk_of_block(key.block);
+        int same_chunk =
+            any && key.family == last.family && key_chunk == chunk_of_block(last.block);
+        if (any && is_full(w) && (!same_chunk || is_more_than_full(w))) {
+            w->continues = same_chunk;
+            int err = cut_intervals(w, key.family, key_chunk + (same_chunk ? 1 : 0));
+            return err < 0 ? err : 1;
+        }
+        if (!any) {
+            *family = key.family;
+            *chunk = key_chunk;
+        }
+        any = 1;
+        last = key;
+        int err = 0;
+        if (is_interval)
+            err = add_interval(w, &c->d.intervals[c->interval++]);
+        else {
+            add_entry(w, c);
+            err = next_entry(c);
+            if (err < 0)
+                w->bad_source = (uint32_t)source;
+        }
+        if (err == 0)
+            err = refill(w, (uint32_t)source);
+        if (err < 0)
+            return err;
+    }
+    return any;
+}
+
+static int put_piece(struct merge_work *w, uint32_t family, uint64_t chunk, int continues) {
+    uint8_t *bytes;
+    size_t len;
+    struct run_header h;
+    struct merged_table *t = &w->table;
+    if (t->piece_count == w->piece_room) {
+        uint32_t room = w->piece_room ? 2 * w->piece_room : 16;
+        struct merged_piece *grown = realloc(t->pieces, room * sizeof *grown);
+        if (!grown)
+            return ERR_NOMEM;
+        t->pieces = grown;
+        w->piece_room = room;
+    }
+    if (t->piece_count == MERGED_PIECES_MAX)
+        return ERR_TOOBIG;
+    w->piece.without_times = 1;
+    int err = run_make(&w->piece, t->identity + t->piece_count, &bytes, &len);
+    if (err < 0)
+        return err;
+    must(run_header_decode(bytes, &h) == 0);
+    t->pieces[t->piece_count++] =
+        (struct merged_piece){.offset = w->at,
+                              .bytes = len,
+                              .chunk = chunk,
+                              .family = family,
+                              .directory_bytes = (uint32_t)run_directory_bytes(&h),
+                              .continues = (uint32_t)continues};
+    int64_t n = w->files.ops->write(w->files.ctx, w->file, bytes, len, w->at);
+    free(bytes);
+    w->at += len;
+    return n < 0 ? (int)n : w->files.ops->sync(w->files.ctx, w->file);
+}
+
+/* ---- The whole ---- */
+
+static int begin(struct merge_work *w) {
+    const struct file_ops *ops = w->files.ops;
+    w->begun = 1;
+    w->file = -1;
+    for (uint32_t i = 0; i < w->source_count; i++)
+        w->cursors[i].file = -1;
+    w->entry_room = w->entries_max + ENTRIES_BEYOND(w);
+    w->check_room = (w->entry_room + ENTRIES_BEYOND(w)) * BLOCKS_PER_ENTRY + 4 * CHUNK_BLOCKS +
+                    (uint64_t)ENTRIES_BEYOND(w) * CHUNK_BLOCKS;
+    w->piece.entries = malloc(w->entry_room * sizeof *w->piece.entries);
+    w->checks = malloc(w->check_room * sizeof *w->checks);
+    if (!w->piece.entries || !w->checks)
+        return ERR_NOMEM;
+    int err = ops->make_dir(w->files.ctx, MERGE_DIR);
+    if (err == 0)
+        err = ops->sync_dir(w->files.ctx, ".");
+    if (err < 0 && err != ERR_EXISTS)
+        return err;
+    w->file = ops->open(w->files.ctx, w->path_new, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE);
+    if (w->file < 0)
+        return w->file;
+    w->at = MERGED_PAGE_BYTES;
+    for (uint32_t i = 0; i < w->source_count; i++) {
+        w->cursors[i].file = ops->open(w->files.ctx, w->sources[i].path, FILE_READ);
+        err = w->cursors[i].file < 0 ? w->cursors[i].file : refill(w, i);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+static int finish(struct merge_work *w) {
+    const struct file_ops *ops = w->files.ops;
+    uint8_t header[MERGED_PAGE_BYTES];
+    uint8_t *table = malloc(merged_table_bytes(&w->table));
+    if (!table)
+        return ERR_NOMEM;
+    merged_encode(&w->table, w->at, table, header);
+    int64_t n = ops->write(w->files.ctx, w->file, table, merged_table_bytes(&w->table), w->at);
+    free(table);
+    if (n >= 0)
+        n = ops->write(w->files.ctx, w->file, header, sizeof header, 0);
+    int err = n < 0 ? (int)n : ops->sync(w->files.ctx, w->file);
+    if (err == 0)
+        err = ops->rename(w->files.ctx, w->path_new, w->path);
+    return err < 0 ? err : ops->sync_dir(w->files.ctx, MERGE_DIR);
+}
+
+static int step(struct merge_work *w) {
+    uint32_t family = 0;
+    uint64_t chunk = 0;
+    int err = w->begun ? 0 : begin(w), continues = w->continues;
+    if (err == 0)
+        err = fill_piece(w, &family, &chunk);
+    if (err > 0)
+        err = put_piece(w, family, chunk, continues);
+    else if (err == 0)
+        return w->table.piece_count ? finish(w) : ERR_NOTFOUND;
+    return err < 0 ? err : 1;
+}
+
+static void close_file(const struct merge_work *w, int *file) {
+    if (*file >= 0)
+        w->files.ops->close(w->files.ctx, *file);
+    *file = -1;
+}
+
+int merge_step(struct merge_work *w) {
+    int err = step(w);
+    if (err > 0)
+        return err;
+    if (err < 0 && w->file >= 0)
+        w->files.ops->remove(w->files.ctx, w->path_new);
+    for (uint32_t i = 0; i < w->source_count; i++)
+        close_file(w, &w->cursors[i].file);
+    close_file(w, &w->file);
+    return err;
+}
+
+void merge_free(struct merge_work *w) {
+    for (uint32_t i = 0; i < w->source_count; i++) {
+        drop_piece(&w->cursors[i]);
+        free(w->sources[i].pieces);
+    }
+    free(w->piece.entries);
+    free(w->piece.intervals);
+    free(w->checks);
+    free(w->carried);
+    merged_free(&w->table);
+}
+
+int merge_read_table(const struct file_system *files, const char *path, struct merged_table *t) {
+    uint8_t header[MERGED_PAGE_BYTES], *table = NULL;
+    uint64_t offset = 0, bytes = 0;
+    int file = files->ops->open(files->ctx, path, FILE_READ);
+    if (file < 0)
+        return file;
+    int64_t n = files->ops->read(files->ctx, file, header, sizeof header, 0);
+    int err = n < 0 ? (int)n : n < (int64_t)sizeof header ? ERR_FORMAT : 0;
+    if (err == 0)
+        err = merged_header_decode(header, &offset, &bytes);
+    if (err == 0 && !(table = malloc(bytes)))
+        err = ERR_NOMEM;
+    if (err == 0) {
+        n = files->ops->read(files->ctx, file, table, bytes, offset);
+        err = n < 0 ? (int)n : n < (int64_t)bytes ? ERR_FORMAT : merged_decode(header, table, t);
+    }
+    free(table);
+    files->ops->close(files->ctx, file);
+    return err;
+}

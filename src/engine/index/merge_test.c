@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Merged runs, on the simulated machine of index_world_test.h: many small segments, so that runs are
+ * merged over several levels while others look up; deaths within; damage; files that are none.
+ */
+#include "engine/index/index_world_test.h"
+
+/* Until no run is left to merge and no file to remove. */
+static void settle(struct world *w) {
+    for (int quiet = 0, i = 0; quiet < 3; i++) {
+        step(w);
+        quiet = w->x->merging || !w->x->merges_wait || !w->x->merged_are_known ? 0 : quiet + 1;
+        assert_true(i < 20000);
+    }
+}
+
+static void assert_no_pins(const struct world *w) {
+    for (uint32_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(w->log.pins[i], 0);
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        if (w->x->merged[i])
+            assert_int_equal(w->x->merged[i]->pins, 0);
+}
+
+static uint32_t level_count(const struct world *w, uint32_t level) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        n += w->x->merged[i] && w->x->merged[i]->t.level == level;
+    return n;
+}
+
+static void look_everywhere(struct world *w, uint32_t timelines, uint64_t chunks, uint64_t limit) {
+    for (uint32_t t = 1; t <= timelines; t++)
+        for (uint64_t c = 0; c < chunks; c++)
+            look_up(w, t, limit, c, UINT64_MAX);
+}
+
+static void count_name(void *arg, const char *name) {
+    (*(uint32_t *)arg)++;
+}
+static uint32_t files_in_directory(struct world *w) {
+    struct file_system fs = sim_files(w->sim);
+    uint32_t n = 0;
+    fs.ops->list(fs.ctx, MERGE_DIR, count_name, &n);
+    return n;
+}
+
+/* Segments of a few versions each, one chunk written again and again, large intervals. */
+static struct world *many_runs(uint64_t seed, uint32_t segments, uint64_t chunks) {
+    struct prng p = prng_seed(seed);
+    struct world *w = open_world(seed, 1, 60000);
+    new_timeline(w, 1, 0, 0);
+    next_segment(w);
+    commit(w);
+    new_timeline(w, 2, 1, 0);
+    while (w->segment_number < segments) {
+        if (prng_one_in(&p, 3))
+            put_data(w, 1 + (uint32_t)prng_below(&p, 2), 3 * CHUNK_BLOCKS + prng_below(&p, 64), 1);
+        else
+            random_version(w, &p, 2, chunks, prng_one_in(&p, 9) ? 200 : 4);
+        if (prng_one_in(&p, 4))
+            commit(w);
+    }
+    commit(w);
+    return w;
+}
+
+static void runs_are_merged_over_levels(void **state) {
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct world *w = many_runs(seed, 90, 20);
+        settle(w);
+        struct index_counts n = index_counts(w->x);
+        assert_true(n.runs >= 80 && n.uncovered < 16);
+        assert_int_equal(level_count(w, 2), 1);
+        assert_in_range(level_count(w, 1), 1, INDEX_FAN_IN - 1);
+        assert_int_equal(files_in_directory(w), level_count(w, 1) + level_count(w, 2));
+        assert_no_pins(w);
+        uint32_t pieces = 0, going_on = 0;
+        for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+            for (uint32_t k = 0; w->x->merged[i] && k < w->x->merged[i]->t.piece_count; k++) {
+                pieces++;
+                going_on += w->x->merged[i]->t.pieces[k].continues;
+            }
+        assert_true(pieces > 100 && going_on > 5);
+        for (int i = 0; i < 2; i++) {
+            block_table_drop(&w->x->table, 1, 0, 100);
+            block_table_drop(&w->x->table, 2, 0, 100);
+            look_everywhere(w, 2, 22, INDEX_NOW);
+            look_everywhere(w, 2, 22, w->sequence / 2);
+            look_everywhere(w, 2, 22, w->sequence / 9);
+            die_and_attach(w); /* the files tell what there is */
+            settle(w);
+            assert_int_equal(level_count(w, 2), 1);
+            assert_int_equal(index_counts(w->x).merges, 0);
+        }
+        close_world(w);
+    }
+}
+
+/* Deaths at any moment of merges, and look-ups and new segments meanwhile. */
+static void deaths_while_merging(void **state) {
+    uint64_t merges = 0;
+    for (uint64_t seed = 11; seed <= 14; seed++) {
+        struct prng p = prng_seed(seed);
+        struct world *w = many_runs(seed, 30, 20);
+        while (w->segment_number < 140) {
+            for (uint64_t n = prng_below(&p, 60); n > 0; n--)
+                random_version(w, &p, 2, 20, 200);
+            commit(w);
+            for (uint64_t n = prng_below(&p, 20); n > 0; n--)
+                step(w);
+            for (int q = 0; q < 6; q++)
+                look_up(w, 1 + (uint32_t)prng_below(&p, 2),
+                        prng_one_in(&p, 2) ? INDEX_NOW : prng_below(&p, w->sequence + 1),
+                        prng_below(&p, 22), UINT64_MAX);
+            merges += index_counts(w->x).merges;
+            if (prng_one_in(&p, 6))
+                die_and_attach(w);
+        }
+        settle(w);
+        look_everywhere(w, 2, 22, INDEX_NOW);
+        assert_int_equal(w->alerts, 0);
+        assert_int_equal(files_in_directory(w), index_counts(w->x).merged);
+        assert_no_pins(w);
+        close_world(w);
+    }
+    assert_true(merges > 20);
+}
+
+static const struct index_merged *some_merged(const struct world *w, uint32_t level) {
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        if (w->x->merged[i] && w->x->merged[i]->t.level == level)
+            return w->x->merged[i];
+    fail_msg("no merged run of level %u", level);
+    return NULL;
+}
+
+/* Any byte of a merged run may be wrong: the answers are right, and it is made again. */
+static void damage_does_not_matter(void **state) {
+    struct world *w = many_runs(21, 30, 20);
+    settle(w);
+    char path[MERGE_PATH_BYTES];
+    memcpy(path, some_merged(w, 1)->path, sizeof path);
+    struct file_system fs = sim_files(w->sim);
+    int file = fs.ops->open(fs.ctx, path, FILE_READ);
+    uint64_t size = (uint64_t)fs.ops->size(fs.ctx, file);
+    fs.ops->close(fs.ctx, file);
+    uint32_t seen = 0;
+    for (uint64_t at = 0; at + 8 < size; at += 331) {
+        uint32_t alerts = w->alerts;
+        assert_int_equal(sim_corrupt(w->sim, path, at, 4), 0);
+        die_and_attach(w);
+        look_everywhere(w, 2, 22, INDEX_NOW);
+        look_everywhere(w, 1, 22, w->sequence / 2);
+        seen += w->alerts > alerts;
+        settle(w);
+        if (w->alerts == alerts && sim_corrupt(w->sim, path, at, 4) == 0)
+            continue; /* a byte that nobody has asked for is put back */
+        assert_int_equal(index_counts(w->x).uncovered < 16, 1);
+    }
+    assert_true(seen > 20);
+    assert_no_pins(w);
+    close_world(w);
+}
+
+/* A run of a segment that does not check is not merged, and what it says is an error as before. */
+static void a_damaged_run_is_left_alone(void **state) {
+    struct world *w = open_world(22, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    next_segment(w);
+    for (uint64_t i = 0; i < 9; i++) {
+        put_data(w, 1, i * CHUNK_BLOCKS, 3);
+        commit(w);
+        if (i == 3)
+            seal(w, w->segment_number), next_segment(w);
+        else
+            next_segment(w);
+    }
+    commit(w);
+    for (uint32_t n = 1; n < w->segment_number; n++)
+        if (segment_view(w->a, segment_slot(w, n))->slot.state == SEGMENT_OPEN) {
+            if (n == 8) {
+                char path[40];
+                snprintf(path, sizeof path, "log/slot-%08u", 3);
+                sim_corrupt(w->sim, path, RUN_OFFSET + 4200, 16);
+            }
+            seal(w, n);
+        }
+    settle(w);
+    assert_int_equal(index_counts(w->x).merges, 0);
+    look_up(w, 1, INDEX_NOW, 6, 7);
+    struct asked q;
+    block_table_drop(&w->x->table, 1, 0, 100);
+    ask(w, &q, 1, INDEX_NOW, 0, 7);
+    wait_for(w, &q);
+    assert_int_equal(q.result, ERR_INTEGRITY);
+    ancestry_give(w->ancestries, q.f.view);
+    close_world(w);
+}
+
+/* What is in the directory and is no merged run of this store goes; what a later build has written
+ * stays. */
+static void strange_files(void **state) {
+    struct world *w = many_runs(23, 30, 20);
+    settle(w);
+    struct file_system fs = sim_files(w->sim);
+    uint32_t before = files_in_directory(w);
+    const char *names_of[] = {MERGE_DIR "/new-00000007-00000001-1", MERGE_DIR "/run-00000001-3",
+                              MERGE_DIR "/a"};
+    for (int i = 0; i < 3; i++) {
+        uint8_t page[4096] = {0};
+        if (i == 1) {
+            int from = fs.ops->open(fs.ctx, some_merged(w, 1)->path, FILE_READ);
+            fs.ops->read(fs.ctx, from, page, sizeof page, 0);
+            fs.ops->close(fs.ctx, from);
+        }
+        int f = fs.ops->open(fs.ctx, names_of[i], FILE_WRITE | FILE_CREATE);
+        assert_true(f >= 0);
+        fs.ops->write(fs.ctx, f, page, i == 2 ? 100 : sizeof page, 0);
+        fs.ops->close(fs.ctx, f);
+    }
+    assert_int_equal(files_in_directory(w), before + 3);
+    die_and_attach(w);
+    settle(w);
+    assert_int_equal(files_in_directory(w), before);
+    look_everywhere(w, 2, 22, INDEX_NOW);
+    close_world(w);
+}
+
+/* A merged run of which every segment is freed goes, with its file. */
+static void freed_segments(void **state) {
+    struct world *w = many_runs(24, 30, 20);
+    settle(w);
+    const struct index_merged *m = some_merged(w, 1);
+    uint32_t merged = index_counts(w->x).merged, numbers[64], count = m->t.segment_count;
+    for (uint32_t i = 0; i < count; i++)
+        numbers[i] = m->t.segments[i].number;
+    for (uint32_t i = 0; i < count; i++) {
+        index_log_ops.freed(w->x, segment_slot(w, numbers[i]));
+        segment_free(w->a, segment_slot(w, numbers[i]));
+        w->log.device[numbers[i]] = -1;
+        commit(w);
+        assert_int_equal(index_counts(w->x).merged, i + 1 < count ? merged : merged - 1);
+    }
+    settle(w);
+    assert_int_equal(files_in_directory(w), merged - 1);
+    close_world(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_are_merged_over_levels),
+        cmocka_unit_test(deaths_while_merging),
+        cmocka_unit_test(damage_does_not_matter),
+        cmocka_unit_test(a_damaged_run_is_left_alone),
+        cmocka_unit_test(strange_files),
+        cmocka_unit_test(freed_segments),
+    };
+    return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
+}
