@@ -44,4 +44,16 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
+/* Bits first .. first + count - 1; count in 1..64. */
+static inline uint64_t block_mask(uint32_t first, uint32_t count) {
+    return (count == 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1) << first;
+}
+
+/* The blocks of the chunk that begins at first_block which lie in [from, end). */
+static inline uint64_t chunk_mask(uint64_t first_block, uint64_t from, uint64_t end) {
+    uint64_t low = from > first_block ? from - first_block : 0;
+    uint64_t high = end > first_block ? min_u64(end - first_block, CHUNK_BLOCKS) : 0;
+    return low < high ? block_mask((uint32_t)low, (uint32_t)(high - low)) : 0;
+}
+
 #endif

@@ -87,7 +87,8 @@ struct engine_counts {
     uint64_t reads, writes, flushes, others, failed;
     uint64_t partial_blocks; /* read to be completed before they were written */
     uint64_t blocks_from_log, blocks_from_cache, blocks_from_disk;
-    uint64_t checks_failed; /* blocks whose checksum did not match when they were read */
+    uint64_t advised_blocks; /* read ahead */
+    uint64_t checks_failed;  /* blocks whose checksum did not match when they were read */
     uint32_t under_way;
 };
 struct engine_counts engine_counts(const struct engine_run *e);

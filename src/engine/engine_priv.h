@@ -5,6 +5,7 @@
  *   engine.c    requests in and out; what waits, and for what
  *   reader.c    blocks of a timeline into pages
  *   read.c      READ, CACHE
+ *   ahead.c     what is read in order comes into the machine's cache before it is asked for
  *   write.c     WRITE, TRIM, ZERO: into the log, whole and in order
  *   order.c     overlapping writes in order
  *   status.c    BLOCK_STATUS
@@ -30,6 +31,8 @@
 #define ENGINE_READS_MAX 512u            /* of all */
 #define ENGINE_STEPS_PER_TURN 64u        /* records of long writes, at most 1 MiB each */
 #define ENGINE_CACHE_BYTES_MAX (4 * MIB) /* read ahead for one CACHE */
+#define ENGINE_STREAMS 32u               /* places up to where something is read in order */
+#define ENGINE_ADVICES_MAX 16u           /* look-ups for them under way */
 #define ENGINE_ROOM_RETRY_NS NS_PER_MS
 
 struct engine_run;
@@ -71,9 +74,18 @@ struct reader {
     uint8_t few_states[8];
 };
 
-/* A look-up of a reader or of a block status. */
+struct stream_ahead {
+    uint32_t timeline; /* 0: none */
+    uint64_t next;     /* block behind what was read */
+    uint64_t until;    /* block behind what is advised */
+    uint64_t in_order; /* blocks read so far */
+    uint64_t used;
+};
+
+/* A look-up of a reader, of a block status, or ahead of both. */
 struct lookup {
     struct index_find f;
+    struct engine_run *engine;
     struct reader *reader;
     struct work *work;
     struct lookup *next, *all_next;
@@ -140,6 +152,9 @@ struct engine_run {
     struct block_read reads[ENGINE_READS_MAX];
     uint32_t read_free[ENGINE_READS_MAX], read_free_count;
     uint32_t serial;
+    struct stream_ahead streams[ENGINE_STREAMS];
+    uint64_t streams_used;
+    uint32_t advices;        /* look-ups ahead under way */
     uint32_t *begun;         /* by volume slot: requests begun and not DONE */
     struct request_h partly; /* recorded in part: no other may be recorded */
     int chain_open;          /* the newest record says that more follows */
@@ -184,6 +199,10 @@ int reader_start(struct reader *r);
 void reader_retry(struct engine_run *e); /* those that wait for room */
 void reader_release(struct reader *r);   /* the private memory of one that was stopped */
 int reader_block_read(void *ctx, struct io_h h, const struct io *io, int32_t result);
+
+/* ahead.c: blocks of a timeline of `end` blocks are read. */
+void ahead_note(struct engine_run *e, const struct ancestry *view, uint64_t first, uint32_t blocks,
+                uint64_t end);
 
 /* read.c */
 void read_begin(struct work *w);

@@ -429,6 +429,33 @@ static void a_write_during_an_unknown_look_up(void **state) {
     assert_true(overtaken > 20);
 }
 
+/* Who reads in order is read ahead of, by no more than a few MiB and not beyond the end; others are
+ * not. */
+static void reading_ahead(void **state) {
+    struct world *w = world_open(&(struct world_options){
+        .seed = 3, .table_sets = 64, .cache_bytes = MIB, .buffer_pages = 6000, .memtables = 6});
+    uint64_t size = 12 * MIB;
+    world_volume(w, world_line(w, 0, 0), size, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    for (uint64_t at = 0; at < size; at += 128 * KIB)
+        assert_int_equal(world_do(w, 0, REQUEST_WRITE, at, 128 * KIB, 0), 0);
+    for (uint64_t i = 0; i < 300; i++) /* so that what was written is sealed */
+        world_do(w, 0, REQUEST_WRITE, size - BLOCK_BYTES, 512, 0);
+    world_settle(w);
+    for (uint64_t i = 0; i < 200; i++)
+        world_do(w, 0, REQUEST_READ, i * 7919 % (size / BLOCK_BYTES) * BLOCK_BYTES, BLOCK_BYTES, 0);
+    assert_int_equal(engine_counts(w->engine).advised_blocks, 0);
+    uint64_t blocks = size / BLOCK_BYTES, before = 0;
+    for (uint64_t at = 0; at < size; at += 64 * KIB) {
+        assert_int_equal(world_do(w, 0, REQUEST_READ, at, 64 * KIB, 0), 0);
+        uint64_t advised = engine_counts(w->engine).advised_blocks;
+        assert_true(advised >= before && advised <= at / BLOCK_BYTES + 6 * MIB / BLOCK_BYTES);
+        before = advised;
+    }
+    assert_in_range(before, blocks * 3 / 4, blocks);
+    world_close(w);
+}
+
 static void a_chain_of_a_thousand_forks(void **state) {
     enum { DEPTH = 1000 };
     struct world *w = new_world(10, 64);
@@ -468,6 +495,7 @@ int main(void) {
         cmocka_unit_test(a_full_store),
         cmocka_unit_test(clients_want_all_pages),
         cmocka_unit_test(a_write_during_an_unknown_look_up),
+        cmocka_unit_test(reading_ahead),
         cmocka_unit_test(a_chain_of_a_thousand_forks),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);

@@ -78,6 +78,8 @@ void read_begin(struct work *w) {
         work_push(&e->room, w);
         return;
     }
+    const struct volume *v = volume_view(e->a, (struct volume_h){w->volume});
+    ahead_note(e, w->view, first, r->blocks, bytes_to_blocks_up(v->size_bytes));
     int err = reader_start(r);
     if (err != ERR_AGAIN)
         end_read(w, err);

@@ -79,6 +79,9 @@ struct io_router_ops {
     /* Tries a cached read at once: bytes read, or ERR_AGAIN if it would wait for the device. */
     int64_t (*read_now)(void *ctx, int32_t device, const struct io_vec *vecs, uint32_t vec_count,
                         uint64_t offset_bytes);
+    /* Advice: this will be read, cached. Begins to read it into the machine's cache if that can be
+     * done, and does not wait for it. */
+    void (*read_ahead)(void *ctx, int32_t device, uint64_t offset_bytes, uint64_t bytes);
 };
 
 struct io_router {

@@ -289,6 +289,12 @@ static int64_t ring_read_now(void *ctx, int32_t device, const struct io_vec *vec
                                                                     : err_of_errno(errno);
 }
 
+static void ring_read_ahead(void *ctx, int32_t device, uint64_t offset_bytes, uint64_t bytes) {
+    struct linux_ring *r = ctx;
+    posix_fadvise(r->devices[device].cached, (off_t)offset_bytes, (off_t)bytes,
+                  POSIX_FADV_WILLNEED);
+}
+
 const struct io_router_ops linux_ring_ops = {
     .name = "io_uring",
     .caps = IO_CAP_POSITIONS,
@@ -299,4 +305,5 @@ const struct io_router_ops linux_ring_ops = {
     .peek = ring_peek,
     .retire = ring_retire,
     .read_now = ring_read_now,
+    .read_ahead = ring_read_ahead,
 };

@@ -231,6 +231,11 @@ static int64_t read_now(void *ctx, int32_t device, const struct io_vec *vecs, ui
     return ERR_AGAIN;
 }
 
+static void read_ahead(void *ctx, int32_t device, uint64_t offset_bytes, uint64_t bytes) {
+    struct posix_router *r = ctx;
+    posix_fadvise(r->devices[device].fd, (off_t)offset_bytes, (off_t)bytes, POSIX_FADV_WILLNEED);
+}
+
 struct posix_router *posix_router_open(int dir, uint32_t threads, uint32_t entries) {
     struct posix_router *r = calloc(1, sizeof *r);
     must(threads >= 1 && threads <= THREADS_MAX && entries >= 1);
@@ -293,6 +298,7 @@ static const struct io_router_ops router_ops = {
     .peek = peek,
     .retire = retire,
     .read_now = read_now,
+    .read_ahead = read_ahead,
 };
 
 struct io_router posix_router(struct posix_router *r) {

@@ -251,6 +251,13 @@ static int64_t read_now(void *ctx, int32_t device, const struct io_vec *vecs, ui
     return n;
 }
 
+/* Without effect, but nobody advises what is not there. */
+static void read_ahead(void *ctx, int32_t device, uint64_t offset_bytes, uint64_t bytes) {
+    struct sim *sim = ctx;
+    must(bytes > 0 && offset_bytes + bytes <= device_of(sim, device)->size_bytes);
+    sim_note(sim, 'A', offset_bytes, bytes);
+}
+
 static void list_free(struct sim *sim, struct sim_io **list, struct sim_io ***end) {
     while (*list) {
         struct sim_io *io = *list;
@@ -380,6 +387,7 @@ static const struct io_router_ops positions_ops = {
     .peek = peek,
     .retire = retire,
     .read_now = read_now,
+    .read_ahead = read_ahead,
 };
 
 static const struct io_router_ops plain_ops = {
@@ -391,6 +399,7 @@ static const struct io_router_ops plain_ops = {
     .peek = peek,
     .retire = retire,
     .read_now = read_now,
+    .read_ahead = read_ahead,
 };
 
 struct io_router sim_router(struct sim *sim) {
