@@ -317,6 +317,13 @@ static void with_a_request_cut_off_across_segments(void **state) {
     assert_true(seen.answers > 100);
 }
 
+/* A life in which a frame was torn that lay where the log went on after the next power cut. */
+static void with_a_torn_frame_where_the_log_goes_on(void **state) {
+    struct seen seen = {0};
+    live_with_everything(9602, &seen);
+    assert_true(seen.answers > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_deaths),
@@ -331,6 +338,7 @@ int main(void) {
         cmocka_unit_test(with_a_fork_that_reads_what_moves),
         cmocka_unit_test(with_a_later_segment_sealed_first),
         cmocka_unit_test(with_a_request_cut_off_across_segments),
+        cmocka_unit_test(with_a_torn_frame_where_the_log_goes_on),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
 }

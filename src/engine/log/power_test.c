@@ -242,8 +242,8 @@ static void an_orphaned_write_that_lands_late_does_not_pass(void **state) {
     }
 }
 
-/* Two frames of dead processes stand behind the end; a store that was stopped in order goes on right
- * there, with a shorter frame, so that the second of them stands behind new frames. */
+/* A store that was stopped in order goes on right at its end; two frames of dead processes land there
+ * all the same, and a shorter new one, so that the second of them stands behind it. */
 static void an_old_frame_behind_new_ones_does_not_pass(void **state) {
     struct rig *r = with_frames(311, 5);
     uint32_t segment = root_of(r)->log_end_segment, at = root_of(r)->log_end_bytes;
@@ -269,11 +269,11 @@ static void an_old_frame_behind_new_ones_does_not_pass(void **state) {
     rig_check_prefix(r);
     for (int i = 0; i < 50 || log_stop(r->l) < 0; i++)
         rig_step(r);
-    disk_write(r, file, orphans, bytes, at);
     rig_unmap(rig_die_with_arena(r));
     assert_int_equal(rig_start(r, NULL), 0);
     assert_int_equal(r->report.stopped, 1);
     rig_check_prefix(r);
+    disk_write(r, file, orphans, bytes, at);
     assert_int_equal(rig_append(r, PLACE_DATA, 78, 1, 0), 0);
     rig_settle(r);
     assert_int_equal(root_of(r)->log_end_offset, at);
@@ -282,6 +282,61 @@ static void an_old_frame_behind_new_ones_does_not_pass(void **state) {
     free(old);
     free(orphans);
     rig_free(r);
+}
+
+static struct segment_h first_reserved(const struct rig *r) {
+    struct segment_h first = {0};
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h)) {
+        const struct segment *s = segment_view(&r->a, h);
+        if (s->slot.state == SEGMENT_RESERVED &&
+            (!first.v || s->number < segment_view(&r->a, first)->number))
+            first = h;
+    }
+    return first;
+}
+
+/* A long frame of a dead process is torn: of what it should have been only the header is there. It
+ * lies where the log goes on, so that new frames would lie within it: behind the end, or in the segment
+ * that comes next; or near the end of that one, so that a new frame has no room behind it. */
+static void a_torn_frame_hides_no_new_ones(void **state) {
+    for (int variant = 0; variant < 3; variant++) {
+        int next_segment = variant > 0;
+        struct rig *r = with_frames(313, 5);
+        uint32_t segment = root_of(r)->log_end_segment, at = root_of(r)->log_end_bytes;
+        uint32_t file = file_of(r, segment);
+        struct segment_h hit = next_segment ? first_reserved(r) : log_segment(r->l, segment);
+        uint8_t old[BLOCK_BYTES], torn[BLOCK_BYTES];
+        struct frame_header h;
+        assert_int_not_equal(hit.v, 0);
+        disk_read(r, file, old, sizeof old, at);
+        assert_int_equal(rig_append(r, PLACE_DATA, 77, 40, 0), 0);
+        rig_settle(r);
+        disk_read(r, file, torn, sizeof torn, at);
+        assert_int_equal(frame_header_decode(torn, RIG_SEGMENT_BYTES, &h), 0);
+        h.segment = segment_view(&r->a, hit)->number;
+        h.offset = (next_segment ? SEGMENT_FRAMES_OFFSET : at) + 1u * MIB - 4 * BLOCK_BYTES;
+        if (variant == 2)
+            h.offset = RIG_SEGMENT_BYTES - h.length_bytes - 20 * BLOCK_BYTES;
+        assert_int_equal(r->params.orphan_bytes, 1u * MIB);
+        frame_header_encode(&h, torn);
+        disk_write(r, file, old, sizeof old, at);
+        disk_write(r, segment_view(&r->a, hit)->file, torn, sizeof torn, h.offset);
+        r->model_count = --r->model_committed;
+        r->promised = rig_sequence(r, r->model_count - 1);
+        rig_unmap(rig_die_with_arena(r));
+        assert_int_equal(rig_start(r, NULL), 0);
+        assert_int_equal(r->report.frames_torn, 1);
+        rig_check_prefix(r);
+        rig_wait_ready(r);
+        for (int i = 0; i < 3 || (next_segment && root_of(r)->log_end_segment == segment); i++) {
+            assert_int_equal(rig_append(r, PLACE_DATA, 78, 40, 0), 0);
+            rig_settle(r);
+        }
+        rig_check(r);
+        restart(r);
+        rig_free(r);
+    }
 }
 
 /* An orphan of a prepared segment's first frame: the new epoch does not write where it may land. */
@@ -709,6 +764,7 @@ int main(void) {
         cmocka_unit_test(a_stale_frame_in_a_recycled_slot_does_not_pass),
         cmocka_unit_test(an_orphaned_write_that_lands_late_does_not_pass),
         cmocka_unit_test(an_old_frame_behind_new_ones_does_not_pass),
+        cmocka_unit_test(a_torn_frame_hides_no_new_ones),
         cmocka_unit_test(room_that_a_dead_write_may_hit_is_left_out),
         cmocka_unit_test(a_flipped_bit_in_durable_data_is_reported),
         cmocka_unit_test(a_flipped_bit_in_a_durable_header_is_reported),

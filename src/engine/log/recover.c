@@ -10,7 +10,10 @@
  *   5. salvaged frames to the log (salvage.c)
  *
  * It may be interrupted anywhere and be done again. The log goes on in the last segment, behind
- * whatever a dead process may still write there (orphan_bytes), unless the store was stopped.
+ * whatever a dead process may still write there (orphan_bytes), unless the store was stopped; and
+ * behind every frame found there, though it be torn or void: the next scan takes its header's word
+ * for where it ends, and would not find what begins before that. For the same reason a segment that
+ * was prepared, and has none but such frames, gets another number.
  */
 #include <stdlib.h>
 
@@ -205,9 +208,10 @@ static int make_root(struct log *l, struct recovery *r) {
 }
 
 /* Where the first frame may stand behind `end`, or 0 if too little is left. */
-static uint32_t go_on_at(const struct log *l, const struct recovery *r, uint32_t end,
-                         const struct segment *s) {
-    uint64_t at = end + (is_stopped(r) ? 0 : l->params.orphan_bytes);
+static uint32_t go_on_at(const struct log *l, const struct recovery *r,
+                         const struct scanned_slot *slot, uint32_t end) {
+    const struct segment *s = segment_view(l->a, slot->h);
+    uint64_t at = max_u64(end + (is_stopped(r) ? 0 : l->params.orphan_bytes), slot->frames_end);
     if (at > r->header.segment_bytes ||
         !log_fits(l, (uint32_t)at, 2 * BLOCK_BYTES, s->records + 1, s->blocks + 1))
         return 0;
@@ -216,9 +220,10 @@ static uint32_t go_on_at(const struct log *l, const struct recovery *r, uint32_t
 
 static void make_room(struct log *l, struct recovery *r, struct scanned_slot *slot) {
     const struct link *tail = r->tail < 0 ? NULL : &r->links[r->tail];
-    int prepared = slot->content == SLOT_UNSEALED && (!tail || slot->segment > tail->segment);
+    int prepared = slot->content == SLOT_UNSEALED && slot->frames_end == 0 &&
+                   (!tail || slot->segment > tail->segment);
     struct segment *s = segment_edit(l->a, slot->h);
-    uint32_t at = go_on_at(l, r, SEGMENT_FRAMES_OFFSET, s);
+    uint32_t at = go_on_at(l, r, slot, SEGMENT_FRAMES_OFFSET);
     if (slot->content == SLOT_RAW)
         s->flags = SEGMENT_RAW;
     if (prepared && at != 0) {
@@ -335,8 +340,9 @@ static void choose_append_segment(struct log *l, struct recovery *r) {
         if (r->slots[i].content != SLOT_UNSEALED || r->slots[i].links == 0)
             continue;
         struct segment *s = segment_edit(l->a, h);
-        uint32_t at =
-            r->tail >= 0 && r->links[r->tail].slot == i ? go_on_at(l, r, s->append_end, s) : 0;
+        uint32_t at = r->tail >= 0 && r->links[r->tail].slot == i
+                          ? go_on_at(l, r, &r->slots[i], s->append_end)
+                          : 0;
         if (at != 0) {
             s->append_end = at;
             root_edit(l)->log_append_segment = h.v;

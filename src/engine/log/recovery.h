@@ -26,7 +26,8 @@ struct scanned_slot {
     uint32_t file;
     uint32_t segment;
     enum slot_content content;
-    uint32_t links; /* that count, and are frames */
+    uint32_t links;      /* that count, and are frames */
+    uint32_t frames_end; /* where the last frame found in it ends, whether or not it counts */
     struct segment_h h;
 };
 

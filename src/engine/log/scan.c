@@ -2,7 +2,9 @@
 /*
  * What is in the slot files. A footer that checks stands for the whole segment. A segment without
  * one is read whole, and every frame in it is checked, header, records and data; behind a header
- * that checks the next frame is expected at its end, and where no header checks, at each page.
+ * that checks the next frame is expected at its end, and where no header checks, at each page. So data
+ * that look like a frame are not taken for one, even if the frame that holds them is damaged; and no
+ * frame may begin within another, not even within one that does not count (recover.c).
  *
  * A slot whose header does not check is taken for empty room only if no frame of this store is found
  * where a first frame can be.
@@ -109,7 +111,7 @@ static int add_frame(struct recovery *r, uint32_t slot, const uint8_t *bytes,
     k->last_sequence = k->keep_to = frame_last_sequence(h);
     k->first_epoch = k->last_epoch = h->epoch;
     k->durable = h->durable;
-    k->end = h->offset + h->length_bytes;
+    k->end = r->slots[slot].frames_end = h->offset + h->length_bytes;
     check_frame(bytes, h, k);
     recovery_learn_wall(r, &h->wall);
     seen(r, h->segment, h->epoch, k->last_sequence, h->catalogue);
