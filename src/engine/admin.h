@@ -45,9 +45,10 @@
 #define ADMIN_VOLUME_BYTES_MAX (UINT64_C(64) << 50)
 #define ADMIN_ON_DEMAND_NS (10 * NS_PER_S) /* an image on demand waits so long for its user */
 
-/* A moment looked up in the log. by_time: time_ns is wall time, and the newest moment not after it is
- * wanted; else the one with number `sequence`. Filled in with both: time_ns is what the wall clock
- * showed when that was recorded; 0: no record is so old. other: see ERR_AMBIGUOUS. */
+/* A moment looked up in the log: the newest that is not after the wall time time_ns (by_time), or not
+ * above the number `sequence`. No moment lies within a request, so it may be an older one than was
+ * written. Filled in with both: time_ns is what the wall clock showed when that was recorded. other:
+ * see ERR_AMBIGUOUS. */
 struct admin_moment {
     int by_time;
     uint64_t time_ns, sequence, other;

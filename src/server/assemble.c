@@ -97,30 +97,26 @@ static void catalogue_is(void *ctx, uint64_t generation) {
 }
 
 static void fill_moment(struct admin_moment *m, const struct log_moment *found) {
-    m->sequence = m->by_time ? found->sequence : m->sequence;
+    m->sequence = found->sequence;
     m->time_ns = found->wall_ns;
     m->other = found->other;
 }
 
-/* A number without a record before it has no time. */
-static int moment_result(struct admin_moment *m, int result, const struct log_moment *found) {
-    fill_moment(m, found);
-    return result == ERR_RANGE && !m->by_time ? 0 : result;
-}
-
 static void moment_found(void *owner, int result, const struct log_moment *found) {
     struct admin_moment *m = owner;
-    m->done(m, moment_result(m, result, found));
+    fill_moment(m, found);
+    m->done(m, result);
 }
 
 static int find_moment(void *ctx, struct admin_moment *m) {
     struct perdured *p = ctx;
     struct log_moment found = {0};
-    if (!m->by_time)
-        m->sequence = min_u64(m->sequence, log_recorded(p->log));
     int rc = log_find_moment(p->log, m->by_time ? LOG_AT_WALL_TIME : LOG_AT_SEQUENCE,
                              m->by_time ? m->time_ns : m->sequence, &found, moment_found, m);
-    return rc == 0 ? ERR_AGAIN : moment_result(m, rc < 0 ? rc : 0, &found);
+    if (rc == 0)
+        return ERR_AGAIN;
+    fill_moment(m, &found);
+    return rc < 0 ? rc : 0;
 }
 
 /* The sealed segment with the next number; there are few thousands, and this is asked rarely. */
