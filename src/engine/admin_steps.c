@@ -128,7 +128,7 @@ static int is_leaving(const struct operation *op) {
 
 static int may_be_held(const struct operation *op, uint16_t state) {
     if (state == VOLUME_LOST || state == VOLUME_DELETED)
-        return op->kind == OPERATION_VOLUME_DELETE;
+        return is_leaving(op);
     return state == VOLUME_ONLINE;
 }
 

@@ -407,17 +407,50 @@ static void marks_and_moments(void **state) {
     test_end(t);
 }
 
+static uint16_t image_state(struct test *t, const char *volume, const char *image) {
+    struct volume_h h = volumes_find_image(&t->arena, volume, image);
+    return volume_view(&t->arena, h)->slot.state;
+}
+
 static void loss(void **state) {
     struct test *t = test_start(10);
     test_create(t, "v");
     test_create(t, "u");
+    /* Images that are only read are whole. */
+    static const struct {
+        const char *volume, *image;
+        uint32_t flags;
+        uint16_t state;
+    } images[] = {{"v", "past", 0, VOLUME_ONLINE},
+                  {"v", "draft", OPERATION_WRITABLE, VOLUME_LOST},
+                  {"v", "done", OPERATION_WRITABLE, VOLUME_LOST},
+                  {"u", "other", OPERATION_WRITABLE, VOLUME_LOST},
+                  {"gone", "left", OPERATION_WRITABLE, VOLUME_LOST}};
+    test_create(t, "gone");
+    for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
+        struct admin_request o = named(OPERATION_IMAGE_OPEN, images[i].volume, images[i].image);
+        o.flags = images[i].flags;
+        assert_answer(test_ask(t, &o), 0);
+    }
+    struct admin_request away = test_request(OPERATION_VOLUME_DELETE, "gone");
+    assert_answer(test_ask(t, &away), 0);
     admin_declare_loss(&t->ad);
-    test_settle(t);
-    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_LOST);
-    test_check(t);
     t->power_cut = 1;
-    test_die(t); /* it is remembered */
-    assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+    for (int i = 0; i < 2; i++) { /* it is remembered */
+        test_settle(t);
+        assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_LOST);
+        assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+        for (size_t k = 0; k < sizeof images / sizeof images[0]; k++)
+            assert_int_equal(image_state(t, images[k].volume, images[k].image), images[k].state);
+        test_check(t);
+        if (i == 0)
+            test_die(t);
+    }
+    struct admin_request c = named(OPERATION_IMAGE_CLOSE, NULL, "done");
+    assert_answer(test_ask(t, &c), 0);
+    struct admin_request p = named(OPERATION_IMAGE_PROMOTE, NULL, "draft");
+    snprintf(p.name, sizeof p.name, "w");
+    assert_answer(test_ask(t, &p), ERR_REFUSED);
     struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_NOW, 0);
     const struct test_answer *a = test_ask(t, &r);
     assert_answer(a, ERR_REFUSED);
@@ -427,6 +460,18 @@ static void loss(void **state) {
     assert_answer(test_ask(t, &q), ERR_INVAL);
     assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
     assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+    assert_int_equal(image_state(t, "v", "draft"), VOLUME_ONLINE);
+    assert_int_equal(image_state(t, "u", "other"), VOLUME_LOST);
+    test_check(t);
+    /* What the trash has lost is told when it comes out of it. */
+    struct admin_request back = test_request(OPERATION_VOLUME_UNDELETE, "gone");
+    assert_answer(test_ask(t, &back), 0);
+    assert_int_equal(test_volume(t, "gone")->slot.state, VOLUME_LOST);
+    assert_answer(test_ask(t, &away), 0);
+    snprintf(q.volumes[0], sizeof q.volumes[0], "gone");
+    assert_answer(test_ask(t, &q), 0);
+    assert_int_equal(test_volume(t, "gone")->slot.state, VOLUME_DELETED);
+    assert_int_equal(image_state(t, "gone", "left"), VOLUME_ONLINE);
     test_check(t);
     test_end(t);
 }

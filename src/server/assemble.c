@@ -318,12 +318,12 @@ static int store_id(struct perdured *p, uint8_t id[16]) {
     return err;
 }
 
-/* Nothing is served whose answered writes may be missing, until a person has said that it is known: at once,
+/* No disk is served whose answered writes may be missing, until a person has said that it is known: at once,
  * and in the catalogue. */
 static void declare_loss(struct perdured *p) {
     struct arena *a = &p->core.r.a;
     for (struct volume_h v = volume_next(a, (struct volume_h){0}); v.v; v = volume_next(a, v))
-        if (volume_view(a, v)->slot.state == VOLUME_ONLINE)
+        if (volume_may_lose(volume_view(a, v)))
             volume_edit(a, v)->slot.state = VOLUME_LOST;
     admin_declare_loss(&p->admin);
 }
