@@ -107,7 +107,9 @@ void help_markdown(FILE *out) {
         fprintf(out, "| `%s` | %s |\n", help_moments[i].text, help_moments[i].meaning);
     fputs("\nA local time that the clock showed twice, or never, is refused with the two moments "
           "that it may mean. So is a time that the server's clock showed twice because it was set "
-          "back; the two are named by their sequence numbers. Sizes are bytes, or numbers with "
+          "back; the two are named by their sequence numbers. No moment shows half of a write: a "
+          "number or time within one means the moment before it, and the answer tells which that "
+          "is. Sizes are bytes, or numbers with "
           "`K`, `M`, `G`, `T`, `P` or `E` "
           "(powers of 1024). Durations are parts of `w d h m s ms us ns`, larger units first.\n\n"
           "Names of volumes and images are 1 to 63 lower-case letters, digits and `-`. A label "
@@ -225,7 +227,9 @@ void help_man(FILE *out) {
         roff_item(help_moments[i].text, NULL, help_moments[i].meaning, out);
     fputs(".PP\nA local time that the clock showed twice, or never, is refused with the two "
           "moments that it may mean. So is a time that the server's clock showed twice because "
-          "it was set back; the two are named by their sequence numbers.\n"
+          "it was set back; the two are named by their sequence numbers. No moment shows half of "
+          "a write: a number or time within one means the moment before it, and the answer tells "
+          "which that is.\n"
           ".SH EXIT STATUS\n",
           out);
     for (int i = 0; i < EXIT_CODE_COUNT; i++) {

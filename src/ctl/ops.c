@@ -271,8 +271,11 @@ const struct ctl_op ctl_ops[] = {
         .verb = "accept-loss",
         ARGS(volume_args),
         .summary = "serve a volume again although answered writes were lost",
-        .detail = "After a start that could not save writes which had been answered but not yet "
-                  "logged, the volume is refused until a person has said that the loss is known.",
+        .detail =
+            "After a start that could not save writes which had been answered but not yet "
+            "logged, the volume is refused until a person has said that the loss is known. So "
+            "are its writable images, which are served again with it; images that are only "
+            "read show a moment that was on disk before they were opened, and are served.",
         .result = "VOLUME",
         .example = "perdure volume accept-loss demo",
     },

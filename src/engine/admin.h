@@ -3,12 +3,13 @@
  * admin: what people ask of volumes, images and marks, as state machines over turns. An operation is
  * a preserved slot (admin_slots.h) that goes through the steps of its kind:
  *
- *   CREATE SET UNDELETE ACCEPT_LOSS DECLARE_LOSS MARK_DELETE            CATALOGUE            DONE
+ *   CREATE SET DECLARE_LOSS MARK_DELETE                                 CATALOGUE            DONE
  *   IMAGE_OPEN MARK       RESOLVE                DURABLE                CATALOGUE            DONE
  *   RESTORE               RESOLVE HOLD           DURABLE                CATALOGUE            DONE
  *   RESTORE_RANGE         RESOLVE HOLD           DURABLE                CATALOGUE SETTLE     DONE
  *   RESIZE                        HOLD PREPARE   DURABLE                CATALOGUE            DONE
  *   IMAGE_CLOSE PROMOTE           HOLD                                  CATALOGUE            DONE
+ *   UNDELETE ACCEPT_LOSS          HOLD                                  CATALOGUE            DONE
  *   DELETE                        HOLD                                  CATALOGUE            DONE
  *   DELETE with NOW               HOLD                                  CATALOGUE BURY FREE  DONE
  *   SWEEP                                                               BURY FREE            DONE
@@ -24,8 +25,9 @@
  *  4. What changes how moments resolve appends a record to the volume's timeline, so that a time after
  *     the change means a sequence number after it: a hole in the block behind the volume's end, which
  *     nobody sees (a volume that grows begins with a hole there anyway).
- *  5. A volume is held by one operation at a time. From HOLD until it ends, requests that have not
- *     begun wait, so nothing lies between `now_sequence` and the change.
+ *  5. A volume is held by one operation at a time, and only its holder changes its state. From HOLD
+ *     until it ends, requests that have not begun wait, so nothing lies between `now_sequence` and the
+ *     change.
  *
  * A cold start: catalogue_open; CATALOGUE_SNAPSHOT; the log recovers, knowing which segment numbers
  * are `freed`; the snapshot's generation must not be less than what the log's frames say, or the
@@ -45,9 +47,10 @@
 #define ADMIN_VOLUME_BYTES_MAX (UINT64_C(64) << 50)
 #define ADMIN_ON_DEMAND_NS (10 * NS_PER_S) /* an image on demand waits so long for its user */
 
-/* A moment looked up in the log. by_time: time_ns is wall time, and the newest moment not after it is
- * wanted; else the one with number `sequence`. Filled in with both: time_ns is what the wall clock
- * showed when that was recorded; 0: no record is so old. other: see ERR_AMBIGUOUS. */
+/* A moment looked up in the log: the newest that is not after the wall time time_ns (by_time), or not
+ * above the number `sequence`. No moment lies within a request, so it may be an older one than was
+ * written. Filled in with both: time_ns is what the wall clock showed when that was recorded. other:
+ * see ERR_AMBIGUOUS. */
 struct admin_moment {
     int by_time;
     uint64_t time_ns, sequence, other;

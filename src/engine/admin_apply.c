@@ -210,6 +210,33 @@ static int apply_delete(struct admin *ad, struct operation *op,
     return 0;
 }
 
+/* The state that a disk has when nobody holds it. */
+static void set_rest(struct admin *ad, struct volume_h v, uint16_t from, uint16_t to) {
+    struct operation_h h = {0};
+    if (volume_view(ad->c.a, v)->slot.state == from) {
+        volume_edit(ad->c.a, v)->slot.state = to;
+        ad->c.engine->changed(ad->c.engine_ctx, v);
+        return;
+    }
+    while ((h = operation_next(ad->c.a, h)).v) {
+        const struct operation *op = operation_view(ad->c.a, h);
+        for (uint32_t i = 0; i < op->volume_count; i++)
+            if (volume_h_same(op->volumes[i], v) && op->held[i] == from)
+                operation_edit(ad->c.a, h)->held[i] = (uint8_t)to;
+    }
+}
+
+/* What a volume has lost is known: its writable images are served again with it. */
+static void accept_loss(struct admin *ad, struct volume_h source) {
+    uint64_t id = volume_view(ad->c.a, source)->id;
+    struct volume_h v = {0};
+    while ((v = volume_next(ad->c.a, v)).v) {
+        const struct volume *s = volume_view(ad->c.a, v);
+        if (s->id == id || ((s->flags & VOLUME_IMAGE) && s->source_id == id))
+            set_rest(ad, v, VOLUME_LOST, VOLUME_ONLINE);
+    }
+}
+
 static int apply_state(struct admin *ad, struct operation *op, const struct catalogue_result *out) {
     struct volume *v =
         volume_try(ad->c.a, op->volumes[0]) ? volume_edit(ad->c.a, op->volumes[0]) : NULL;
@@ -218,9 +245,9 @@ static int apply_state(struct admin *ad, struct operation *op, const struct cata
     if (op->kind == OPERATION_VOLUME_SET)
         v->flags = (v->flags & ~(uint32_t)VOLUME_DURABLE_WRITES) |
                    (out->objects[0].flags & VOLUME_DURABLE_WRITES);
-    else if (op->kind == OPERATION_ACCEPT_LOSS && v->slot.state == VOLUME_LOST)
-        v->slot.state = VOLUME_ONLINE;
-    else if (op->kind == OPERATION_VOLUME_UNDELETE && v->slot.state == VOLUME_DELETED)
+    else if (op->kind == OPERATION_ACCEPT_LOSS)
+        accept_loss(ad, op->volumes[0]);
+    else if (op->kind == OPERATION_VOLUME_UNDELETE)
         volumes_fill(ad->c.a, op->volumes[0], &out->objects[0], v->timeline);
     ad->c.engine->changed(ad->c.engine_ctx, op->volumes[0]);
     return 0;
@@ -229,8 +256,7 @@ static int apply_state(struct admin *ad, struct operation *op, const struct cata
 static int apply_declare_loss(struct admin *ad) {
     struct volume_h v = {0};
     while ((v = volume_next(ad->c.a, v)).v) {
-        const struct volume *s = volume_view(ad->c.a, v);
-        if (s->slot.state != VOLUME_ONLINE || s->flags & VOLUME_IMAGE)
+        if (!volume_may_lose(volume_view(ad->c.a, v)))
             continue;
         volume_edit(ad->c.a, v)->slot.state = VOLUME_LOST;
         ad->c.engine->changed(ad->c.engine_ctx, v);

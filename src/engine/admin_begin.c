@@ -209,13 +209,15 @@ int admin_check(struct admin *ad, struct operation_h h, const struct admin_reque
         break;
     case OPERATION_VOLUME_UNDELETE:
         rc = take_volumes(ad, h, q, 1, 1);
-        if (rc == 0 && volume_view(ad->c.a, op->volumes[0])->slot.state != VOLUME_DELETED)
+        if (rc == 0 && volume_view(ad->c.a, op->volumes[0])->slot.state != VOLUME_DELETED &&
+            volume_view(ad->c.a, op->volumes[0])->slot.state != VOLUME_LEAVING)
             return admin_refuse(ad, h, ERR_INVAL, "%s is not in the trash",
                                 admin_name(ad, op->volumes[0]));
         break;
     case OPERATION_ACCEPT_LOSS:
-        rc = take_volumes(ad, h, q, 1, 0);
-        if (rc == 0 && volume_view(ad->c.a, op->volumes[0])->slot.state != VOLUME_LOST)
+        /* One in the trash may have lost something, too, and its images wait for it. */
+        rc = take_volumes(ad, h, q, 1, 1);
+        if (rc == 0 && volume_view(ad->c.a, op->volumes[0])->slot.state == VOLUME_ONLINE)
             return admin_refuse(ad, h, ERR_INVAL, "%s has lost nothing",
                                 admin_name(ad, op->volumes[0]));
         break;

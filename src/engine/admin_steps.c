@@ -127,8 +127,10 @@ static int is_leaving(const struct operation *op) {
 }
 
 static int may_be_held(const struct operation *op, uint16_t state) {
-    if (state == VOLUME_LOST || state == VOLUME_DELETED)
-        return op->kind == OPERATION_VOLUME_DELETE;
+    if (op->kind == OPERATION_ACCEPT_LOSS || is_leaving(op))
+        return state == VOLUME_ONLINE || state == VOLUME_LOST || state == VOLUME_DELETED;
+    if (op->kind == OPERATION_VOLUME_UNDELETE)
+        return state == VOLUME_DELETED;
     return state == VOLUME_ONLINE;
 }
 
@@ -142,7 +144,7 @@ static int take_hold(struct admin *ad, struct operation_h h) {
             return admin_refuse(ad, h, ERR_REFUSED, "%s waits for accept-loss", v->name);
         if (!may_be_held(op, v->slot.state))
             return admin_refuse(ad, h, ERR_BUSY, "another operation on %s is under way", v->name);
-        if (v->users > 0 && !(op->flags & OPERATION_FORCE) &&
+        if (v->users > 0 && !(op->flags & OPERATION_FORCE) && op->kind != OPERATION_ACCEPT_LOSS &&
             (op->kind != OPERATION_VOLUME_RESIZE || op->size_bytes < v->size_bytes))
             return admin_refuse(ad, h, ERR_REFUSED, "%u %s %s", v->users,
                                 v->users == 1 ? "connection uses" : "connections use", v->name);
@@ -150,7 +152,9 @@ static int take_hold(struct admin *ad, struct operation_h h) {
     for (uint32_t i = 0; i < op->volume_count; i++) {
         struct volume *v = volume_edit(ad->c.a, op->volumes[i]);
         op->held[i] = (uint8_t)v->slot.state;
-        v->slot.state = is_leaving(op) ? VOLUME_LEAVING : VOLUME_HELD;
+        /* Who comes to one in the trash is not to wait for it. */
+        v->slot.state =
+            is_leaving(op) || op->held[i] == VOLUME_DELETED ? VOLUME_LEAVING : VOLUME_HELD;
         ad->c.engine->changed(ad->c.engine_ctx, op->volumes[i]);
         if (is_leaving(op) && v->users > 0)
             ad->c.engine->evict(ad->c.engine_ctx, op->volumes[i]);

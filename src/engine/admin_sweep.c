@@ -126,6 +126,10 @@ void admin_forget_output(struct admin *ad) {
     catalogue_submit(ad->c.catalogue, r);
 }
 
+static int may_end(const struct volume *s) {
+    return s->slot.state == VOLUME_ONLINE || s->slot.state == VOLUME_LOST;
+}
+
 /* All disks of the image are without users and past their time. */
 static int image_has_ended(const struct admin *ad, const char *name, uint64_t store_ns) {
     struct volume_h v = {0};
@@ -134,7 +138,7 @@ static int image_has_ended(const struct admin *ad, const char *name, uint64_t st
         if (!(s->flags & VOLUME_IMAGE) || s->slot.state == VOLUME_CREATING ||
             strcmp((const char *)s->name, name) != 0)
             continue;
-        if (s->slot.state != VOLUME_ONLINE || s->users > 0 || s->lease_until_ns > store_ns)
+        if (!may_end(s) || s->users > 0 || s->lease_until_ns > store_ns)
             return 0;
     }
     return 1;
@@ -149,8 +153,8 @@ void admin_leases(struct admin *ad) {
     struct volume_h v = {0};
     while ((v = volume_next(ad->c.a, v)).v) {
         const struct volume *s = volume_view(ad->c.a, v);
-        if (s->slot.state != VOLUME_ONLINE || !(s->flags & VOLUME_IMAGE) ||
-            s->lease_until_ns == 0 || s->lease_until_ns > store_ns || s->users > 0 ||
+        if (!may_end(s) || !(s->flags & VOLUME_IMAGE) || s->lease_until_ns == 0 ||
+            s->lease_until_ns > store_ns || s->users > 0 ||
             !image_has_ended(ad, (const char *)s->name, store_ns))
             continue;
         struct admin_request q = {.kind = OPERATION_IMAGE_CLOSE, .flags = OPERATION_INTERNAL};

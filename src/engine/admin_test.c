@@ -407,17 +407,50 @@ static void marks_and_moments(void **state) {
     test_end(t);
 }
 
+static uint16_t image_state(struct test *t, const char *volume, const char *image) {
+    struct volume_h h = volumes_find_image(&t->arena, volume, image);
+    return volume_view(&t->arena, h)->slot.state;
+}
+
 static void loss(void **state) {
     struct test *t = test_start(10);
     test_create(t, "v");
     test_create(t, "u");
+    /* Images that are only read are whole. */
+    static const struct {
+        const char *volume, *image;
+        uint32_t flags;
+        uint16_t state;
+    } images[] = {{"v", "past", 0, VOLUME_ONLINE},
+                  {"v", "draft", OPERATION_WRITABLE, VOLUME_LOST},
+                  {"v", "done", OPERATION_WRITABLE, VOLUME_LOST},
+                  {"u", "other", OPERATION_WRITABLE, VOLUME_LOST},
+                  {"gone", "left", OPERATION_WRITABLE, VOLUME_LOST}};
+    test_create(t, "gone");
+    for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
+        struct admin_request o = named(OPERATION_IMAGE_OPEN, images[i].volume, images[i].image);
+        o.flags = images[i].flags;
+        assert_answer(test_ask(t, &o), 0);
+    }
+    struct admin_request away = test_request(OPERATION_VOLUME_DELETE, "gone");
+    assert_answer(test_ask(t, &away), 0);
     admin_declare_loss(&t->ad);
-    test_settle(t);
-    assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_LOST);
-    test_check(t);
     t->power_cut = 1;
-    test_die(t); /* it is remembered */
-    assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+    for (int i = 0; i < 2; i++) { /* it is remembered */
+        test_settle(t);
+        assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_LOST);
+        assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+        for (size_t k = 0; k < sizeof images / sizeof images[0]; k++)
+            assert_int_equal(image_state(t, images[k].volume, images[k].image), images[k].state);
+        test_check(t);
+        if (i == 0)
+            test_die(t);
+    }
+    struct admin_request c = named(OPERATION_IMAGE_CLOSE, NULL, "done");
+    assert_answer(test_ask(t, &c), 0);
+    struct admin_request p = named(OPERATION_IMAGE_PROMOTE, NULL, "draft");
+    snprintf(p.name, sizeof p.name, "w");
+    assert_answer(test_ask(t, &p), ERR_REFUSED);
     struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_NOW, 0);
     const struct test_answer *a = test_ask(t, &r);
     assert_answer(a, ERR_REFUSED);
@@ -427,6 +460,18 @@ static void loss(void **state) {
     assert_answer(test_ask(t, &q), ERR_INVAL);
     assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
     assert_int_equal(test_volume(t, "u")->slot.state, VOLUME_LOST);
+    assert_int_equal(image_state(t, "v", "draft"), VOLUME_ONLINE);
+    assert_int_equal(image_state(t, "u", "other"), VOLUME_LOST);
+    test_check(t);
+    /* What the trash has lost is told when it comes out of it. */
+    struct admin_request back = test_request(OPERATION_VOLUME_UNDELETE, "gone");
+    assert_answer(test_ask(t, &back), 0);
+    assert_int_equal(test_volume(t, "gone")->slot.state, VOLUME_LOST);
+    assert_answer(test_ask(t, &away), 0);
+    snprintf(q.volumes[0], sizeof q.volumes[0], "gone");
+    assert_answer(test_ask(t, &q), 0);
+    assert_int_equal(test_volume(t, "gone")->slot.state, VOLUME_DELETED);
+    assert_int_equal(image_state(t, "gone", "left"), VOLUME_ONLINE);
     test_check(t);
     test_end(t);
 }
@@ -445,6 +490,100 @@ static void one_holder_at_a_time(void **state) {
     assert_true(done >= 1 && done + busy == 3);
     test_check(t);
     test_end(t);
+}
+
+/* A deletion for good that an open image forbids, beside what takes the volume out of the trash, or
+ * accepts its loss, or closes its image: whatever the order, the volume is as the catalogue says, and
+ * of use. */
+static void a_purge_that_is_refused_leaves_no_trace(void **state) {
+    static const struct {
+        enum operation_kind beside;
+        uint16_t before;
+        int purge_first, force;
+    } cases[] = {
+        {OPERATION_VOLUME_UNDELETE, VOLUME_DELETED, 0, 0},
+        {OPERATION_VOLUME_UNDELETE, VOLUME_DELETED, 1, 0},
+        {OPERATION_ACCEPT_LOSS, VOLUME_LOST, 0, 0},
+        {OPERATION_ACCEPT_LOSS, VOLUME_LOST, 1, 0},
+        {OPERATION_ACCEPT_LOSS, VOLUME_DELETED, 0, 0},
+        {OPERATION_VOLUME_DELETE, VOLUME_ONLINE, 0, 1},
+        {OPERATION_VOLUME_DELETE, VOLUME_ONLINE, 1, 1},
+        {OPERATION_MARK, VOLUME_ONLINE, 1, 1},
+    };
+    for (uint64_t i = 0; i < 8 * sizeof cases / sizeof cases[0]; i++) {
+        size_t k = i / 8;
+        struct test *t = test_start(100 + i);
+        test_create(t, "v");
+        struct admin_request o = named(OPERATION_IMAGE_OPEN, "v", "i");
+        o.flags = OPERATION_WRITABLE;
+        assert_answer(test_ask(t, &o), 0);
+        struct admin_request d = test_request(OPERATION_VOLUME_DELETE, "v");
+        if (cases[k].before == VOLUME_DELETED)
+            assert_answer(test_ask(t, &d), 0);
+        if (cases[k].beside == OPERATION_ACCEPT_LOSS) {
+            admin_declare_loss(&t->ad);
+            test_settle(t);
+        }
+        t->lazy = i % 8 > 0;
+        struct admin_request purge = d, beside = named(cases[k].beside, "v", "m");
+        purge.flags = OPERATION_NOW | (cases[k].force ? OPERATION_FORCE : 0);
+        struct test_answer *p = cases[k].purge_first ? test_begin(t, &purge) : NULL;
+        for (uint64_t n = cases[k].purge_first ? i % 4 : 0; n > 0; n--)
+            test_turn(t);
+        struct test_answer *b = test_begin(t, &beside);
+        for (uint64_t n = cases[k].purge_first ? 0 : i % 4; n > 0; n--)
+            test_turn(t);
+        if (!p)
+            p = test_begin(t, &purge);
+        test_settle(t);
+        assert_true(p->error == ERR_BUSY && (b->error == 0 || b->error == ERR_BUSY));
+        test_check(t);
+        /* And now one after the other. */
+        t->lazy = 0;
+        if (b->error == ERR_BUSY)
+            assert_answer(test_ask(t, &beside), 0);
+        test_check(t);
+        struct admin_request u = test_request(OPERATION_VOLUME_UNDELETE, "v");
+        if (test_volume(t, "v")->slot.state == VOLUME_DELETED)
+            assert_answer(test_ask(t, &u), 0);
+        assert_int_equal(test_volume(t, "v")->slot.state, VOLUME_ONLINE);
+        struct admin_request c = named(OPERATION_IMAGE_CLOSE, NULL, "i");
+        assert_answer(test_ask(t, &c), 0);
+        assert_answer(test_ask(t, &purge), 0);
+        assert_null(test_volume(t, "v"));
+        test_check(t);
+        test_end(t);
+    }
+}
+
+/* An image that is being closed, and is not, when its volume's loss is accepted. */
+static void a_loss_is_accepted_beside_a_close(void **state) {
+    int met = 0;
+    for (uint32_t i = 0; i < 40; i += 5) {
+        struct test *t = test_start(200);
+        test_create(t, "v");
+        struct admin_request o = named(OPERATION_IMAGE_OPEN, "v", "i");
+        o.flags = OPERATION_WRITABLE;
+        assert_answer(test_ask(t, &o), 0);
+        admin_declare_loss(&t->ad);
+        test_settle(t);
+        struct admin_request c = named(OPERATION_IMAGE_CLOSE, NULL, "i");
+        struct admin_request a = test_request(OPERATION_ACCEPT_LOSS, "v");
+        sim_fault_add(t->w.sim, &(struct sim_fault){.path = "catalogue.db-journal",
+                                                    .kind = SIM_WRITE_FAILS,
+                                                    .err = ERR_NOSPC,
+                                                    .skip = i,
+                                                    .count = 1});
+        struct test_answer *accepted = test_begin(t, &a), *closed = test_begin(t, &c);
+        test_settle(t);
+        if (accepted->error == 0 && closed->error == ERR_NOSPC) {
+            assert_int_equal(image_state(t, "v", "i"), VOLUME_ONLINE);
+            met = 1;
+        }
+        test_check(t);
+        test_end(t);
+    }
+    assert_true(met);
 }
 
 /* Until the log fails, or the disk under the catalogue. */
@@ -506,6 +645,8 @@ int main(void) {
         cmocka_unit_test(marks_and_moments),
         cmocka_unit_test(loss),
         cmocka_unit_test(one_holder_at_a_time),
+        cmocka_unit_test(a_purge_that_is_refused_leaves_no_trace),
+        cmocka_unit_test(a_loss_is_accepted_beside_a_close),
         cmocka_unit_test(failures_leave_nothing_behind),
     };
     return cmocka_run_group_tests_name("admin", tests, NULL, NULL);

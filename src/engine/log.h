@@ -280,7 +280,7 @@ struct log_moment {
 enum log_moment_kind {
     LOG_AT_STORE_TIME, /* the newest record not after it that ends a request */
     LOG_AT_WALL_TIME,  /* the same */
-    LOG_AT_SEQUENCE,   /* the newest record not above it */
+    LOG_AT_SEQUENCE,   /* the newest record not above it that ends a request */
 };
 
 /* Returns 1 with *out if memory tells; 0 if the log is to be read: then done(owner, result, m) is

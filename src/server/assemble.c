@@ -98,30 +98,26 @@ static void catalogue_is(void *ctx, uint64_t generation) {
 }
 
 static void fill_moment(struct admin_moment *m, const struct log_moment *found) {
-    m->sequence = m->by_time ? found->sequence : m->sequence;
+    m->sequence = found->sequence;
     m->time_ns = found->wall_ns;
     m->other = found->other;
 }
 
-/* A number without a record before it has no time. */
-static int moment_result(struct admin_moment *m, int result, const struct log_moment *found) {
-    fill_moment(m, found);
-    return result == ERR_RANGE && !m->by_time ? 0 : result;
-}
-
 static void moment_found(void *owner, int result, const struct log_moment *found) {
     struct admin_moment *m = owner;
-    m->done(m, moment_result(m, result, found));
+    fill_moment(m, found);
+    m->done(m, result);
 }
 
 static int find_moment(void *ctx, struct admin_moment *m) {
     struct perdured *p = ctx;
     struct log_moment found = {0};
-    if (!m->by_time)
-        m->sequence = min_u64(m->sequence, log_recorded(p->log));
     int rc = log_find_moment(p->log, m->by_time ? LOG_AT_WALL_TIME : LOG_AT_SEQUENCE,
                              m->by_time ? m->time_ns : m->sequence, &found, moment_found, m);
-    return rc == 0 ? ERR_AGAIN : moment_result(m, rc < 0 ? rc : 0, &found);
+    if (rc == 0)
+        return ERR_AGAIN;
+    fill_moment(m, &found);
+    return rc < 0 ? rc : 0;
 }
 
 /* The sealed segment with the next number; there are few thousands, and this is asked rarely. */
@@ -324,12 +320,12 @@ static int store_id(struct perdured *p, uint8_t id[16]) {
     return err;
 }
 
-/* Nothing is served whose answered writes may be missing, until a person has said that it is known: at once,
+/* No disk is served whose answered writes may be missing, until a person has said that it is known: at once,
  * and in the catalogue. */
 static void declare_loss(struct perdured *p) {
     struct arena *a = &p->core.r.a;
     for (struct volume_h v = volume_next(a, (struct volume_h){0}); v.v; v = volume_next(a, v))
-        if (volume_view(a, v)->slot.state == VOLUME_ONLINE)
+        if (volume_may_lose(volume_view(a, v)))
             volume_edit(a, v)->slot.state = VOLUME_LOST;
     admin_declare_loss(&p->admin);
 }

@@ -65,7 +65,7 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
         v->slot.state == VOLUME_DELETED ? time_of(v->deleted_ns) : json_null(), "clients",
         (json_int_t)v->users, "images", (json_int_t)images_of(a, v->id), "oldest",
         moment_of(t ? t->first_sequence : 0, v->created_ns), "newest",
-        moment_of(log_recorded(p->log), log_wall_ns(p->log)), "addresses",
+        moment_of(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
         addresses_of(p, (const char *)v->name));
 }
 
@@ -455,7 +455,7 @@ static int status(void *ctx, const struct ctl_request *q) {
         "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
         "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
         (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
-        moment_of(log_recorded(p->log), log_wall_ns(p->log)), "durable_sequence",
+        moment_of(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "durable_sequence",
         (json_int_t)log_durable(p->log));
     json_t *arena = json_pack(
         "{s:I,s:I,s:I}", "size_bytes", (json_int_t)c->bytes, "used_bytes",

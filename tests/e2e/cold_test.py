@@ -212,6 +212,18 @@ def deaths():
         return w.everything_is_there()
 
 
+def image_is_served(w, export, served):
+    """What it holds, or that it is refused."""
+    link = nbd.NBD()
+    try:
+        link.connect_uri(w.server.uri(export))
+    except nbd.Error:
+        must_hold(f'{export} is served', not served)
+        return None
+    must_hold(f'{export} is refused', served)
+    return b''.join(bytes(link.pread(MIB, at)) for at in range(0, SIZE, MIB))
+
+
 def refused(w):
     """No volume is served; a person must accept the loss, and a restart does not do it for him."""
     for again in (lambda: None, lambda: w.server.disturb('kill'), w.server.restart, w.server.cold):
@@ -226,15 +238,17 @@ def refused(w):
                 continue
             raise AssertionError(f'volume {name} is served')
     for name in 'ab':
+        image_is_served(w, 'b.draft', False)
         w.server.cli('volume', 'accept-loss', name)
         expect('state', w.server.cli('volume', 'show', name)['state'], 'serving')
+    image_is_served(w, 'b.draft', True)
     w.connect()
 
 
 def prefix(w, durable):
     """Which of the answered writes are there: the first so many."""
     now = {name: w.read(name) for name in 'ab'}
-    for count, state in enumerate(w.prefixes(w.states[1], w.writes[durable:])):
+    for count, state in enumerate(w.prefixes(w.states[-2], w.writes[durable:])):
         if all(now[name] == state[name] for name in 'ab'):
             return count
     raise AssertionError('the volumes hold no prefix of what was answered')
@@ -242,9 +256,15 @@ def prefix(w, durable):
 
 def lost(change, why, least, most):
     with world() as w:
+        w.write(20)
+        w.flush()
+        w.server.cli('image', 'open', 'b', '--at', 'now', '--name', 'past')
+        w.server.cli('image', 'open', 'b', '--at', 'now', '--name', 'draft', '--writable')
+        past = w.states[-1]['b']
         durable = w.unlogged(300)
         w.kill(lambda arena: change(w, arena))
         alerts = w.began_cold(why)
+        expect('an image that is only read', image_is_served(w, 'b.past', True), past)
         must_hold(f'an alert tells the loss: {alerts}', 'answered_writes_lost' in alerts)
         refused(w)
         there = prefix(w, durable)

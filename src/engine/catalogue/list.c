@@ -62,11 +62,14 @@ static uint32_t read_volumes(struct db *d, struct catalogue_request *r,
     return n;
 }
 
+/* A writable image waits for accept-loss with its volume. */
 static uint32_t read_images(struct db *d, struct catalogue_snapshot *snap, uint32_t n) {
     sqlite3_stmt *s = db_query(d,
                                "SELECT id, name, source, timeline, sequence, moment_ns, size_bytes,"
-                               " block_size, flags, created_ns, lease_ns FROM images ORDER BY id",
-                               "");
+                               " block_size, flags, created_ns, lease_ns, flags & ? = 0 AND"
+                               " EXISTS(SELECT 1 FROM volumes WHERE volumes.id = source AND lost)"
+                               " FROM images ORDER BY id",
+                               "i", (uint64_t)VOLUME_READ_ONLY);
     while (n < snap->object_count && db_row(d, s)) {
         struct catalogue_object *o = &snap->objects[n++];
         o->id = db_u64(s, 0);
@@ -81,6 +84,7 @@ static uint32_t read_images(struct db *d, struct catalogue_snapshot *snap, uint3
         o->flags = (uint32_t)db_u64(s, 8);
         o->created_ns = db_u64(s, 9);
         o->lease_ns = db_u64(s, 10);
+        o->is_lost = (uint32_t)db_u64(s, 11);
     }
     db_end(s);
     return n;

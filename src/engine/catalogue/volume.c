@@ -235,7 +235,7 @@ int volume_purge_row(struct db *d, struct catalogue_request *r) {
 int volume_lost_row(struct db *d, struct catalogue_request *r) {
     uint64_t lost = (r->args.flags & CATALOGUE_SET_LOST) != 0;
     if (r->args.volume_count == 0)
-        db_run(d, "UPDATE volumes SET lost = ? WHERE deleted_ns = 0", "i", lost);
+        db_run(d, "UPDATE volumes SET lost = ?", "i", lost);
     for (uint32_t i = 0; i < r->args.volume_count; i++) {
         db_run(d, "UPDATE volumes SET lost = ? WHERE id = ?", "ii", lost, r->args.volumes[i]);
         if (db_changes(d) == 0)

@@ -614,6 +614,24 @@ static int ask(struct rig *r, uint64_t time_ns, uint64_t *sequence) {
     return err;
 }
 
+/* The same by number. */
+static uint64_t model_up_to(const struct rig *r, uint64_t sequence) {
+    uint64_t found = 0;
+    for (uint32_t i = 0; i < r->model_count && r->model[i].sequence <= sequence; i++)
+        if (!(r->model[i].flags & LOG_MORE))
+            found = r->model[i].sequence;
+    return found;
+}
+
+static void ask_number(struct rig *r, uint64_t sequence) {
+    struct log_moment m = {0};
+    uint64_t want = model_up_to(r, sequence);
+    int err = rig_find_moment(r, LOG_AT_SEQUENCE, sequence, &m);
+    assert_int_equal(err, want == 0 ? ERR_RANGE : 0);
+    if (want != 0)
+        assert_int_equal(m.sequence, want);
+}
+
 static void ask_many(struct rig *r, uint32_t count) {
     uint64_t first = r->model[0].time_ns, last = r->model[r->model_count - 1].time_ns, got;
     for (uint32_t i = 0; i < count; i++) {
@@ -629,6 +647,8 @@ static void ask_many(struct rig *r, uint32_t count) {
             assert_int_equal(err, 0);
             assert_int_equal(got, want);
         }
+        ask_number(r, r->model[prng_below(&r->prng, r->model_count)].sequence +
+                          (prng_one_in(&r->prng, 3) ? 1 : 0));
     }
 }
 
@@ -660,6 +680,63 @@ static void a_time_gives_the_newest_whole_request(void **state) {
     assert_int_not_equal(free_oldest(r), 0);
     assert_int_equal(ask(r, gone, &got), ERR_RANGE);
     ask_many(r, 50);
+    rig_free(r);
+}
+
+/* One request of so many records, each in a turn of its own. */
+static void append_request(struct rig *r, uint32_t records) {
+    for (uint32_t n = 0; n < records; rig_step(r))
+        n += rig_append(r, PLACE_DATA, 300 * n, 200, n + 1 < records ? LOG_MORE : 0) == 0;
+}
+
+/* Records that hold nothing but a part of it fill whole segments. */
+static void no_moment_lies_within_a_request(void **state) {
+    struct rig *r = started(22);
+    append_some(r, 20);
+    for (int round = 0; round < 3; round++) {
+        uint32_t first = r->model_count;
+        append_request(r, 20);
+        for (int life = 0; life < 3; life++) {
+            for (uint32_t i = first - 1; i < r->model_count; i++) {
+                uint64_t got, want = model_at(r, r->model[i].time_ns);
+                ask_number(r, r->model[i].sequence);
+                assert_int_equal(ask(r, r->model[i].time_ns, &got), 0);
+                assert_int_equal(got, want);
+            }
+            if (life == 0)
+                rig_settle(r);
+            if (life != 1)
+                continue;
+            rig_power_cut(r);
+            assert_int_equal(rig_start(r, NULL), 0);
+            rig_check_prefix(r);
+            rig_wait_ready(r);
+        }
+        append_some(r, 3);
+    }
+    /* What goes on in a segment that is freed is told from the one before that. */
+    rig_settle(r);
+    uint32_t at = r->model_count;
+    append_request(r, 20);
+    append_some(r, 1);
+    append_request(r, 20);
+    append_some(r, 1);
+    rig_settle(r);
+    uint64_t before = r->model[at - 1].sequence;
+    uint32_t number = list_index_find(&r->index, before)->segment;
+    const struct entry *e = list_index_find(&r->index, before);
+    for (uint64_t s = before + 1; (e = list_index_find(&r->index, s))->segment < number + 3;)
+        s++;
+    uint32_t last = e->segment;
+    uint64_t inside = e->v.sequence;
+    for (uint32_t n = number + 1; n < last; n++) {
+        int err = log_free_segment(r->l, n);
+        assert_true(err == 0 || err == ERR_NOTFOUND);
+    }
+    struct log_moment m = {0};
+    assert_true(list_index_find(&r->index, inside)->v.flags & VERSION_MORE);
+    assert_int_equal(rig_find_moment(r, LOG_AT_SEQUENCE, inside, &m), 0);
+    assert_int_equal(m.sequence, before);
     rig_free(r);
 }
 
@@ -713,6 +790,7 @@ int main(void) {
         cmocka_unit_test(a_long_jump_is_suspect_until_confirmed),
         cmocka_unit_test(store_time_does_not_go_back_over_a_start),
         cmocka_unit_test(a_time_gives_the_newest_whole_request),
+        cmocka_unit_test(no_moment_lies_within_a_request),
         cmocka_unit_test(a_store_is_made_once),
         cmocka_unit_test(a_missing_or_damaged_store_is_told),
     };

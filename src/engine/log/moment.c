@@ -3,8 +3,8 @@
  * Moments: time to sequence, and sequence to time. What is not durable yet is looked up in its frames
  * in memory. Else the segments' times and numbers say which segment, its samples say where to begin,
  * and a job goes back from frame to frame, as each names its previous one: so it meets exactly the
- * frames that count, whatever lies between them. It stops at the newest record that is old enough (and
- * ends a request, if a time is asked for); if a segment has none, another job goes on in the one before.
+ * frames that count, whatever lies between them. It stops at the newest record that is old enough and
+ * ends a request: no moment lies within one. If a segment has none, another job goes on in the one before.
  *
  * A wall time may mean several store times (wall.h). Each is looked up, one after the other; if they
  * lead to the same record it is one moment after all.
@@ -50,8 +50,8 @@ static int is_beyond(struct target t, uint64_t sequence, uint64_t time_ns) {
     return t.by_sequence ? sequence > t.value : time_ns > t.value;
 }
 
-/* The newest record of a frame that is old enough. Records that were cut off at a cold start end no
- * request. */
+/* The newest record of a frame that is old enough and ends a request; those that were cut off at a
+ * cold start end none. */
 static struct found newest_in(struct frame_walk *w, uint64_t frame_time_ns, struct target t,
                               int *err) {
     struct found found = {0};
@@ -59,7 +59,7 @@ static struct found newest_in(struct frame_walk *w, uint64_t frame_time_ns, stru
         uint64_t time_ns = frame_time_ns + w->record.delta_us * NS_PER_US;
         if (is_beyond(t, w->record_sequence, time_ns))
             break;
-        if (t.by_sequence || !(w->record.flags & RECORD_MORE))
+        if (!(w->record.flags & RECORD_MORE))
             found = (struct found){w->record_sequence, time_ns};
     }
     return found;
@@ -259,12 +259,21 @@ static int finish(struct moment *m) {
     return m->answer.other != 0 ? ERR_AMBIGUOUS : 0;
 }
 
+/* Where the job goes on: in the segment that was named, or, if that was freed, in the newest older one. */
+static struct segment_h segment_before(const struct log *l, const struct moment *m) {
+    struct segment_h h = log_segment(l, m->before), at = log_segment(l, m->segment);
+    if (h.v || !at.v)
+        return h;
+    uint64_t first = segment_view(l->a, at)->first_sequence;
+    return segment_at(l, (struct target){.by_sequence = 1, .value = first - 1});
+}
+
 static void moment_done(struct job *job) {
     struct moment *m = (struct moment *)job;
     struct log *l = m->l;
     log_unpin_segment(l, m->segment);
     if (m->result == ERR_AGAIN) {
-        struct segment_h h = log_segment(l, m->before);
+        struct segment_h h = segment_before(l, m);
         int err = h.v && segment_view(l->a, h)->frames > 0 ? start_in(m, h) : ERR_RANGE;
         if (err == 0)
             return;

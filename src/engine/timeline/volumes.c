@@ -50,6 +50,11 @@ struct volume_h volumes_find_id(const struct arena *a, uint64_t id) {
     return h;
 }
 
+int volume_may_lose(const struct volume *v) {
+    return v->slot.state == VOLUME_ONLINE &&
+           !((v->flags & VOLUME_IMAGE) && (v->flags & VOLUME_READ_ONLY));
+}
+
 void volumes_fill(struct arena *a, struct volume_h h, const struct catalogue_object *row,
                   struct timeline_h line) {
     struct volume *v = volume_edit(a, h);

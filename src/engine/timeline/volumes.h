@@ -30,6 +30,10 @@ struct volume_h volumes_find_image(const struct arena *a, const char *volume, co
 /* A volume or a disk of an image by the catalogue's id. */
 struct volume_h volumes_find_id(const struct arena *a, uint64_t id);
 
+/* Whether writes to it that were answered may be lost with the log's tail. A read-only image shows a
+ * moment that was durable before it was opened: it is whole. */
+int volume_may_lose(const struct volume *v);
+
 /* Puts a row into a slot: `line` its timeline. The state follows from the row. */
 void volumes_fill(struct arena *a, struct volume_h h, const struct catalogue_object *row,
                   struct timeline_h line);

@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Moments that lie where one would rather not ask: moments_test.py PERDURED PERDURE"""
+import sys
+
+sys.dont_write_bytecode = True
+import nbd
+from perdure import Server, Tap, expect, must_hold
+
+PROGRAMS = sys.argv[1:3]
+MIB = 1 << 20
+LARGE = 4 * MIB  # one request, of more than four records
+
+
+def connected(server, export):
+    link = nbd.NBD()
+    link.connect_uri(server.uri(export))
+    return link
+
+
+def newest(server):
+    return server.status()['store']['newest']['sequence']
+
+
+def write(server, export, letter, offset=0, length=LARGE):
+    link = connected(server, export)
+    link.pwrite(letter * length, offset, nbd.CMD_FLAG_FUA)
+    link.shutdown()
+
+
+def letters(server, export, offset=0, length=LARGE):
+    """Which bytes are there in each of its quarters of a MiB, without order."""
+    link = connected(server, export)
+    held = set()
+    for at in range(offset, offset + length, MIB // 4):
+        held |= set(bytes(link.pread(4096, at)))
+    link.shutdown()
+    return bytes(sorted(held))
+
+
+def within_a_request():
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=64 * MIB)
+        write(server, 'v', b'a')
+        before = newest(server)
+        write(server, 'v', b'b')
+        after = newest(server)
+        must_hold('the write is several records', after - before > 4)
+        for disturbance in (None, 'kill', 'cold'):
+            if disturbance == 'cold':
+                server.cold()
+            elif disturbance:
+                server.disturb(disturbance)
+            for number in range(before, after + 1):
+                wanted = (b'b', after) if number == after else (b'a', before)
+                image = server.cli('image', 'open', 'v', '--at', f'seq:{number}', '--name', 'i')
+                expect(f'seq:{number}', (letters(server, 'v.i'), image['at']['sequence']), wanted)
+                server.cli('image', 'close', 'i')
+                expect(f'v@seq:{number}', letters(server, f'v@seq:{number}'), wanted[0])
+        middle = (before + after) // 2
+        done = server.cli('restore', 'v', '--at', f'seq:{middle}', '--range', f'{MIB}:{2 * MIB}', '--force')
+        expect('a range', done['to']['sequence'], before)
+        expect('in the range', letters(server, 'v', MIB, 2 * MIB), b'a')
+        expect('before the range', letters(server, 'v', 0, MIB), b'b')
+        done = server.cli('restore', 'v', '--at', f'seq:{middle}', '--force')
+        expect('a restore', (letters(server, 'v'), done['to']['sequence']), (b'a', before))
+        server.cli('restore', 'v', '--at', f'seq:{after}', '--force')
+        expect('and on', letters(server, 'v'), b'b')
+        return f'{after - before} records'
+
+
+def main():
+    tap = Tap()
+    tap.case('a number within a request means the moment before it', within_a_request)
+    tap.end()
+
+
+if __name__ == '__main__':
+    main()
