@@ -41,6 +41,8 @@ static const struct number {
      "1: check every turn (slow, for developers)"},
     {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10,
      "a death so soon after a reload undoes it"},
+    {"stall-s", offsetof(struct config, stall_s), 0, 1, 3600, 20,
+     "clients that hold buffers so long idly are closed for others"},
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])
 

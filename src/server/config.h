@@ -12,7 +12,7 @@
 #define CONFIG_LISTENERS_MAX 8
 
 /* Of struct config as bytes: to be raised when it changes. */
-#define CONFIG_FORMAT 1u
+#define CONFIG_FORMAT 2u
 
 struct config {
     char store[512];
@@ -29,6 +29,7 @@ struct config {
     uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
     uint64_t shadow;            /* 1: every turn is checked for changes without edit (slow) */
     uint64_t probation_s;       /* after a reload, a death brings the former program back */
+    uint64_t stall_s;           /* share.h, rule 3 */
 };
 
 /* Fills *c; returns 0, or the exit status (message written, or help shown) with *status set. */

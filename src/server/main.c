@@ -256,6 +256,8 @@ static int engine_process(struct boot *b) {
     if (perdured_assemble(p, why, sizeof why) < 0)
         give_up(p, why);
     c->r.hooks = &hooks;
+    c->r.stall_ns = p->config.stall_s * NS_PER_S;
+    c->r.alerts = alerts_sink(&p->alerts);
     if (p->config.shadow && arena_shadow_start(&c->r.a) < 0)
         give_up(p, "there is no memory for the shadow");
     core_serve(c);

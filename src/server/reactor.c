@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/share.h"
 
 #define EVENTS_MAX 256
 #define ACCEPTS_PER_EVENT 16
-/* A blocked connection is tried again at the latest after this. */
-#define BLOCKED_RETRY_NS (1 * NS_PER_MS)
+/* A blocked connection is tried again when something was given back, and at the latest after this. */
+#define BLOCKED_RETRY_NS (10 * NS_PER_MS)
+#define STALL_NS (20 * NS_PER_S)
 
 static struct conn_mark *mark_of(struct reactor *r, struct conn_h c) {
     return &r->marks[handle_index(c.v)];
@@ -22,13 +24,15 @@ int reactor_open(struct reactor *r, struct boot *b, struct streams streams, stru
     r->clock = clock;
     r->now_ns = r->trace.now_ns = clock_monotonic_ns(&clock);
     r->marks = calloc(n, sizeof *r->marks);
+    /* A connection may stand in a list still when it is closed and another one has its slot. */
     struct conn_list *lists[] = {&r->parse, &r->send, &r->close, &r->blocked, &r->ready};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        if (!(lists[i]->at = calloc(n, sizeof(struct conn_h))))
+        if (!(lists[i]->at = calloc(2 * (size_t)n, sizeof(struct conn_h))))
             return ERR_NOMEM;
-    r->taken = calloc(n, sizeof *r->taken);
+    r->taken = calloc(2 * (size_t)n, sizeof *r->taken);
     r->server = server_next(&r->a, (struct server_h){0});
     r->accepting = 1;
+    r->stall_ns = STALL_NS;
     r->descriptors_max = boot_descriptors_max();
     return r->marks && r->taken ? 0 : ERR_NOMEM;
 }
@@ -84,7 +88,7 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     server_edit(&r->a, r->server)->conns_ever++;
     trace_note(&r->trace, TRACE_CONN_OPENED, (uint64_t)handle_index(h.v) << 32 | (uint32_t)fd,
                protocol);
-    memset(mark_of(r, h), 0, sizeof(struct conn_mark));
+    *mark_of(r, h) = (struct conn_mark){.moved_ns = r->now_ns};
     r->streams.ops->watch(r->streams.ctx, fd, (uint64_t)TAG_CONN << 32 | h.v, STREAM_READABLE);
     const struct protocol *p = r->protocols[protocol];
     if (p->opened && p->opened(p->ctx, h) < 0)
@@ -106,18 +110,30 @@ static void listener_event(struct reactor *r, struct listener_h h) {
     }
 }
 
+/* One with nothing in hand finds less than it wants. */
+static void note_short(struct reactor *r, uint32_t pages) {
+    if (r->short_pages == 0)
+        r->first_pages = pages;
+    r->short_pages += pages;
+}
+
 struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op, uint64_t bytes,
                                  uint32_t start, uint16_t state) {
     struct extent data[REQUEST_EXTENTS];
-    int n = 0;
-    if (request_room(&r->a) == 0)
+    uint32_t in_hand = op == REQUEST_MESSAGE ? 0 : conn_view(&r->a, c)->requests;
+    uint32_t pages = bytes > 0 ? buffer_pages_for(start + bytes) : 0;
+    enum buffer_use use = in_hand > 0 ? BUFFER_MORE : BUFFER_CLIENTS;
+    uint32_t kept = r->now_ns < r->kept_until_ns ? r->first_pages : 0;
+    int n = share_may_have_slot(request_room(&r->a), in_hand) &&
+                    (pages == 0 || share_may_take(&r->buffers, use, pages, kept))
+                ? 0
+                : ERR_NOMEM;
+    if (n == 0 && pages > 0)
+        n = buffer_take_for(&r->buffers, use, pages, data, REQUEST_EXTENTS);
+    if (n < 0) {
+        if (conn_view(&r->a, c)->requests == 0)
+            note_short(r, pages + 1);
         return (struct request_h){0};
-    if (bytes > 0) {
-        int more = op != REQUEST_MESSAGE && conn_view(&r->a, c)->requests > 0;
-        n = buffer_take_for(&r->buffers, more ? BUFFER_MORE : BUFFER_CLIENTS,
-                            buffer_pages_for(start + bytes), data, REQUEST_EXTENTS);
-        if (n < 0)
-            return (struct request_h){0};
     }
     struct request_h h = request_new(&r->a, state);
     struct request *q = request_edit(&r->a, h);
@@ -146,6 +162,7 @@ void reactor_drop_request(struct reactor *r, struct request_h h) {
             p->sent(p->ctx, q->conn, h);
         conn_edit(&r->a, q->conn)->requests--;
     }
+    r->given_back = 1;
     request_free(&r->a, h);
 }
 
@@ -163,6 +180,8 @@ void reactor_reply(struct reactor *r, struct request_h h) {
         request_edit(&r->a, w->tx_tail)->next = h;
     else
         w->tx_head = h;
+    if (!w->tx_tail.v)
+        mark_of(r, q->conn)->moved_ns = r->now_ns;
     w->tx_tail = h;
     conn_list_add(&r->send, &mark_of(r, q->conn)->send, q->conn);
 }
@@ -214,6 +233,7 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
 
 void reactor_commit(struct reactor *r) {
     arena_commit(&r->a);
+    r->given_back |= r->buffers.released_count > 0;
     buffer_commit(&r->buffers);
     if (r->hooks && r->hooks->committed)
         r->hooks->committed(r->hooks->ctx);
@@ -229,6 +249,16 @@ static uint32_t take_list(struct reactor *r, struct conn_list *l) {
     return n;
 }
 
+/* What comes has no place. It is not listened to until there is one. */
+static void block_for_buffer(struct reactor *r, struct conn_h h) {
+    struct conn_mark *m = mark_of(r, h);
+    m->no_buffer = 1;
+    conn_list_add(&r->blocked, &m->blocked, h);
+    conn_list_add(&r->send, &m->send, h);
+    if (conn_view(&r->a, h)->requests == 0)
+        note_short(r, 1);
+}
+
 static void receive_all(struct reactor *r) {
     struct conn_h *copy = r->taken;
     uint32_t n = take_list(r, &r->ready);
@@ -239,8 +269,9 @@ static void receive_all(struct reactor *r) {
             continue;
         int rc = conn_need_buffer(r, copy[i]);
         if (rc < 0) {
-            conn_list_add(&r->blocked, &mark_of(r, copy[i])->blocked, copy[i]);
+            block_for_buffer(r, copy[i]);
             copy[i].v = 0;
+            continue;
         }
         placed |= rc;
     }
@@ -252,17 +283,35 @@ static void receive_all(struct reactor *r) {
             conn_receive(r, copy[i]);
 }
 
-static void parse_all(struct reactor *r) {
+static void try_blocked(struct reactor *r) {
     struct conn_h *copy = r->taken;
     uint32_t n = take_list(r, &r->blocked);
-    for (uint32_t i = 0; i < n; i++) { /* who has waited comes before who comes now */
-        mark_of(r, copy[i])->blocked = 0;
-        if (!conn_try(&r->a, copy[i]))
+    r->short_pages = r->first_pages = 0;
+    r->given_back = 0;
+    r->try_next_ns = r->now_ns + BLOCKED_RETRY_NS;
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn_mark *m = mark_of(r, copy[i]);
+        int no_buffer = m->no_buffer;
+        m->blocked = m->no_buffer = 0;
+        if (!conn_try(&r->a, copy[i]) || conn_view(&r->a, copy[i])->slot.state != CONN_OPEN)
             continue;
-        conn_list_add(&r->send, &mark_of(r, copy[i])->send, copy[i]);
-        conn_parse(r, copy[i]);
+        if (arena_undo_left(&r->a) < ARENA_HANDLER_UNDO_BYTES)
+            reactor_commit(r);
+        if (no_buffer && conn_need_buffer(r, copy[i]) < 0)
+            block_for_buffer(r, copy[i]);
+        else
+            conn_parse(r, copy[i]);
+        if (!m->blocked) /* is listened to again */
+            conn_list_add(&r->send, &m->send, copy[i]);
     }
-    n = take_list(r, &r->parse);
+}
+
+static void parse_all(struct reactor *r) {
+    if (r->blocked.count > 0 &&
+        (r->given_back || r->now_ns >= r->try_next_ns)) /* they come before who comes now */
+        try_blocked(r);
+    struct conn_h *copy = r->taken;
+    uint32_t n = take_list(r, &r->parse);
     for (uint32_t i = 0; i < n; i++) {
         mark_of(r, copy[i])->parse = 0;
         conn_parse(r, copy[i]);
@@ -279,6 +328,8 @@ static void outputs(struct reactor *r) {
             reactor_commit(r);
         conn_send(r, copy[i]);
     }
+    if (r->blocked.count > 0)
+        share_relieve(r);
     if (r->close.count == 0)
         return;
     /* A connection is closed only when the turn that says so has happened. */
@@ -297,7 +348,7 @@ void reactor_turn(struct reactor *r) {
     uint64_t until =
         r->hooks && r->hooks->deadline ? r->hooks->deadline(r->hooks->ctx) : UINT64_MAX;
     if (r->blocked.count > 0)
-        until = min_u64(until, r->now_ns + BLOCKED_RETRY_NS);
+        until = r->given_back ? 0 : min_u64(until, r->try_next_ns);
     if (r->more_to_do || r->parse.count > 0 || r->ready.count > 0 || r->send.count > 0)
         until = 0;
     uint64_t now = clock_monotonic_ns(&r->clock);
@@ -380,6 +431,7 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
     if (after_crash) /* the first output registers it anew */
         conn_edit(&r->a, h)->watched = CONN_WATCHED_UNKNOWN;
     /* It may have been blocked, or not been listened to: both lists are gone with the former engine. */
+    mark_of(r, h)->moved_ns = r->now_ns;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
     conn_list_add(&r->send, &mark_of(r, h)->send, h);
     return 0;

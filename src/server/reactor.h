@@ -17,6 +17,7 @@
 #include "arena/arena.h"
 #include "arena/buffer.h"
 #include "arena/io.h"
+#include "plat/alert.h"
 #include "plat/clock.h"
 #include "plat/job.h"
 #include "plat/stream.h"
@@ -90,6 +91,8 @@ enum reactor_tag {
 struct conn_mark {
     uint8_t parse, send, close, blocked, ready; /* is on this list */
     uint8_t wants_writable;
+    uint8_t no_buffer; /* blocked: what comes has no place */
+    uint64_t moved_ns; /* when bytes came or left, or began to wait for the peer */
 };
 struct conn_list {
     struct conn_h *at;
@@ -119,6 +122,15 @@ struct reactor {
     int accepting;
     int stopping;
     int more_to_do; /* the next turn does not wait for input */
+    /* Of those that are blocked: whether something they may wait for was given back since they were tried last;
+     * when they are tried again in any case; what those of them want that have nothing in hand. */
+    int given_back;
+    uint64_t try_next_ns;
+    uint32_t short_pages, first_pages; /* of all of them, of the first */
+    uint64_t kept_until_ns;            /* those of the first are not for others */
+    uint64_t look_next_ns, stall_ns;   /* server/share.h; set by reactor_open, or afterwards */
+    uint32_t stalled_closed;
+    struct alert_sink alerts; /* none, until the program sets it */
     struct reactor_stats stats;
 };
 

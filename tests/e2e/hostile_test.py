@@ -165,6 +165,104 @@ def never_read():
             peer.reset()
 
 
+def use_it(server, rounds, length):
+    """A client that reads what it asked for."""
+    with Peer(server) as good:
+        good.enter('a')
+        for number in range(rounds):
+            good.say(request(WRITE, 1, number * 4096, 4096) + bytes(4096))
+            good.expect_reply(1)
+            good.say(request(READ, 2, number * 4096, length))
+            good.expect_reply(2, data=length)
+
+
+def ask_and_never_read(server, count, length):
+    peers = []
+    for _ in range(count):
+        peers.append(Peer(server).enter('a'))
+        peers[-1].say(b''.join(request(READ, i, 0, length) for i in range(128)))
+    return peers
+
+
+def begin_and_never_end(server, count, length):
+    peers = [Peer(server).enter('a') for _ in range(count)]
+    for peer in peers:
+        peer.say(request(WRITE, 1, 0, length) + bytes(1000))
+    return peers
+
+
+def is_alert(server, code):
+    return any(alert['code'] == code for alert in server.ask('alerts')['alerts'])
+
+
+def hundreds(begin):
+    """More than there are buffers for. The smaller ones fill what the larger ones leave; each is more than the
+    others ask for."""
+    with serve('--set', 'stall-s=3600') as server:
+        peers = [peer for count, eighths in ((240, 32), (40, 16), (40, 12), (40, 10), (40, 9))
+                 for peer in begin(server, count, eighths * MIB // 8)]
+        for length in (4096, MIB // 8, MIB):
+            use_it(server, 50, length)
+        expect('connections', server.status()['connections'], len(peers))
+        must_hold('no alert', not is_alert(server, 'buffers_held'))
+        for peer in peers:
+            peer.reset()
+
+
+def hundreds_never_read():
+    """Hundreds of peers ask for 4 MiB and less, and read nothing: others are served, and nobody is closed"""
+    hundreds(ask_and_never_read)
+
+
+def hundreds_never_end():
+    """Hundreds of peers begin writes and do not end them: others are served, and nobody is closed"""
+    hundreds(begin_and_never_end)
+
+
+def hundreds_of_all_sizes():
+    """Buffers are used up by replies of all sizes: those who hold them and do nothing are closed"""
+    with serve('--set', 'stall-s=1', '--set', 'buffers=80M') as server:
+        peers = [peer for count, length in ((2, 32 * MIB), (6, 4 * MIB), (12, MIB), (30, MIB // 8), (30, 4096))
+                 for peer in ask_and_never_read(server, count, length)]
+        use_it(server, 1, 32 * MIB)
+        wait_until('it is told', lambda: is_alert(server, 'buffers_held'))
+        for peer in peers:
+            peer.reset()
+
+
+def slow_but_honest():
+    """A client that takes its time is not closed when others want its buffers, nor are its bytes wrong"""
+    with serve('--set', 'stall-s=1', '--set', 'buffers=80M') as server, Peer(server) as slow:
+        slow.enter('a')
+        slow.say(b''.join(request(READ, i, 0, 32 * MIB) for i in range(2)))
+        peers = ask_and_never_read(server, 8, 32 * MIB)
+        for cookie in range(2):
+            slow.expect_reply(cookie)
+            for _ in range(256):
+                slow.take(MIB // 8)
+                time.sleep(0.005)
+        for peer in peers:
+            peer.reset()
+
+
+def reset_while_blocked():
+    """A peer that waits for buffers and resets is gone at once"""
+    with serve('--set', 'stall-s=3600') as server:
+        peers = ask_and_never_read(server, 100, 32 * MIB)
+
+        def held():
+            return sorted(c['in_flight'] for c in server.ask('connections')['connections'])
+        wait_until('some wait', lambda: len(held()) == 100 and held()[0] == 0)
+        waiting = [c['peer'] for c in server.ask('connections')['connections'] if c['in_flight'] == 0]
+        for peer in peers:
+            host, port = peer.link.getsockname()
+            if f'{host}:{port}' in waiting:
+                peer.reset()
+        wait_until('they are gone', lambda: server.status()['connections'] == 100 - len(waiting))
+        for peer in peers:
+            peer.reset() if peer.link.fileno() >= 0 else None
+
+
 def spoiled_file():
     """The configuration file is changed, or spoiled, while the server runs: no death heeds it, a reload refuses it"""
     with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
@@ -278,6 +376,7 @@ def stop_beats_reload():
 
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
+         hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
          no_descriptors, spoiled_file, nobody_reads_the_log,
          answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
