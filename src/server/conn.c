@@ -355,6 +355,10 @@ void conn_close(struct reactor *r, struct conn_h h) {
     r->streams.ops->unwatch(r->streams.ctx, c->fd);
     r->streams.ops->end(r->streams.ctx, c->fd);
     r->streams.ops->close(r->streams.ctx, c->fd);
+    if (r->accept_again_ns > 0) /* there is a descriptor now */
+        r->accept_again_ns = r->now_ns;
+    if (mark_of(r, h)->blocked) /* taken from the list */
+        r->given_back = 1;
     memset(mark_of(r, h), 0, sizeof(struct conn_mark));
     conn_free(&r->a, h);
 }

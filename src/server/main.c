@@ -37,6 +37,7 @@ static void make_room(struct perdured *p) {
 static void handlers(void *ctx) {
     struct perdured *p = ctx;
     nbd_front_expire(&p->nbd, p->core.r.now_ns);
+    control_turn(&p->control, p->core.r.now_ns);
     while (p->cp.ops->dispatch(p->cp.ctx, p->core.r.now_ns))
         make_room(p);
     engine_turn(p->engine);
@@ -59,6 +60,8 @@ static uint64_t deadline(void *ctx) {
         return 0;
     uint64_t at = min_u64(log_deadline(p->log), p->nbd.next_expiry_ns);
     at = min_u64(at, engine_deadline(p->engine));
+    if (p->control.accept_again_ns > 0)
+        at = min_u64(at, p->control.accept_again_ns);
     return min_u64(at, p->cp.ops->next_ns(p->cp.ctx));
 }
 

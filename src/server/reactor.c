@@ -12,6 +12,7 @@
 /* A blocked connection is tried again when something was given back, and at the latest after this. */
 #define BLOCKED_RETRY_NS (10 * NS_PER_MS)
 #define STALL_NS (20 * NS_PER_S)
+#define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 
 static struct conn_mark *mark_of(struct reactor *r, struct conn_h c) {
     return &r->marks[handle_index(c.v)];
@@ -55,14 +56,34 @@ int reactor_listen(struct reactor *r, const char *address, uint32_t protocol) {
     return 0;
 }
 
+static void watch_listeners(struct reactor *r) {
+    uint32_t events = r->accepting && r->accept_again_ns == 0 ? STREAM_READABLE : 0;
+    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
+         h = listener_next(&r->a, h))
+        r->streams.ops->rewatch(r->streams.ctx, listener_view(&r->a, h)->fd,
+                                (uint64_t)TAG_LISTENER << 32 | h.v, events);
+}
+
 void reactor_accept_more(struct reactor *r, int on) {
     if (r->accepting == on)
         return;
     r->accepting = on;
-    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
-         h = listener_next(&r->a, h))
-        r->streams.ops->rewatch(r->streams.ctx, listener_view(&r->a, h)->fd,
-                                (uint64_t)TAG_LISTENER << 32 | h.v, on ? STREAM_READABLE : 0);
+    watch_listeners(r);
+}
+
+uint64_t reactor_accept_said(struct reactor *r, int fd) {
+    static const char code[] = "no_descriptors";
+    int none = fd == ERR_NOMEM;
+    if (fd >= 0 || none) {
+        if (none && !r->no_descriptors && r->alerts.raise)
+            r->alerts.raise(r->alerts.ctx, ALERT_ERROR, code, "",
+                            "clients wait: the system has no descriptor or no memory for another "
+                            "connection; raise its limits, or close connections");
+        if (!none && r->no_descriptors && r->alerts.clear)
+            r->alerts.clear(r->alerts.ctx, code, "");
+        r->no_descriptors = none;
+    }
+    return fd < 0 && fd != ERR_AGAIN ? r->now_ns + ACCEPT_PAUSE_NS : 0;
 }
 
 /* A slot for an accepted socket. */
@@ -98,10 +119,15 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
 static void listener_event(struct reactor *r, struct listener_h h) {
     const struct listener *l = listener_try(&r->a, h);
     char peer[STREAM_ADDRESS_BYTES] = "";
-    if (!l || !r->accepting)
+    if (!l || !r->accepting || r->accept_again_ns > 0)
         return;
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
         int fd = r->streams.ops->accept(r->streams.ctx, l->fd, STREAM_PRESERVED, peer);
+        uint64_t again_ns = reactor_accept_said(r, fd);
+        if (again_ns > 0) { /* it would be told for ever that somebody waits */
+            r->accept_again_ns = again_ns;
+            watch_listeners(r);
+        }
         if (fd < 0)
             return;
         reactor_adopt(r, fd, l->protocol, peer);
@@ -351,6 +377,8 @@ void reactor_turn(struct reactor *r) {
         until = r->given_back ? 0 : min_u64(until, r->try_next_ns);
     if (r->more_to_do || r->parse.count > 0 || r->ready.count > 0 || r->send.count > 0)
         until = 0;
+    if (r->accept_again_ns > 0)
+        until = min_u64(until, r->accept_again_ns);
     uint64_t now = clock_monotonic_ns(&r->clock);
     uint64_t timeout = until == UINT64_MAX ? UINT64_MAX : until > now ? until - now : 0;
     int n = r->streams.ops->wait(r->streams.ctx, events, EVENTS_MAX, timeout);
@@ -361,6 +389,10 @@ void reactor_turn(struct reactor *r) {
         trace_note(&r->trace, TRACE_TURN, r->a.turn, (uint64_t)n);
     if (r->hooks && r->hooks->begin)
         r->hooks->begin(r->hooks->ctx);
+    if (r->accept_again_ns > 0 && r->now_ns >= r->accept_again_ns) {
+        r->accept_again_ns = 0;
+        watch_listeners(r);
+    }
     for (int i = 0; i < n; i++) {
         uint32_t kind = (uint32_t)(events[i].tag >> 32), handle = (uint32_t)events[i].tag;
         if (kind == TAG_CONN)

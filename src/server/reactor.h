@@ -120,6 +120,9 @@ struct reactor {
     struct conn_h *taken; /* the list that is being gone through */
     int descriptors_max;  /* connections have smaller numbers */
     int accepting;
+    uint64_t
+        accept_again_ns; /* nobody is accepted until then: there was no descriptor; 0: not so */
+    int no_descriptors;  /* an alert tells it */
     int stopping;
     int more_to_do; /* the next turn does not wait for input */
     /* Of those that are blocked: whether something they may wait for was given back since they were tried last;
@@ -146,6 +149,10 @@ int reactor_listen(struct reactor *r, const char *address, uint32_t protocol);
 /* Takes over a connected socket as if accepted just now. */
 void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *peer);
 void reactor_accept_more(struct reactor *r, int on);
+
+/* What an accept said. Whoever waits goes on waiting if there is no descriptor; the listener is not watched until
+ * the time that is returned (monotonic ns), or until a connection has closed. 0: it is watched on. */
+uint64_t reactor_accept_said(struct reactor *r, int fd);
 
 /* One turn; waits for input no longer than until the nearest deadline. */
 void reactor_turn(struct reactor *r);

@@ -8,6 +8,7 @@ behaves is served. Reports TAP.
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -314,6 +315,40 @@ def no_descriptors():
             peer.close()
 
 
+def cpu_seconds(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+        fields = file.read().rsplit(')', 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
+
+
+def no_more_descriptors():
+    """The system has no more descriptors: the engine waits quietly, says so, and serves when there are some"""
+    with serve() as server, socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(LIMIT_S)
+        link.connect(server.control_path)
+        ask = json.dumps({'id': 1, 'op': 'alerts'}).encode() + b'\n'
+
+        def told():
+            link.sendall(ask)
+            return b'no_descriptors' in link.makefile('rb').readline()
+        expect('told', told(), False)
+        pid = server.status()['pid']
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        with Peer(server) as peer, socket.socket(socket.AF_UNIX) as other:
+            other.settimeout(LIMIT_S)
+            other.connect(server.control_path)
+            other.sendall(ask)
+            wait_until('it is told', told)
+            before = cpu_seconds(pid)
+            time.sleep(0.5)
+            must_hold('it waits quietly', cpu_seconds(pid) - before < 0.25)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            peer.enter('a')
+            other.recv(1)
+            wait_until('it is over', lambda: not told())
+
+
 def nobody_reads_the_log():
     """Nobody reads what the server says any more"""
     with wrapped(f'exec {PROGRAMS[0]} "$@" 2> >(true)') as programs, Server(programs) as server:
@@ -377,7 +412,7 @@ def stop_beats_reload():
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
          hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
-         no_descriptors, spoiled_file, nobody_reads_the_log,
+         no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
          answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
 
