@@ -23,13 +23,14 @@ PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
 READ, WRITE, TRIM = 0, 1, 4
 EINVAL = 22
+ACK, POLICY = 1, 0x80000002
 
 
 class Peer:
     """A connection that says what it is told to, byte by byte."""
 
-    def __init__(self, server):
-        self.link = socket.create_connection(('127.0.0.1', server.port), timeout=LIMIT_S)
+    def __init__(self, server, source='127.0.0.1'):
+        self.link = socket.create_connection(('127.0.0.1', server.port), LIMIT_S, (source, 0))
         self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.say, self.close = self.link.sendall, self.link.close
 
@@ -53,6 +54,15 @@ class Peer:
         self.take(10)
         return self
 
+    def ask_for(self, export):
+        """Opens an export that may be refused; the type of the last reply."""
+        self.say(ask_to_open(export))
+        kind = 0
+        while kind != 1 and kind < 1 << 31:
+            _, _, kind, length = struct.unpack('>QIII', self.take(20))
+            self.take(length)
+        return kind
+
     def expect_reply(self, cookie, error=0, data=0):
         expect('reply', struct.unpack('>IIQ', self.take(16)), (0x67446698, error, cookie))
         self.take(data)
@@ -70,6 +80,10 @@ class Peer:
 
 def option(number, data):
     return struct.pack('>QII', 0x49484156454F5054, number, len(data)) + data
+
+
+def ask_to_open(export):
+    return option(7, struct.pack('>I', len(export)) + export.encode() + b'\0\0')
 
 
 def request(command, cookie, offset, length):
@@ -264,6 +278,39 @@ def reset_while_blocked():
             peer.reset() if peer.link.fileno() >= 0 else None
 
 
+def moments_of_one():
+    """One peer opens moment after moment: it is refused in time, others are served, and so is it later"""
+    with serve('--set', 'images-per-peer=3', '--set', 'images-on-demand=8') as server:
+        with Peer(server) as writer:
+            writer.enter('a')
+            for number in range(12):
+                writer.say(request(WRITE, 1, 0, 4096) + bytes([number]) * 4096)
+                writer.expect_reply(1)
+        newest = server.control('volume.show', name='a')['newest']['sequence']
+        with contextlib.ExitStack() as stack:
+            def export(number):
+                return f'a@seq:{newest - number}'
+
+            def ask(source, *sequences):
+                peers = [stack.enter_context(Peer(server, source)).greet() for _ in sequences]
+                return peers, [peer.ask_for(export(number)) for peer, number in zip(peers, sequences)]
+            greedy, answers = ask('127.0.0.1', 1, 2, 3, 4)
+            expect('answers', answers, [ACK, ACK, ACK, POLICY])
+            must_hold('it is told', is_alert(server, 'images_on_demand'))
+            expect('what is shown already', greedy[3].ask_for(export(2)), ACK)
+            expect('another writable one', stack.enter_context(Peer(server)).greet().ask_for(export(2) + '+rw'), POLICY)
+            server.disturb('reload')
+            expect('after a reload', ask('127.0.0.1', 5)[1], [POLICY])
+            expect('others', ask('127.0.0.2', 4, 5)[1], [ACK, ACK])
+            for number in (6, 7, 8):
+                peer = Peer(server, '127.0.0.3').greet()
+                peer.say(ask_to_open(export(number)))
+                peer.close()
+            wait_until('the images of who asked and went', lambda: len(server.ask('image.list')['images']) == 8)
+            expect('the fourth', ask('127.0.0.3', 9)[1], [POLICY])
+            expect('one more of all', ask('127.0.0.4', 10)[1], [POLICY])
+
+
 def spoiled_file():
     """The configuration file is changed, or spoiled, while the server runs: no death heeds it, a reload refuses it"""
     with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
@@ -412,7 +459,7 @@ def stop_beats_reload():
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
          hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
-         no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
+         moments_of_one, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
          answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
 
