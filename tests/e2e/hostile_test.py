@@ -346,6 +346,27 @@ def wrapped(line):
         yield path, PROGRAMS[1]
 
 
+def list_of_many():
+    """A list of connections that is longer than an answer: each stands in it once, while others come and go"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+    with serve() as server:
+        peers = [Peer(server) for _ in range(2500)]
+        wait_until('they are there', lambda: server.status()['connections'] == len(peers))
+        names = ['%s:%d' % peer.link.getsockname() for peer in peers]
+        first = server.control('connections')
+        expect('the first of the list', len(first['connections']), 1000)
+        for peer in peers[:100]:
+            peer.close()
+        wait_until('some have gone', lambda: server.status()['connections'] == len(peers) - 100)
+        rest = server.control('connections', after=first['next'])
+        expect('the next of the list', len(rest['connections']), 1000)
+        expect('all of the list', sorted(one['peer'] for one in server.cli('connections')['connections']),
+               sorted(names[100:]))
+        for peer in peers:
+            peer.close()
+
+
 def no_descriptors():
     """More connections than descriptors: the engine is replaced all the same"""
     with wrapped(f'ulimit -n 256; exec {PROGRAMS[0]} "$@"') as programs, serve(programs=programs) as server:
@@ -459,7 +480,7 @@ def stop_beats_reload():
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
          hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
-         moments_of_one, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
+         moments_of_one, list_of_many, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
          answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
 
