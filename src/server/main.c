@@ -19,6 +19,10 @@
 
 static void begin(void *ctx) {
     struct perdured *p = ctx;
+    if (p->core.r.now_ns >= p->tell_lost_ns) {
+        log_tell_lost();
+        p->tell_lost_ns = p->core.r.now_ns + NS_PER_S;
+    }
     log_turn_begin(p->log);
 }
 

@@ -72,6 +72,7 @@ struct perdured {
     char failure[512]; /* why the last reload was refused */
     uint32_t failures;
     uint64_t serving_wall_ns;
+    uint64_t tell_lost_ns; /* lines of the log that were lost are told then */
 };
 
 /* server/handlers.c */

@@ -425,6 +425,32 @@ def nobody_reads_the_log():
         expect('engines', server.generation(), 4)
 
 
+def full_log():
+    """The log is a pipe that is full: nobody waits for its reader, who is told later that lines are missing"""
+    with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
+        pipe = os.path.join(scratch, 'log')
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        filler = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        with wrapped(f'exec {PROGRAMS[0]} "$@" 2>{pipe}') as programs, Server(programs) as server:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(filler, bytes(4096))
+            for kind in ('reload', 'kill', 'reload'):
+                server.disturb(kind)
+            said = b''
+
+            def told():
+                nonlocal said
+                with contextlib.suppress(BlockingIOError):
+                    said += os.read(reader, MIB)
+                return b'lines of the log were lost' in said
+            wait_until('it is told', told)
+            expect('engines', server.generation(), 4)
+        os.close(reader)
+        os.close(filler)
+
+
 def answers_of_others():
     """An engine dies with an operation in hand: its end is not the answer to the next one's asker"""
     with Server(PROGRAMS) as server:
@@ -481,7 +507,7 @@ def stop_beats_reload():
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
          hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
          moments_of_one, list_of_many, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
-         answers_of_others, not_a_server, a_pipe, stop_beats_reload)
+         full_log, answers_of_others, not_a_server, a_pipe, stop_beats_reload)
 
 
 def main():
