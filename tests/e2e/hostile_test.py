@@ -6,8 +6,10 @@ What must hold each time: no peer brings the engine down, none keeps what it no 
 behaves is served. Reports TAP.
 """
 import contextlib
+import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -471,6 +473,43 @@ def answers_of_others():
             expect('made', wait_until('an answer', ask)['name'], f'second{number}')
 
 
+def keeper_of(server):
+    for pid in children_of(server.process.pid):
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/comm', encoding='utf-8') as file:
+            if file.read() == 'perdure-keeper\n':
+                return pid
+    return None
+
+
+def take_rung_bell(pid):
+    """Reads the bell of that process that has been rung; whether there is one."""
+    for number in os.listdir(f'/proc/{pid}/fdinfo'):
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/fdinfo/{number}', encoding='utf-8') as file:
+            if re.search(r'eventfd-count: +[1-9a-f]', file.read()):
+                libc = ctypes.CDLL(None, use_errno=True)
+                process = os.pidfd_open(pid)
+                bell = libc.syscall(438, process, int(number), 0)  # pidfd_getfd
+                must_hold(f'the bell is had: {os.strerror(ctypes.get_errno())}', bell >= 0)
+                os.read(bell, 8)
+                os.close(bell)
+                os.close(process)
+                return True
+    return False
+
+
+def keeper_dies_with_the_bell():
+    """A keeper dies when it has heard the bell and done nothing: the next one starts the successor"""
+    with serve() as server:
+        for generation in (2, 3):
+            keeper = keeper_of(server)
+            os.kill(keeper, signal.SIGSTOP)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until('the bell is rung', lambda: take_rung_bell(keeper))
+            os.kill(keeper, signal.SIGKILL)
+            expect('engine', server.wait_generation(generation - 1)['reload']['generation'], generation)
+            expect('how it began', server.status()['reload']['kind'], 'planned')
+
+
 def not_a_server():
     """A program that never becomes a server is given up, and clients come and go again"""
     with wrapped('exec sleep 60') as programs, serve() as server:
@@ -507,7 +546,7 @@ def stop_beats_reload():
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
          hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
          moments_of_one, list_of_many, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
-         full_log, answers_of_others, not_a_server, a_pipe, stop_beats_reload)
+         full_log, answers_of_others, keeper_dies_with_the_bell, not_a_server, a_pipe, stop_beats_reload)
 
 
 def main():
