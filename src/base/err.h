@@ -31,7 +31,8 @@
     E(AMBIGUOUS, 21, "ambiguous", "more than one reading is possible")                             \
     E(UNREACHABLE, 22, "unreachable", "the other side cannot be reached")                          \
     E(CLOSED, 23, "closed", "the other side has closed")                                           \
-    E(CHANGED, 24, "changed", "the object changed meanwhile")
+    E(CHANGED, 24, "changed", "the object changed meanwhile")                                      \
+    E(LIMIT, 25, "limit", "as many as are allowed are open")
 
 enum err {
     OK = 0,

@@ -14,4 +14,8 @@
 
 _Noreturn void must_fail(const char *cond, const char *file, int line);
 
+/* Where a program wants to be told before it ends: one line. A program that has none is told on standard
+ * error, and waits for who reads that. */
+void must_tell(const char *line) __attribute__((weak));
+
 #endif

@@ -85,6 +85,37 @@ static int call_server(void *ctx, struct cli_failure *f) {
     return err;
 }
 
+/* The lists of the next answer behind those of this one. */
+static int append_lists(json_t *result, const json_t *more) {
+    const char *key;
+    json_t *list;
+    json_object_foreach(result, key, list) {
+        const json_t *next = json_object_get(more, key);
+        if (json_is_array(list) && json_is_array(next) &&
+            json_array_extend(list, (json_t *)(uintptr_t)next) < 0)
+            return ERR_NOMEM;
+    }
+    return json_object_set(result, "next", json_object_get(more, "next"));
+}
+
+/* Some lists come in parts: "next" of an answer is "after" of the next request. */
+static int ask_all(struct call *c, struct cli_failure *f) {
+    int err = call_server(c, f);
+    json_t *all = c->result;
+    while (!err && json_is_integer(json_object_get(all, "next"))) {
+        if (json_object_set(c->command->args, "after", json_object_get(all, "next")) < 0)
+            return cli_fail(f, ERR_NOMEM, "out of memory");
+        err = call_server(c, f);
+        if (err)
+            break;
+        if (append_lists(all, c->result) != 0)
+            err = cli_fail(f, ERR_NOMEM, "out of memory");
+        json_decref(c->result);
+    }
+    c->result = all;
+    return err;
+}
+
 static const char *local_text(const struct cli_command *command, const char *key) {
     const struct ctl_arg *arg = ctl_arg_find(command->op, key);
     return arg ? command->local[arg - command->op->args] : NULL;
@@ -109,7 +140,7 @@ static int run(const struct cli *cli, const struct cli_command *command, struct 
         err = hook_around(local_text(command, "exec_before"), local_text(command, "exec_after"),
                           call_server, &c, f);
     else
-        err = call_server(&c, f);
+        err = ask_all(&c, f);
     if (!err && strcmp(command->op->name, "reload") == 0) {
         json_t *done = NULL;
         err = reload_follow(cli->socket_path, c.deadline_ns, c.result, &done, f);

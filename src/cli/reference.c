@@ -30,6 +30,8 @@ static const char *type_text(const struct ctl_arg *arg) {
         return "{\"offset_bytes\": integer, \"length_bytes\": integer}";
     case CTL_CHOICE:
         return "string";
+    case CTL_NUMBER:
+        return "integer";
     }
     return "";
 }

@@ -2,6 +2,7 @@
 #include "ctl/args.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -19,7 +20,7 @@ static const struct ctl_value *value_of(const struct ctl_args *a, const char *ke
 
 #define TEXT_TYPES                                                                                 \
     (1u << CTL_TEXT | 1u << CTL_VOLUME | 1u << CTL_IMAGE | 1u << CTL_LABEL | 1u << CTL_CHOICE)
-#define NUMBER_TYPES (1u << CTL_SIZE | 1u << CTL_DURATION)
+#define NUMBER_TYPES (1u << CTL_SIZE | 1u << CTL_DURATION | 1u << CTL_NUMBER)
 
 bool ctl_has(const struct ctl_args *a, const char *key) {
     const struct ctl_arg *arg = ctl_arg_find(a->op, key);
@@ -56,6 +57,8 @@ static uint64_t max_of(const struct ctl_arg *arg) {
 static void format_number(const struct ctl_arg *arg, uint64_t number, char out[SIZE_TEXT_BYTES]) {
     if (arg->type == CTL_SIZE)
         size_format(out, number);
+    else if (arg->type == CTL_NUMBER)
+        snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64, number);
     else
         duration_format(out, number);
 }
@@ -112,8 +115,10 @@ static int check_text(const struct ctl_arg *arg, const char *text, size_t len, s
 
 static int number_from_text(const struct ctl_arg *arg, const char *text, uint64_t *number,
                             struct fault *f) {
-    int err = arg->type == CTL_SIZE ? size_parse(text, strlen(text), number, f)
-                                    : duration_parse(text, strlen(text), number, f);
+    if (arg->type == CTL_NUMBER && text[strspn(text, "0123456789")])
+        return fault_set(f, ERR_INVAL, 0, "it must be a whole number");
+    int err = arg->type != CTL_DURATION ? size_parse(text, strlen(text), number, f)
+                                        : duration_parse(text, strlen(text), number, f);
     return err ? err : check_number(arg, *number, f);
 }
 
@@ -123,6 +128,7 @@ int ctl_text_to_json(const struct ctl_arg *arg, const char *text, uint64_t now_n
     *out = NULL;
     switch (arg->type) {
     case CTL_SIZE:
+    case CTL_NUMBER:
     case CTL_DURATION: {
         uint64_t number = 0;
         err = number_from_text(arg, text, &number, f);
@@ -223,6 +229,7 @@ static int take_value(const struct ctl_arg *arg, const json_t *json, uint64_t no
         return take_list(arg, json, &v->list, f);
     switch (arg->type) {
     case CTL_SIZE:
+    case CTL_NUMBER:
     case CTL_DURATION:
         err = take_integer(json, &v->number, f);
         return err ? err : check_number(arg, v->number, f);
@@ -250,7 +257,7 @@ static int take_fallback(const struct ctl_arg *arg, struct ctl_value *v) {
         v->text = arg->fallback;
         return check_choice(arg, v->text, strlen(v->text), NULL);
     }
-    must(arg->type == CTL_SIZE || arg->type == CTL_DURATION);
+    must(NUMBER_TYPES >> arg->type & 1);
     return number_from_text(arg, arg->fallback, &v->number, NULL);
 }
 

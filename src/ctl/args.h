@@ -25,7 +25,7 @@ struct ctl_value {
     bool set; /* given, or from the fallback */
     union {
         const char *text; /* TEXT VOLUME IMAGE LABEL CHOICE */
-        uint64_t number;  /* SIZE DURATION */
+        uint64_t number;  /* SIZE DURATION NUMBER */
         bool flag;
         struct ctl_range range;
         struct moment moment;

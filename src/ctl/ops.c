@@ -199,6 +199,16 @@ static const struct ctl_arg trace_args[] = {
      .help = "of the engines before the last N deaths: 1 shows what the one that died last did"},
 };
 
+static const struct ctl_arg connections_args[] = {
+    {.key = "after",
+     .option = "after",
+     .meta = "ID",
+     .type = CTL_NUMBER,
+     .max = UINT32_MAX,
+     .fallback = "0",
+     .help = "begin behind this one"},
+};
+
 const struct ctl_op ctl_ops[] = {
     {
         .name = "volume.create",
@@ -394,8 +404,12 @@ const struct ctl_op ctl_ops[] = {
         .name = "connections",
         .noun = "connections",
         .flags = CTL_READ,
+        ARGS(connections_args),
         .summary = "list the clients' connections",
-        .result = "{\"connections\": [{\"id\": integer, \"protocol\": \"nbd\", "
+        .detail = "An answer has at most 1000; \"next\" is what the next request asks with as "
+                  "\"after\", null at the end. The command asks until then. Connections that come "
+                  "or go meanwhile may be listed or not, the others once.",
+        .result = "{\"next\": integer?, \"connections\": [{\"id\": integer, \"protocol\": \"nbd\", "
                   "\"transport\": \"tcp\" | \"unix\", \"peer\": string, "
                   "\"state\": \"negotiating\" | \"serving\" | \"closing\", \"export\": string?, "
                   "\"connected_at\": time, \"preserved\": boolean, \"reloads\": integer, "

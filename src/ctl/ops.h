@@ -37,6 +37,7 @@ enum ctl_type {
     CTL_DURATION,
     CTL_RANGE,
     CTL_CHOICE,
+    CTL_NUMBER,
 };
 
 #define CTL_REQUIRED 1u

@@ -1,21 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/alerts.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-void log_line(int priority, const char *format, ...) {
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    for (char *p = line; *p; p++)
-        if (*p == '\n')
-            *p = ' ';
-    fprintf(stderr, "<%d>perdured: %s\n", priority, line);
-}
 
 static struct alert *find(struct alerts *a, const char *code, const char *subject) {
     for (uint32_t i = 0; i < a->count; i++)

@@ -6,6 +6,7 @@
 
 #include "plat/alert.h"
 #include "plat/clock.h"
+#include "server/log_line.h"
 
 #define ALERTS_MAX 64
 
@@ -24,8 +25,5 @@ struct alerts {
 };
 
 struct alert_sink alerts_sink(struct alerts *a);
-
-/* One line of the log, with its priority (syslog numbers). */
-void log_line(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

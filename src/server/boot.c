@@ -304,7 +304,14 @@ int boot_new_keeper(struct boot *b) {
     if (b->keeper_pidfd >= 0)
         close(b->keeper_pidfd);
     b->keeper_pidfd = pid > 0 ? pidfd_of(pid) : -1;
-    if (pid > 0)
-        atomic_store(&c->keeper_pid, pid);
-    return pid > 0 ? 0 : -1;
+    if (pid < 0)
+        return -1;
+    atomic_store(&c->keeper_pid, pid);
+    /* The dead one may have heard the bell and done nothing. */
+    uint64_t one = 1;
+    if (atomic_load(&c->prepare) == CUSTODY_PREPARE_WANTED &&
+        write(b->keeper_bell, &one, sizeof one) < 0) {
+        /* Full: it has been rung. */
+    }
+    return 0;
 }

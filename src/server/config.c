@@ -33,6 +33,10 @@ static const struct number {
      "clients at the same time"},
     {"requests", offsetof(struct config, requests), 0, 256, 262144, 32768,
      "requests in hand at the same time"},
+    {"images-on-demand", offsetof(struct config, images_on_demand), 0, 1, CONFIG_ON_DEMAND_MAX,
+     1024, "moments open as VOLUME@T at the same time"},
+    {"images-per-peer", offsetof(struct config, images_per_peer), 0, 1, CONFIG_ON_DEMAND_MAX, 64,
+     "those that one peer address opens"},
     {"segments", offsetof(struct config, segments), 0, 64, 1048575, 65536,
      "segments of 64 MiB that the log has at most"},
     {"submit-age-us", offsetof(struct config, submit_age_us), 0, 0, 5000, 1000,
@@ -41,6 +45,8 @@ static const struct number {
      "1: check every turn (slow, for developers)"},
     {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10,
      "a death so soon after a reload undoes it"},
+    {"stall-s", offsetof(struct config, stall_s), 0, 1, 3600, 20,
+     "clients that hold buffers so long idly are closed for others"},
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])
 

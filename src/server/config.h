@@ -11,8 +11,11 @@
 
 #define CONFIG_LISTENERS_MAX 8
 
+/* Half of the objects that there can be (engine/catalogue/catalogue.h). */
+#define CONFIG_ON_DEMAND_MAX 2048
+
 /* Of struct config as bytes: to be raised when it changes. */
-#define CONFIG_FORMAT 1u
+#define CONFIG_FORMAT 2u
 
 struct config {
     char store[512];
@@ -25,10 +28,13 @@ struct config {
     uint64_t store_max_bytes;   /* of the log; 0: what the file system has */
     uint64_t connections;       /* at most */
     uint64_t requests;          /* outstanding, at most */
+    uint64_t images_on_demand;  /* open at the same time, at most */
+    uint64_t images_per_peer;   /* of them, opened by one address */
     uint64_t segments;          /* of the log, at most */
     uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
     uint64_t shadow;            /* 1: every turn is checked for changes without edit (slow) */
     uint64_t probation_s;       /* after a reload, a death brings the former program back */
+    uint64_t stall_s;           /* share.h, rule 3 */
 };
 
 /* Fills *c; returns 0, or the exit status (message written, or help shown) with *status set. */

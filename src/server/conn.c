@@ -89,6 +89,7 @@ void conn_receive(struct reactor *r, struct conn_h h) {
     if (got == 0)
         w->flags |= CONN_PEER_ENDED;
     w->rx_received += (uint64_t)got;
+    mark_of(r, h)->moved_ns = r->now_ns;
     r->stats.received_bytes += (uint64_t)got;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
 }
@@ -122,11 +123,16 @@ static void make_room(struct reactor *r, struct conn_h h, size_t need) {
         (c->rx_buffer.pages >= RX_PAGES || c->rx_parsed + need <= rx_buffer_end(c)))
         return;
     struct extent e;
-    if (buffer_take_for(&r->buffers, BUFFER_CLIENTS, RX_PAGES, &e, 1) < 0) {
-        conn_list_add(&r->blocked, &mark_of(r, h)->blocked, h);
-        return;
+    uint32_t pages = RX_PAGES, pages_min = buffer_pages_for(need);
+    must(pages_min <= RX_PAGES);
+    while (buffer_take_for(&r->buffers, BUFFER_CLIENTS, pages, &e, 1) < 0) {
+        if (pages / 2 < pages_min) {
+            conn_list_add(&r->blocked, &mark_of(r, h)->blocked, h);
+            return;
+        }
+        pages /= 2;
     }
-    must(tail < (uint64_t)RX_PAGES * BUFFER_PAGE_BYTES);
+    must(tail < (uint64_t)pages * BUFFER_PAGE_BYTES);
     memcpy(buffer_data(&r->buffers, e.first),
            buffer_data(&r->buffers, c->rx_buffer.first) + (c->rx_parsed - c->rx_origin), tail);
     struct conn *w = conn_edit(&r->a, h);
@@ -309,6 +315,7 @@ void conn_send(struct reactor *r, struct conn_h h) {
             return;
         }
         conn_edit(&r->a, h)->tx_sent += (uint64_t)sent;
+        m->moved_ns = r->now_ns;
         r->stats.sent_bytes += (uint64_t)sent;
     }
     if (!c->tx_head.v && c->flags & CONN_CLOSE_WHEN_ANSWERED && c->requests == 0) {
@@ -324,7 +331,7 @@ void conn_event(struct reactor *r, struct conn_h h, uint32_t events) {
         return;
     struct conn_mark *m = mark_of(r, h);
     /* Nothing is waited for, so this is a reset, and it would be told for ever. */
-    if (c->watched == 0 && c->flags & (CONN_PEER_ENDED | CONN_CLOSE_WHEN_ANSWERED | CONN_WAITING)) {
+    if (c->watched == 0) {
         reactor_abort(r, h);
         return;
     }
@@ -348,6 +355,10 @@ void conn_close(struct reactor *r, struct conn_h h) {
     r->streams.ops->unwatch(r->streams.ctx, c->fd);
     r->streams.ops->end(r->streams.ctx, c->fd);
     r->streams.ops->close(r->streams.ctx, c->fd);
+    if (r->accept_again_ns > 0) /* there is a descriptor now */
+        r->accept_again_ns = r->now_ns;
+    if (mark_of(r, h)->blocked) /* taken from the list */
+        r->given_back = 1;
     memset(mark_of(r, h), 0, sizeof(struct conn_mark));
     conn_free(&r->a, h);
 }

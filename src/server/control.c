@@ -133,9 +133,17 @@ static void receive(struct control *c, uint32_t i) {
     }
 }
 
+static void watch_listener(struct control *c, uint32_t events) {
+    c->r->streams.ops->rewatch(c->r->streams.ctx, c->listener, (uint64_t)TAG_CONTROL_LISTENER << 32,
+                               events);
+}
+
 static void accept_one(struct control *c) {
     char peer[STREAM_ADDRESS_BYTES];
     int fd = c->r->streams.ops->accept(c->r->streams.ctx, c->listener, 0, peer);
+    c->accept_again_ns = reactor_accept_said(c->r, fd);
+    if (c->accept_again_ns > 0)
+        watch_listener(c, 0);
     if (fd < 0)
         return;
     for (uint32_t i = 0; i < CONTROL_CONNS; i++) {
@@ -162,6 +170,13 @@ void control_event(struct control *c, uint32_t kind, uint32_t handle) {
         if (c->conns[handle].fd >= 0 && !c->conns[handle].ending)
             receive(c, handle);
     }
+}
+
+void control_turn(struct control *c, uint64_t now_ns) {
+    if (c->accept_again_ns == 0 || now_ns < c->accept_again_ns)
+        return;
+    c->accept_again_ns = 0;
+    watch_listener(c, STREAM_READABLE);
 }
 
 void control_close(struct control *c) {

@@ -32,12 +32,16 @@ struct control {
     void *handlers_ctx;
     const struct moment_zone *zone;
     uint32_t serials;
-    uint64_t current; /* reply address of the request in hand */
+    uint64_t accept_again_ns; /* not watched until then; 0: watched */
+    uint64_t current;         /* reply address of the request in hand */
     struct control_conn conns[CONTROL_CONNS];
 };
 
 int control_open(struct control *c, struct reactor *r, const char *path);
 void control_event(struct control *c, uint32_t kind, uint32_t handle);
+
+/* Once a turn, one of them when accept_again_ns has come. */
+void control_turn(struct control *c, uint64_t now_ns);
 
 /* Answers a request; the line is freed. NULL (no memory) closes the connection. */
 void control_reply(struct control *c, uint64_t address, char *line);

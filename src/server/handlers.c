@@ -481,12 +481,18 @@ static int status(void *ctx, const struct ctl_request *q) {
                   (json_int_t)conn_used(&c->r.a), "alerts", (json_int_t)p->alerts.count));
 }
 
+/* More would hold up the turn. */
+#define CONNECTIONS_TOLD 1000u
+
 static int connections(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     const struct arena *a = &p->core.r.a;
     json_t *list = json_array();
     uint64_t gone = server_engines_gone(server_view(a, p->core.r.server));
-    for (struct conn_h h = conn_next(a, (struct conn_h){0}); h.v; h = conn_next(a, h)) {
+    struct conn_h after = {(uint32_t)ctl_number(&q->args, "after")}, h;
+    for (h = conn_next(a, after); h.v && json_array_size(list) < CONNECTIONS_TOLD;
+         h = conn_next(a, h)) {
+        after = h;
         const struct conn *c = conn_view(a, h);
         const struct nbd *n = nbd_try(a, (struct nbd_h){c->protocol_slot});
         const struct volume *v = n ? volume_try(a, n->volume) : NULL;
@@ -507,7 +513,10 @@ static int connections(void *ctx, const struct ctl_request *q) {
                       "read_bytes", (json_int_t)c->read_bytes, "written_bytes",
                       (json_int_t)c->written_bytes));
     }
-    return answer(p, q, json_pack("{s:o}", "connections", list));
+    return answer(p, q,
+                  json_pack("{s:o,s:o}", "next",
+                            h.v ? json_integer((json_int_t)after.v) : json_null(), "connections",
+                            list));
 }
 
 static int alerts(void *ctx, const struct ctl_request *q) {

@@ -19,6 +19,10 @@
 
 static void begin(void *ctx) {
     struct perdured *p = ctx;
+    if (p->core.r.now_ns >= p->tell_lost_ns) {
+        log_tell_lost();
+        p->tell_lost_ns = p->core.r.now_ns + NS_PER_S;
+    }
     log_turn_begin(p->log);
 }
 
@@ -38,6 +42,7 @@ static void make_room(struct perdured *p) {
 static void handlers(void *ctx) {
     struct perdured *p = ctx;
     nbd_front_expire(&p->nbd, p->core.r.now_ns);
+    control_turn(&p->control, p->core.r.now_ns);
     while (p->cp.ops->dispatch(p->cp.ctx, p->core.r.now_ns))
         make_room(p);
     engine_turn(p->engine);
@@ -60,6 +65,8 @@ static uint64_t deadline(void *ctx) {
         return 0;
     uint64_t at = min_u64(log_deadline(p->log), p->nbd.next_expiry_ns);
     at = min_u64(at, engine_deadline(p->engine));
+    if (p->control.accept_again_ns > 0)
+        at = min_u64(at, p->control.accept_again_ns);
     return min_u64(at, p->cp.ops->next_ns(p->cp.ctx));
 }
 
@@ -257,6 +264,8 @@ static int engine_process(struct boot *b) {
     if (perdured_assemble(p, why, sizeof why) < 0)
         give_up(p, why);
     c->r.hooks = &hooks;
+    c->r.stall_ns = p->config.stall_s * NS_PER_S;
+    c->r.alerts = alerts_sink(&p->alerts);
     if (p->config.shadow && arena_shadow_start(&c->r.a) < 0)
         give_up(p, "there is no memory for the shadow");
     core_serve(c);

@@ -28,8 +28,15 @@ struct pending {
 
 /* A connection that waits for a moment to be opened. */
 struct awaited {
-    uint64_t number; /* 0: free */
-    struct nbd_h nbd;
+    uint64_t number;  /* 0: free */
+    struct nbd_h nbd; /* 0: it has gone; the image is made all the same */
+    uint64_t peer;    /* hash of its address */
+};
+
+/* An image on demand and the address of the peer that had it made. */
+struct opened {
+    struct volume_h volume;
+    uint64_t peer; /* hash of the address */
 };
 
 struct perdured {
@@ -58,11 +65,14 @@ struct perdured {
     struct control control;
     struct pending pending[PENDING_MAX];
     struct awaited awaited[PENDING_MAX];
+    struct opened opened[CONFIG_ON_DEMAND_MAX]; /* those that are still there come first */
+    uint32_t opened_count;
     uint64_t numbers; /* given to askers; no two engines give the same */
     int stopping;
     char failure[512]; /* why the last reload was refused */
     uint32_t failures;
     uint64_t serving_wall_ns;
+    uint64_t tell_lost_ns; /* lines of the log that were lost are told then */
 };
 
 /* server/handlers.c */

@@ -5,11 +5,14 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/share.h"
 
 #define EVENTS_MAX 256
 #define ACCEPTS_PER_EVENT 16
-/* A blocked connection is tried again at the latest after this. */
-#define BLOCKED_RETRY_NS (1 * NS_PER_MS)
+/* A blocked connection is tried again when something was given back, and at the latest after this. */
+#define BLOCKED_RETRY_NS (10 * NS_PER_MS)
+#define STALL_NS (20 * NS_PER_S)
+#define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 
 static struct conn_mark *mark_of(struct reactor *r, struct conn_h c) {
     return &r->marks[handle_index(c.v)];
@@ -22,13 +25,15 @@ int reactor_open(struct reactor *r, struct boot *b, struct streams streams, stru
     r->clock = clock;
     r->now_ns = r->trace.now_ns = clock_monotonic_ns(&clock);
     r->marks = calloc(n, sizeof *r->marks);
+    /* A connection may stand in a list still when it is closed and another one has its slot. */
     struct conn_list *lists[] = {&r->parse, &r->send, &r->close, &r->blocked, &r->ready};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        if (!(lists[i]->at = calloc(n, sizeof(struct conn_h))))
+        if (!(lists[i]->at = calloc(2 * (size_t)n, sizeof(struct conn_h))))
             return ERR_NOMEM;
-    r->taken = calloc(n, sizeof *r->taken);
+    r->taken = calloc(2 * (size_t)n, sizeof *r->taken);
     r->server = server_next(&r->a, (struct server_h){0});
     r->accepting = 1;
+    r->stall_ns = STALL_NS;
     r->descriptors_max = boot_descriptors_max();
     return r->marks && r->taken ? 0 : ERR_NOMEM;
 }
@@ -51,14 +56,34 @@ int reactor_listen(struct reactor *r, const char *address, uint32_t protocol) {
     return 0;
 }
 
+static void watch_listeners(struct reactor *r) {
+    uint32_t events = r->accepting && r->accept_again_ns == 0 ? STREAM_READABLE : 0;
+    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
+         h = listener_next(&r->a, h))
+        r->streams.ops->rewatch(r->streams.ctx, listener_view(&r->a, h)->fd,
+                                (uint64_t)TAG_LISTENER << 32 | h.v, events);
+}
+
 void reactor_accept_more(struct reactor *r, int on) {
     if (r->accepting == on)
         return;
     r->accepting = on;
-    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
-         h = listener_next(&r->a, h))
-        r->streams.ops->rewatch(r->streams.ctx, listener_view(&r->a, h)->fd,
-                                (uint64_t)TAG_LISTENER << 32 | h.v, on ? STREAM_READABLE : 0);
+    watch_listeners(r);
+}
+
+uint64_t reactor_accept_said(struct reactor *r, int fd) {
+    static const char code[] = "no_descriptors";
+    int none = fd == ERR_NOMEM;
+    if (fd >= 0 || none) {
+        if (none && !r->no_descriptors && r->alerts.raise)
+            r->alerts.raise(r->alerts.ctx, ALERT_ERROR, code, "",
+                            "clients wait: the system has no descriptor or no memory for another "
+                            "connection; raise its limits, or close connections");
+        if (!none && r->no_descriptors && r->alerts.clear)
+            r->alerts.clear(r->alerts.ctx, code, "");
+        r->no_descriptors = none;
+    }
+    return fd < 0 && fd != ERR_AGAIN ? r->now_ns + ACCEPT_PAUSE_NS : 0;
 }
 
 /* A slot for an accepted socket. */
@@ -84,7 +109,7 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     server_edit(&r->a, r->server)->conns_ever++;
     trace_note(&r->trace, TRACE_CONN_OPENED, (uint64_t)handle_index(h.v) << 32 | (uint32_t)fd,
                protocol);
-    memset(mark_of(r, h), 0, sizeof(struct conn_mark));
+    *mark_of(r, h) = (struct conn_mark){.moved_ns = r->now_ns};
     r->streams.ops->watch(r->streams.ctx, fd, (uint64_t)TAG_CONN << 32 | h.v, STREAM_READABLE);
     const struct protocol *p = r->protocols[protocol];
     if (p->opened && p->opened(p->ctx, h) < 0)
@@ -94,10 +119,15 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
 static void listener_event(struct reactor *r, struct listener_h h) {
     const struct listener *l = listener_try(&r->a, h);
     char peer[STREAM_ADDRESS_BYTES] = "";
-    if (!l || !r->accepting)
+    if (!l || !r->accepting || r->accept_again_ns > 0)
         return;
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
         int fd = r->streams.ops->accept(r->streams.ctx, l->fd, STREAM_PRESERVED, peer);
+        uint64_t again_ns = reactor_accept_said(r, fd);
+        if (again_ns > 0) { /* it would be told for ever that somebody waits */
+            r->accept_again_ns = again_ns;
+            watch_listeners(r);
+        }
         if (fd < 0)
             return;
         reactor_adopt(r, fd, l->protocol, peer);
@@ -106,18 +136,30 @@ static void listener_event(struct reactor *r, struct listener_h h) {
     }
 }
 
+/* One with nothing in hand finds less than it wants. */
+static void note_short(struct reactor *r, uint32_t pages) {
+    if (r->short_pages == 0)
+        r->first_pages = pages;
+    r->short_pages += pages;
+}
+
 struct request_h reactor_request(struct reactor *r, struct conn_h c, uint8_t op, uint64_t bytes,
                                  uint32_t start, uint16_t state) {
     struct extent data[REQUEST_EXTENTS];
-    int n = 0;
-    if (request_room(&r->a) == 0)
+    uint32_t in_hand = op == REQUEST_MESSAGE ? 0 : conn_view(&r->a, c)->requests;
+    uint32_t pages = bytes > 0 ? buffer_pages_for(start + bytes) : 0;
+    enum buffer_use use = in_hand > 0 ? BUFFER_MORE : BUFFER_CLIENTS;
+    uint32_t kept = r->now_ns < r->kept_until_ns ? r->first_pages : 0;
+    int n = share_may_have_slot(request_room(&r->a), in_hand) &&
+                    (pages == 0 || share_may_take(&r->buffers, use, pages, kept))
+                ? 0
+                : ERR_NOMEM;
+    if (n == 0 && pages > 0)
+        n = buffer_take_for(&r->buffers, use, pages, data, REQUEST_EXTENTS);
+    if (n < 0) {
+        if (conn_view(&r->a, c)->requests == 0)
+            note_short(r, pages + 1);
         return (struct request_h){0};
-    if (bytes > 0) {
-        int more = op != REQUEST_MESSAGE && conn_view(&r->a, c)->requests > 0;
-        n = buffer_take_for(&r->buffers, more ? BUFFER_MORE : BUFFER_CLIENTS,
-                            buffer_pages_for(start + bytes), data, REQUEST_EXTENTS);
-        if (n < 0)
-            return (struct request_h){0};
     }
     struct request_h h = request_new(&r->a, state);
     struct request *q = request_edit(&r->a, h);
@@ -146,6 +188,7 @@ void reactor_drop_request(struct reactor *r, struct request_h h) {
             p->sent(p->ctx, q->conn, h);
         conn_edit(&r->a, q->conn)->requests--;
     }
+    r->given_back = 1;
     request_free(&r->a, h);
 }
 
@@ -163,6 +206,8 @@ void reactor_reply(struct reactor *r, struct request_h h) {
         request_edit(&r->a, w->tx_tail)->next = h;
     else
         w->tx_head = h;
+    if (!w->tx_tail.v)
+        mark_of(r, q->conn)->moved_ns = r->now_ns;
     w->tx_tail = h;
     conn_list_add(&r->send, &mark_of(r, q->conn)->send, q->conn);
 }
@@ -214,6 +259,7 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
 
 void reactor_commit(struct reactor *r) {
     arena_commit(&r->a);
+    r->given_back |= r->buffers.released_count > 0;
     buffer_commit(&r->buffers);
     if (r->hooks && r->hooks->committed)
         r->hooks->committed(r->hooks->ctx);
@@ -229,6 +275,16 @@ static uint32_t take_list(struct reactor *r, struct conn_list *l) {
     return n;
 }
 
+/* What comes has no place. It is not listened to until there is one. */
+static void block_for_buffer(struct reactor *r, struct conn_h h) {
+    struct conn_mark *m = mark_of(r, h);
+    m->no_buffer = 1;
+    conn_list_add(&r->blocked, &m->blocked, h);
+    conn_list_add(&r->send, &m->send, h);
+    if (conn_view(&r->a, h)->requests == 0)
+        note_short(r, 1);
+}
+
 static void receive_all(struct reactor *r) {
     struct conn_h *copy = r->taken;
     uint32_t n = take_list(r, &r->ready);
@@ -239,8 +295,9 @@ static void receive_all(struct reactor *r) {
             continue;
         int rc = conn_need_buffer(r, copy[i]);
         if (rc < 0) {
-            conn_list_add(&r->blocked, &mark_of(r, copy[i])->blocked, copy[i]);
+            block_for_buffer(r, copy[i]);
             copy[i].v = 0;
+            continue;
         }
         placed |= rc;
     }
@@ -252,17 +309,35 @@ static void receive_all(struct reactor *r) {
             conn_receive(r, copy[i]);
 }
 
-static void parse_all(struct reactor *r) {
+static void try_blocked(struct reactor *r) {
     struct conn_h *copy = r->taken;
     uint32_t n = take_list(r, &r->blocked);
-    for (uint32_t i = 0; i < n; i++) { /* who has waited comes before who comes now */
-        mark_of(r, copy[i])->blocked = 0;
-        if (!conn_try(&r->a, copy[i]))
+    r->short_pages = r->first_pages = 0;
+    r->given_back = 0;
+    r->try_next_ns = r->now_ns + BLOCKED_RETRY_NS;
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn_mark *m = mark_of(r, copy[i]);
+        int no_buffer = m->no_buffer;
+        m->blocked = m->no_buffer = 0;
+        if (!conn_try(&r->a, copy[i]) || conn_view(&r->a, copy[i])->slot.state != CONN_OPEN)
             continue;
-        conn_list_add(&r->send, &mark_of(r, copy[i])->send, copy[i]);
-        conn_parse(r, copy[i]);
+        if (arena_undo_left(&r->a) < ARENA_HANDLER_UNDO_BYTES)
+            reactor_commit(r);
+        if (no_buffer && conn_need_buffer(r, copy[i]) < 0)
+            block_for_buffer(r, copy[i]);
+        else
+            conn_parse(r, copy[i]);
+        if (!m->blocked) /* is listened to again */
+            conn_list_add(&r->send, &m->send, copy[i]);
     }
-    n = take_list(r, &r->parse);
+}
+
+static void parse_all(struct reactor *r) {
+    if (r->blocked.count > 0 &&
+        (r->given_back || r->now_ns >= r->try_next_ns)) /* they come before who comes now */
+        try_blocked(r);
+    struct conn_h *copy = r->taken;
+    uint32_t n = take_list(r, &r->parse);
     for (uint32_t i = 0; i < n; i++) {
         mark_of(r, copy[i])->parse = 0;
         conn_parse(r, copy[i]);
@@ -279,6 +354,8 @@ static void outputs(struct reactor *r) {
             reactor_commit(r);
         conn_send(r, copy[i]);
     }
+    if (r->blocked.count > 0)
+        share_relieve(r);
     if (r->close.count == 0)
         return;
     /* A connection is closed only when the turn that says so has happened. */
@@ -297,9 +374,11 @@ void reactor_turn(struct reactor *r) {
     uint64_t until =
         r->hooks && r->hooks->deadline ? r->hooks->deadline(r->hooks->ctx) : UINT64_MAX;
     if (r->blocked.count > 0)
-        until = min_u64(until, r->now_ns + BLOCKED_RETRY_NS);
+        until = r->given_back ? 0 : min_u64(until, r->try_next_ns);
     if (r->more_to_do || r->parse.count > 0 || r->ready.count > 0 || r->send.count > 0)
         until = 0;
+    if (r->accept_again_ns > 0)
+        until = min_u64(until, r->accept_again_ns);
     uint64_t now = clock_monotonic_ns(&r->clock);
     uint64_t timeout = until == UINT64_MAX ? UINT64_MAX : until > now ? until - now : 0;
     int n = r->streams.ops->wait(r->streams.ctx, events, EVENTS_MAX, timeout);
@@ -310,6 +389,10 @@ void reactor_turn(struct reactor *r) {
         trace_note(&r->trace, TRACE_TURN, r->a.turn, (uint64_t)n);
     if (r->hooks && r->hooks->begin)
         r->hooks->begin(r->hooks->ctx);
+    if (r->accept_again_ns > 0 && r->now_ns >= r->accept_again_ns) {
+        r->accept_again_ns = 0;
+        watch_listeners(r);
+    }
     for (int i = 0; i < n; i++) {
         uint32_t kind = (uint32_t)(events[i].tag >> 32), handle = (uint32_t)events[i].tag;
         if (kind == TAG_CONN)
@@ -380,6 +463,7 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
     if (after_crash) /* the first output registers it anew */
         conn_edit(&r->a, h)->watched = CONN_WATCHED_UNKNOWN;
     /* It may have been blocked, or not been listened to: both lists are gone with the former engine. */
+    mark_of(r, h)->moved_ns = r->now_ns;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
     conn_list_add(&r->send, &mark_of(r, h)->send, h);
     return 0;

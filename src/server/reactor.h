@@ -17,6 +17,7 @@
 #include "arena/arena.h"
 #include "arena/buffer.h"
 #include "arena/io.h"
+#include "plat/alert.h"
 #include "plat/clock.h"
 #include "plat/job.h"
 #include "plat/stream.h"
@@ -90,6 +91,8 @@ enum reactor_tag {
 struct conn_mark {
     uint8_t parse, send, close, blocked, ready; /* is on this list */
     uint8_t wants_writable;
+    uint8_t no_buffer; /* blocked: what comes has no place */
+    uint64_t moved_ns; /* when bytes came or left, or began to wait for the peer */
 };
 struct conn_list {
     struct conn_h *at;
@@ -117,8 +120,20 @@ struct reactor {
     struct conn_h *taken; /* the list that is being gone through */
     int descriptors_max;  /* connections have smaller numbers */
     int accepting;
+    uint64_t
+        accept_again_ns; /* nobody is accepted until then: there was no descriptor; 0: not so */
+    int no_descriptors;  /* an alert tells it */
     int stopping;
     int more_to_do; /* the next turn does not wait for input */
+    /* Of those that are blocked: whether something they may wait for was given back since they were tried last;
+     * when they are tried again in any case; what those of them want that have nothing in hand. */
+    int given_back;
+    uint64_t try_next_ns;
+    uint32_t short_pages, first_pages; /* of all of them, of the first */
+    uint64_t kept_until_ns;            /* those of the first are not for others */
+    uint64_t look_next_ns, stall_ns;   /* server/share.h; set by reactor_open, or afterwards */
+    uint32_t stalled_closed;
+    struct alert_sink alerts; /* none, until the program sets it */
     struct reactor_stats stats;
 };
 
@@ -134,6 +149,10 @@ int reactor_listen(struct reactor *r, const char *address, uint32_t protocol);
 /* Takes over a connected socket as if accepted just now. */
 void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *peer);
 void reactor_accept_more(struct reactor *r, int on);
+
+/* What an accept said. Whoever waits goes on waiting if there is no descriptor; the listener is not watched until
+ * the time that is returned (monotonic ns), or until a connection has closed. 0: it is watched on. */
+uint64_t reactor_accept_said(struct reactor *r, int fd);
 
 /* One turn; waits for input no longer than until the nearest deadline. */
 void reactor_turn(struct reactor *r);

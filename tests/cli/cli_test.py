@@ -215,8 +215,9 @@ ROWS = [
      {"volumes": ["db", "logs"], "label": "nightly"},
      {"label": "nightly", "volumes": ["db", "logs"]}, "nightly of db, logs is forgotten\n"),
     ("status", "status", {}, STATUS, STATUS_TEXT),
-    ("connections", "connections", {}, {"connections": []}, "no connections\n"),
-    ("connections", "connections", {}, {"connections": [CONNECTION]},
+    ("connections", "connections", {}, {"next": None, "connections": []}, "no connections\n"),
+    ("connections --after 7", "connections", {"after": 7}, {"next": None, "connections": []}, None),
+    ("connections", "connections", {}, {"next": None, "connections": [CONNECTION]},
      "ID  PEER             EXPORT  STATE    REQUESTS  UNDER WAY   READ  WRITTEN  RELOADS  SINCE\n"
      " 7  127.0.0.1:51234  demo    serving      1000         32  4 KiB   10 MiB       12"
      "  2026-11-22 17:00:00 +01:00\n"),
@@ -257,6 +258,8 @@ USAGE = [
     ("volume list -x", 2, "there is no option -x"),
     ("volume list --json=yes", 2, "--json takes no value"),
     ("volume delete demo --now=1", 2, "--now takes no value"),
+    ("connections --after 7K", 2, "a whole number"),
+    ("connections --after 4294967296", 2, "between 0 and 4294967295"),
     ("status now", 2, 'takes no argument "now"'),
     ("restore --at now", 2, "restore needs NAME"),
     ("restore demo", 2, "restore needs --at T"),
@@ -415,6 +418,15 @@ class CliTest(unittest.TestCase):
         volumes = {"volumes": [dict(VOLUME, name="v%d" % i) for i in range(3000)]}
         done, _ = self.ask("volume list --json", volumes)
         self.assertEqual(json.loads(done.stdout), volumes)
+
+    def test_answer_in_parts(self):
+        parts = [[dict(CONNECTION, id=7), dict(CONNECTION, id=9)], [dict(CONNECTION, id=11)], []]
+        done, requests = self.ask("connections --json", {"next": 9, "connections": parts[0]},
+                                  {"next": 11, "connections": parts[1]}, {"next": None, "connections": parts[2]})
+        self.assertEqual(json.loads(done.stdout), {"next": None, "connections": sum(parts, [])})
+        self.assertEqual([request["args"] for request in requests], [{}, {"after": 9}, {"after": 11}])
+        done, _ = self.ask("connections", {"next": 9, "connections": parts[0]}, Refusal("io", "that is why"))
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
 
     def test_full_output(self):
         with FakeServer(self.socket, [STATUS]), open("/dev/full", "w") as full:

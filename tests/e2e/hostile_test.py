@@ -6,8 +6,11 @@ What must hold each time: no peer brings the engine down, none keeps what it no 
 behaves is served. Reports TAP.
 """
 import contextlib
+import ctypes
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import struct
@@ -22,13 +25,14 @@ PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
 READ, WRITE, TRIM = 0, 1, 4
 EINVAL = 22
+ACK, POLICY = 1, 0x80000002
 
 
 class Peer:
     """A connection that says what it is told to, byte by byte."""
 
-    def __init__(self, server):
-        self.link = socket.create_connection(('127.0.0.1', server.port), timeout=LIMIT_S)
+    def __init__(self, server, source='127.0.0.1'):
+        self.link = socket.create_connection(('127.0.0.1', server.port), LIMIT_S, (source, 0))
         self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.say, self.close = self.link.sendall, self.link.close
 
@@ -52,6 +56,15 @@ class Peer:
         self.take(10)
         return self
 
+    def ask_for(self, export):
+        """Opens an export that may be refused; the type of the last reply."""
+        self.say(ask_to_open(export))
+        kind = 0
+        while kind != 1 and kind < 1 << 31:
+            _, _, kind, length = struct.unpack('>QIII', self.take(20))
+            self.take(length)
+        return kind
+
     def expect_reply(self, cookie, error=0, data=0):
         expect('reply', struct.unpack('>IIQ', self.take(16)), (0x67446698, error, cookie))
         self.take(data)
@@ -69,6 +82,10 @@ class Peer:
 
 def option(number, data):
     return struct.pack('>QII', 0x49484156454F5054, number, len(data)) + data
+
+
+def ask_to_open(export):
+    return option(7, struct.pack('>I', len(export)) + export.encode() + b'\0\0')
 
 
 def request(command, cookie, offset, length):
@@ -165,6 +182,137 @@ def never_read():
             peer.reset()
 
 
+def use_it(server, rounds, length):
+    """A client that reads what it asked for."""
+    with Peer(server) as good:
+        good.enter('a')
+        for number in range(rounds):
+            good.say(request(WRITE, 1, number * 4096, 4096) + bytes(4096))
+            good.expect_reply(1)
+            good.say(request(READ, 2, number * 4096, length))
+            good.expect_reply(2, data=length)
+
+
+def ask_and_never_read(server, count, length):
+    peers = []
+    for _ in range(count):
+        peers.append(Peer(server).enter('a'))
+        peers[-1].say(b''.join(request(READ, i, 0, length) for i in range(128)))
+    return peers
+
+
+def begin_and_never_end(server, count, length):
+    peers = [Peer(server).enter('a') for _ in range(count)]
+    for peer in peers:
+        peer.say(request(WRITE, 1, 0, length) + bytes(1000))
+    return peers
+
+
+def is_alert(server, code):
+    return any(alert['code'] == code for alert in server.ask('alerts')['alerts'])
+
+
+def hundreds(begin):
+    """More than there are buffers for. The smaller ones fill what the larger ones leave; each is more than the
+    others ask for."""
+    with serve('--set', 'stall-s=3600') as server:
+        peers = [peer for count, eighths in ((240, 32), (40, 16), (40, 12), (40, 10), (40, 9))
+                 for peer in begin(server, count, eighths * MIB // 8)]
+        for length in (4096, MIB // 8, MIB):
+            use_it(server, 50, length)
+        expect('connections', server.status()['connections'], len(peers))
+        must_hold('no alert', not is_alert(server, 'buffers_held'))
+        for peer in peers:
+            peer.reset()
+
+
+def hundreds_never_read():
+    """Hundreds of peers ask for 4 MiB and less, and read nothing: others are served, and nobody is closed"""
+    hundreds(ask_and_never_read)
+
+
+def hundreds_never_end():
+    """Hundreds of peers begin writes and do not end them: others are served, and nobody is closed"""
+    hundreds(begin_and_never_end)
+
+
+def hundreds_of_all_sizes():
+    """Buffers are used up by replies of all sizes: those who hold them and do nothing are closed"""
+    with serve('--set', 'stall-s=1', '--set', 'buffers=80M') as server:
+        peers = [peer for count, length in ((2, 32 * MIB), (6, 4 * MIB), (12, MIB), (30, MIB // 8), (30, 4096))
+                 for peer in ask_and_never_read(server, count, length)]
+        use_it(server, 1, 32 * MIB)
+        wait_until('it is told', lambda: is_alert(server, 'buffers_held'))
+        for peer in peers:
+            peer.reset()
+
+
+def slow_but_honest():
+    """A client that takes its time is not closed when others want its buffers, nor are its bytes wrong"""
+    with serve('--set', 'stall-s=1', '--set', 'buffers=80M') as server, Peer(server) as slow:
+        slow.enter('a')
+        slow.say(b''.join(request(READ, i, 0, 32 * MIB) for i in range(2)))
+        peers = ask_and_never_read(server, 8, 32 * MIB)
+        for cookie in range(2):
+            slow.expect_reply(cookie)
+            for _ in range(256):
+                slow.take(MIB // 8)
+                time.sleep(0.005)
+        for peer in peers:
+            peer.reset()
+
+
+def reset_while_blocked():
+    """A peer that waits for buffers and resets is gone at once"""
+    with serve('--set', 'stall-s=3600') as server:
+        peers = ask_and_never_read(server, 100, 32 * MIB)
+
+        def held():
+            return sorted(c['in_flight'] for c in server.ask('connections')['connections'])
+        wait_until('some wait', lambda: len(held()) == 100 and held()[0] == 0)
+        waiting = [c['peer'] for c in server.ask('connections')['connections'] if c['in_flight'] == 0]
+        for peer in peers:
+            host, port = peer.link.getsockname()
+            if f'{host}:{port}' in waiting:
+                peer.reset()
+        wait_until('they are gone', lambda: server.status()['connections'] == 100 - len(waiting))
+        for peer in peers:
+            peer.reset() if peer.link.fileno() >= 0 else None
+
+
+def moments_of_one():
+    """One peer opens moment after moment: it is refused in time, others are served, and so is it later"""
+    with serve('--set', 'images-per-peer=3', '--set', 'images-on-demand=8') as server:
+        with Peer(server) as writer:
+            writer.enter('a')
+            for number in range(12):
+                writer.say(request(WRITE, 1, 0, 4096) + bytes([number]) * 4096)
+                writer.expect_reply(1)
+        newest = server.control('volume.show', name='a')['newest']['sequence']
+        with contextlib.ExitStack() as stack:
+            def export(number):
+                return f'a@seq:{newest - number}'
+
+            def ask(source, *sequences):
+                peers = [stack.enter_context(Peer(server, source)).greet() for _ in sequences]
+                return peers, [peer.ask_for(export(number)) for peer, number in zip(peers, sequences)]
+            greedy, answers = ask('127.0.0.1', 1, 2, 3, 4)
+            expect('answers', answers, [ACK, ACK, ACK, POLICY])
+            must_hold('it is told', is_alert(server, 'images_on_demand'))
+            expect('what is shown already', greedy[3].ask_for(export(2)), ACK)
+            expect('another writable one', stack.enter_context(Peer(server)).greet().ask_for(export(2) + '+rw'), POLICY)
+            server.disturb('reload')
+            expect('after a reload', ask('127.0.0.1', 5)[1], [POLICY])
+            expect('others', ask('127.0.0.2', 4, 5)[1], [ACK, ACK])
+            for number in (6, 7, 8):
+                peer = Peer(server, '127.0.0.3').greet()
+                peer.say(ask_to_open(export(number)))
+                peer.close()
+            wait_until('the images of who asked and went', lambda: len(server.ask('image.list')['images']) == 8)
+            expect('the fourth', ask('127.0.0.3', 9)[1], [POLICY])
+            expect('one more of all', ask('127.0.0.4', 10)[1], [POLICY])
+
+
 def spoiled_file():
     """The configuration file is changed, or spoiled, while the server runs: no death heeds it, a reload refuses it"""
     with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
@@ -200,6 +348,27 @@ def wrapped(line):
         yield path, PROGRAMS[1]
 
 
+def list_of_many():
+    """A list of connections that is longer than an answer: each stands in it once, while others come and go"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+    with serve() as server:
+        peers = [Peer(server) for _ in range(2500)]
+        wait_until('they are there', lambda: server.status()['connections'] == len(peers))
+        names = ['%s:%d' % peer.link.getsockname() for peer in peers]
+        first = server.control('connections')
+        expect('the first of the list', len(first['connections']), 1000)
+        for peer in peers[:100]:
+            peer.close()
+        wait_until('some have gone', lambda: server.status()['connections'] == len(peers) - 100)
+        rest = server.control('connections', after=first['next'])
+        expect('the next of the list', len(rest['connections']), 1000)
+        expect('all of the list', sorted(one['peer'] for one in server.cli('connections')['connections']),
+               sorted(names[100:]))
+        for peer in peers:
+            peer.close()
+
+
 def no_descriptors():
     """More connections than descriptors: the engine is replaced all the same"""
     with wrapped(f'ulimit -n 256; exec {PROGRAMS[0]} "$@"') as programs, serve(programs=programs) as server:
@@ -216,12 +385,72 @@ def no_descriptors():
             peer.close()
 
 
+def cpu_seconds(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+        fields = file.read().rsplit(')', 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
+
+
+def no_more_descriptors():
+    """The system has no more descriptors: the engine waits quietly, says so, and serves when there are some"""
+    with serve() as server, socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(LIMIT_S)
+        link.connect(server.control_path)
+        ask = json.dumps({'id': 1, 'op': 'alerts'}).encode() + b'\n'
+
+        def told():
+            link.sendall(ask)
+            return b'no_descriptors' in link.makefile('rb').readline()
+        expect('told', told(), False)
+        pid = server.status()['pid']
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        with Peer(server) as peer, socket.socket(socket.AF_UNIX) as other:
+            other.settimeout(LIMIT_S)
+            other.connect(server.control_path)
+            other.sendall(ask)
+            wait_until('it is told', told)
+            before = cpu_seconds(pid)
+            time.sleep(0.5)
+            must_hold('it waits quietly', cpu_seconds(pid) - before < 0.25)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            peer.enter('a')
+            other.recv(1)
+            wait_until('it is over', lambda: not told())
+
+
 def nobody_reads_the_log():
     """Nobody reads what the server says any more"""
     with wrapped(f'exec {PROGRAMS[0]} "$@" 2> >(true)') as programs, Server(programs) as server:
         for kind in ('reload', 'kill', 'reload'):
             server.disturb(kind)
         expect('engines', server.generation(), 4)
+
+
+def full_log():
+    """The log is a pipe that is full: nobody waits for its reader, who is told later that lines are missing"""
+    with tempfile.TemporaryDirectory(prefix='perdure-e2e-') as scratch:
+        pipe = os.path.join(scratch, 'log')
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        filler = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        with wrapped(f'exec {PROGRAMS[0]} "$@" 2>{pipe}') as programs, Server(programs) as server:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(filler, bytes(4096))
+            for kind in ('reload', 'kill', 'reload'):
+                server.disturb(kind)
+            said = b''
+
+            def told():
+                nonlocal said
+                with contextlib.suppress(BlockingIOError):
+                    said += os.read(reader, MIB)
+                return b'lines of the log were lost' in said
+            wait_until('it is told', told)
+            expect('engines', server.generation(), 4)
+        os.close(reader)
+        os.close(filler)
 
 
 def answers_of_others():
@@ -242,6 +471,43 @@ def answers_of_others():
                     return server.control('volume.create', name=f'second{number}', size_bytes=MIB)
                 return None
             expect('made', wait_until('an answer', ask)['name'], f'second{number}')
+
+
+def keeper_of(server):
+    for pid in children_of(server.process.pid):
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/comm', encoding='utf-8') as file:
+            if file.read() == 'perdure-keeper\n':
+                return pid
+    return None
+
+
+def take_rung_bell(pid):
+    """Reads the bell of that process that has been rung; whether there is one."""
+    for number in os.listdir(f'/proc/{pid}/fdinfo'):
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/fdinfo/{number}', encoding='utf-8') as file:
+            if re.search(r'eventfd-count: +[1-9a-f]', file.read()):
+                libc = ctypes.CDLL(None, use_errno=True)
+                process = os.pidfd_open(pid)
+                bell = libc.syscall(438, process, int(number), 0)  # pidfd_getfd
+                must_hold(f'the bell is had: {os.strerror(ctypes.get_errno())}', bell >= 0)
+                os.read(bell, 8)
+                os.close(bell)
+                os.close(process)
+                return True
+    return False
+
+
+def keeper_dies_with_the_bell():
+    """A keeper dies when it has heard the bell and done nothing: the next one starts the successor"""
+    with serve() as server:
+        for generation in (2, 3):
+            keeper = keeper_of(server)
+            os.kill(keeper, signal.SIGSTOP)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until('the bell is rung', lambda: take_rung_bell(keeper))
+            os.kill(keeper, signal.SIGKILL)
+            expect('engine', server.wait_generation(generation - 1)['reload']['generation'], generation)
+            expect('how it began', server.status()['reload']['kind'], 'planned')
 
 
 def not_a_server():
@@ -278,8 +544,9 @@ def stop_beats_reload():
 
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
-         no_descriptors, spoiled_file, nobody_reads_the_log,
-         answers_of_others, not_a_server, a_pipe, stop_beats_reload)
+         hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
+         moments_of_one, list_of_many, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
+         full_log, answers_of_others, keeper_dies_with_the_bell, not_a_server, a_pipe, stop_beats_reload)
 
 
 def main():

@@ -42,6 +42,7 @@ uint32_t nbd_error(int err, uint16_t command, uint16_t flags) {
     case ERR_UNREACHABLE:
     case ERR_CLOSED:
     case ERR_CHANGED:
+    case ERR_LIMIT:
         return NBD_EIO;
     }
     return NBD_EIO;
@@ -61,6 +62,7 @@ uint32_t nbd_option_error(int err) {
     case ERR_PERM:
     case ERR_REFUSED:
     case ERR_READONLY:
+    case ERR_LIMIT:
         return NBD_REP_ERR_POLICY;
     case ERR_TOOBIG:
         return NBD_REP_ERR_TOO_BIG;
