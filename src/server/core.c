@@ -20,7 +20,6 @@
 #include "server/core_priv.h"
 #include "server/trace.h"
 
-#define DEATHS_MAX 5u
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
 #define SWEEP_PER_TURN 64
 /* An engine whose disk operations die with it waits so long for the last of them before it lets go. */
@@ -74,7 +73,7 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
     if (b->mode == BOOT_PLANNED && c->verdict != ARENA_QUALIFIES)
         boot_refuse(b, arena_verdict_text(c->verdict));
     if (c->verdict == ARENA_QUALIFIES) {
-        const struct arena_identity *id = c->base;
+        const struct arena_identity *id = arena_identity_of(c->base);
         for (uint32_t i = 0; i < id->part_count; i++) /* what every turn touches */
             if (id->parts[i].kind == ARENA_PART_TABLE)
                 memory->want_soon((char *)c->base + id->parts[i].offset / 4096 * 4096,
@@ -113,7 +112,7 @@ static enum arena_verdict count_death(struct core *c) {
     struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
     if (atomic_load(&c->boot->custody->death_signal) == SIGKILL)
         return ARENA_QUALIFIES;
-    return atomic_fetch_add(&live->deaths, 1) + 1 >= DEATHS_MAX ? ARENA_BAD_DEATHS
+    return atomic_fetch_add(&live->deaths, 1) + 1 >= ARENA_DEATHS_MAX ? ARENA_BAD_DEATHS
                                                                 : ARENA_QUALIFIES;
 }
 
@@ -131,10 +130,10 @@ static void give_up_arena(struct core *c) {
     close(fd);
     if (p == MAP_FAILED)
         return;
-    const struct arena_identity *id = p;
+    const struct arena_identity *id = arena_identity_of(p);
     c->dead = p;
     c->dead_bytes = c->bytes;
-    if (id->magic == ARENA_MAGIC && id->size_bytes == c->bytes && id->undo_offset <= c->bytes &&
+    if (id->magic == ARENA_MAGIC && id->size_bytes <= c->bytes && id->undo_offset <= c->bytes &&
         id->undo_bytes <= c->bytes - id->undo_offset)
         arena_roll_back(p);
 }

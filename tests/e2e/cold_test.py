@@ -28,7 +28,7 @@ SEED = int(os.environ.get('PERDURE_SEED', '1'))
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 32 * MIB
 # src/arena/header.h: the identity page and the live words behind it.
-MAGIC_AT, CRC_AT, LAYOUT_AT, IDENTITY_BYTES = 0, 12, 64, 96 + 40 * 32
+MAGIC_AT, CRC_AT, LAYOUT_AT, IDENTITY_BYTES = 0, 12, 64, 96 + 48 * 32
 PHASE_AT = 4096 + 24
 
 
