@@ -290,5 +290,17 @@ int main(int argc, char **argv) {
     int status;
     if (layouts_is_order(argc, argv, &perdured_steps, &status))
         return status;
+    if (argc > 1 && strcmp(argv[1], "--layouts") == 0) {
+        static const struct config any;
+        perdured_tell_layouts(plan_of(&any));
+        return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "--qualify") == 0) {
+        static struct config config;
+        argv[1] = argv[0];
+        if (config_read(&config, argc - 1, argv + 1, &status) < 0)
+            return status;
+        return perdured_qualify(&config, plan_of(&config));
+    }
     return boot(argc, argv, engine_process);
 }

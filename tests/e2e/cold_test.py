@@ -19,7 +19,7 @@ import tempfile
 sys.dont_write_bytecode = True
 import nbd
 from arena import Arena
-from perdure import Server, Tap, expect, must_hold, wait_until
+from perdure import Server, Tap, expect, must_hold, run, wait_until
 from points import ANY_STORE, ATTACHING, SERVING, Points
 
 PERDURED, PERDURED_POINTS, PERDURE, STALL = sys.argv[1:5]
@@ -108,6 +108,7 @@ class World:
         """A later engine serves on a new arena, and says so; the connections are closed."""
         status = self.server.wait_generation(1)
         expect('how the engine began', status['reload']['kind'], 'cold')
+        must_hold('status says why', status['reload']['reason'].startswith(why))
         must_hold('the log says why', f'starting cold, as {why}' in self.server.log())
         alerts = {alert['code']: alert['text'] for alert in self.server.ask('alerts')['alerts']}
         must_hold(f'an alert says why: {alerts}', why in alerts.get('cold_start', ''))
@@ -217,11 +218,18 @@ def damaged(w, arena):
 
 def main():
     never = 'the arena was never completed'
+    layouts = run(PERDURED, '--layouts')
     tap = Tap()
     cases = [('an arena that was never completed: nothing answered is lost', unfit, (Arena.never_completed, never)),
              ('an arena of another build: nothing answered is lost', unfit,
               (Arena.other_layout, "the arena's layout is not that of this build: table server, version 1 there and 1 here: "
                'no converter is known')),
+             ('a handle that names no slot: nothing answered is lost', unfit,
+              (lambda arena: arena.bad_conn(layouts, 'tx_head', 1 << 20 | 0xfffff),
+               "a table's slots contradict each other: table conn, slot 0: tx_head")),
+             ('buffers that are none: nothing answered is lost', unfit,
+              (lambda arena: arena.bad_conn(layouts, 'rx_buffer', 0xffffffff),
+               "a table's slots contradict each other")),
              ('five deaths in a row: nothing answered is lost', deaths, ()),
              ('one bad block among the answered writes: refused until the loss is accepted', lost,
               (damaged, never, 1, 299)),

@@ -8,6 +8,7 @@ know the newer layouts. Engines are killed while they convert, and one dies on p
 before it gets the arena back. POINTS is LAYOUT_3 with a point to die at before every store (points.c). Reports
 TAP.
 """
+import json
 import os
 import random
 import signal
@@ -146,6 +147,71 @@ def death_on_probation():
             return world.finish(4)
 
 
+def qualify(server, version, status=0):
+    """What the program of that layout says of a server."""
+    return json.loads(run(PROGRAMS[version], '--qualify', '--store', server.store, '--control',
+                          server.control_path, status=status))
+
+
+def dry_runs():
+    """Each program is asked of each arena before it takes over; what it says comes true, and nothing changes."""
+    with Server((PROGRAMS[1], PERDURE)) as server:
+        world = World(server, 9)
+        with world.client:
+            for version in (1, 2, 3, 2, 1, 3, 1):
+                generation = server.generation()
+                said = qualify(server, version)
+                expect('qualifies', (said['qualifies'], said['reason']), (True, None))
+                expect('checks that hold', {one['holds'] for one in said['checks']}, {True})
+                differ = [(one['name'], one['from'], one['to'], one['verdict']) for one in said['layouts']
+                          if one['verdict'] != 'same']
+                expect('layouts that differ', differ,
+                       [('conn', world.now, version, 'converted')] if version != world.now else [])
+                expect('who converts', said['converter'],
+                       None if version == world.now
+                       else 'this program' if version > world.now else 'the program that serves')
+                if version == world.now:
+                    expect('connections', len(said['connections']), 9)
+                    must_hold('each is kept', all(one['kept_by_reload'] and one['kept_by_kill']
+                                                  for one in said['connections']))
+                expect('engine', server.generation(), generation)
+                world.client.check()
+                world.reload(version)
+            return world.finish(7)
+
+
+def dry_runs_that_fail():
+    """Each reason not to qualify, in its order."""
+    from arena import Arena
+    first = {}
+    with Server((PROGRAMS[1], PERDURE)) as server:
+        def refused(check, word):
+            said = qualify(server, 1, status=1)
+            failed = [one['check'] for one in said['checks'] if not one['holds']]
+            expect('checks that do not hold', failed, [check])
+            must_hold(f'{said["reason"]} tells of {word}', word in said['reason'])
+            first[check] = len(said['checks'])
+        pid = server.status()['pid']
+        os.kill(pid, signal.SIGSTOP)  # so that it does not see what is not so
+        arena = Arena(pid)
+        for check, change, word in (
+                ('header', arena.no_arena, 'not an arena'), ('identity', arena.bad_identity, 'damaged'),
+                ('boot', arena.other_boot, 'another boot'), ('layout', arena.other_layout, 'table server'),
+                ('phase', arena.empty, 'never completed'), ('deaths', arena.many_deaths, 'too many'),
+                ('undo', arena.long_undo, 'undo log'), ('attached', arena.unfit, 'contradict')):
+            change()
+            refused(check, word)
+            change()
+        arena.close()
+        os.kill(pid, signal.SIGCONT)
+        expect('qualifies', qualify(server, 1)['qualifies'], True)
+        expect('their order', list(first.values()), sorted(first.values()))
+        must_hold('no two are one', len(set(first.values())) == len(first))
+        server.stop()
+        refused('owner', 'nobody serves')
+        server.start()
+
+
 def unknown_layout():
     """Nobody knows the arena's layout: the reload is refused before anything happens, and told why."""
     from arena import Arena
@@ -214,6 +280,8 @@ def main():
     tap.case('each layout after each other one, 300 connections', tour, 300)
     tap.case('kills at any time of a reload to another layout', kills, 40)
     tap.case('a newer program dies on probation', death_on_probation)
+    tap.case('a dry run tells what a reload will do', dry_runs)
+    tap.case('a dry run tells why there can be no reload', dry_runs_that_fail)
     tap.case('a layout that nobody knows', unknown_layout)
     if len(sys.argv) > 6:
         tap.case('deaths before every store on the way to another layout', every_store)
