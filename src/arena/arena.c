@@ -78,7 +78,7 @@ static int undo_walk(unsigned char *base, uint64_t size_bytes, const struct aren
 
 enum arena_verdict arena_roll_back(void *base) {
     unsigned char *b = base;
-    const struct arena_identity *id = (const void *)b;
+    const struct arena_identity *id = arena_identity_of(base);
     struct arena_live *live = (void *)(b + ARENA_LIVE_OFFSET);
     uint64_t used = atomic_load(&live->undo_used);
     if (used > id->undo_bytes || undo_walk(b, id->size_bytes, id, used, 0) < 0)
@@ -160,23 +160,15 @@ uint32_t arena_next(const struct arena *a, uint32_t table, uint32_t handle) {
     return 0;
 }
 
-uint64_t arena_layout_hash(const struct arena_plan *plan) {
-    uint64_t h = HASH_BYTES_START;
-    for (uint32_t i = 0; i < plan->table_count; i++) {
-        const struct arena_table_spec *s = plan->tables[i].spec;
-        uint32_t numbers[3] = {s->number, s->version, s->slot_bytes};
-        h = hash_bytes(h, numbers, sizeof numbers);
-        for (uint32_t f = 0; f < s->field_count; f++) {
-            h = hash_bytes(h, s->fields[f].type, strlen(s->fields[f].type) + 1);
-            h = hash_bytes(h, s->fields[f].name, strlen(s->fields[f].name) + 1);
-            h = hash_bytes(h, &s->fields[f].size_bytes, sizeof s->fields[f].size_bytes);
-        }
+uint64_t arena_layout_of(const struct arena_identity *id) {
+    uint64_t h = 0;
+    for (uint32_t i = 0; i < id->part_count; i++) {
+        const struct arena_part *p = &id->parts[i];
+        if (p->kind != ARENA_PART_NONE)
+            h += hash_pair((uint64_t)p->kind << 32 | p->number,
+                           hash_pair((uint64_t)p->version << 32 | p->slot_bytes, p->layout));
     }
-    for (uint32_t i = 0; i < plan->region_count; i++) {
-        uint32_t numbers[2] = {plan->regions[i].number, plan->regions[i].version};
-        h = hash_bytes(h, numbers, sizeof numbers);
-    }
-    return h;
+    return hash_mix(h);
 }
 
 /* Lays the parts out behind header and undo log; returns the end. `id` may be NULL. */
@@ -201,7 +193,8 @@ static uint64_t plan_layout(const struct arena_plan *plan, struct arena_identity
                                                  .slot_bytes = s->slot_bytes,
                                                  .offset = at,
                                                  .size_bytes = bytes,
-                                                 .capacity = plan->tables[i].capacity};
+                                                 .capacity = plan->tables[i].capacity,
+                                                 .layout = layout_hash(s)};
         at += bytes;
     }
     for (uint32_t i = 0; i < plan->region_count; i++) {
@@ -225,17 +218,32 @@ uint64_t arena_plan_bytes(const struct arena_plan *plan) {
     return plan_layout(plan, NULL);
 }
 
-static uint32_t identity_crc(const struct arena_identity *id) {
+uint32_t arena_identity_crc(const struct arena_identity *id) {
     struct arena_identity copy = *id;
     copy.identity_crc = 0;
     return crc32c(0, &copy, sizeof copy);
+}
+
+void arena_plan_identity(const struct arena_plan *plan, struct arena_identity *id) {
+    memset(id, 0, sizeof *id);
+    id->magic = ARENA_MAGIC;
+    id->prefix_version = ARENA_PREFIX_VERSION;
+    id->size_bytes = plan_layout(plan, id);
+    id->layout_hash = arena_layout_of(id);
+    memcpy(id->boot_id, plan->boot_id, sizeof id->boot_id);
+}
+
+uint64_t arena_layout_hash(const struct arena_plan *plan) {
+    struct arena_identity id;
+    arena_plan_identity(plan, &id);
+    return id.layout_hash;
 }
 
 /* Fills the private view from the header; the free lists from the slots. */
 static int arena_open(struct arena *a, void *base) {
     memset(a, 0, sizeof *a);
     a->base = base;
-    a->identity = base;
+    a->identity = arena_identity_of(base);
     a->live = (void *)(a->base + ARENA_LIVE_OFFSET);
     a->undo = a->base + a->identity->undo_offset;
     a->undo_bytes = a->identity->undo_bytes;
@@ -243,6 +251,8 @@ static int arena_open(struct arena *a, void *base) {
     atomic_store(&a->live->turn, a->turn);
     for (uint32_t i = 0; i < a->identity->part_count; i++) {
         const struct arena_part *p = &a->identity->parts[i];
+        if (p->kind == ARENA_PART_NONE)
+            continue;
         if (p->kind == ARENA_PART_REGION) {
             a->regions[p->number] = a->base + p->offset;
             a->region_bytes[p->number] = p->size_bytes;
@@ -272,51 +282,12 @@ int arena_create(struct arena *a, void *base, uint64_t size_bytes, const struct 
     struct arena_identity *id = base;
     must(size_bytes >= arena_plan_bytes(plan));
     memset(base, 0, ARENA_HEADER_BYTES);
-    id->magic = ARENA_MAGIC;
-    id->prefix_version = ARENA_PREFIX_VERSION;
+    arena_plan_identity(plan, id);
     id->size_bytes = size_bytes;
     id->base_address = (uint64_t)(uintptr_t)base;
-    id->layout_hash = arena_layout_hash(plan);
-    memcpy(id->boot_id, plan->boot_id, sizeof id->boot_id);
     memcpy(id->arena_id, plan->arena_id, sizeof id->arena_id);
-    plan_layout(plan, id);
-    id->identity_crc = identity_crc(id);
+    id->identity_crc = arena_identity_crc(id);
     return arena_open(a, base);
-}
-
-enum arena_verdict arena_qualify(const void *base, uint64_t size_bytes,
-                                 const struct arena_plan *plan) {
-    const struct arena_identity *id = base;
-    const struct arena_live *live = (const void *)((const unsigned char *)base + ARENA_LIVE_OFFSET);
-    if (size_bytes < ARENA_HEADER_BYTES)
-        return ARENA_BAD_SIZE;
-    if (id->magic != ARENA_MAGIC || id->prefix_version != ARENA_PREFIX_VERSION)
-        return ARENA_BAD_MAGIC;
-    if (id->identity_crc != identity_crc(id) || id->part_count > ARENA_PARTS_MAX)
-        return ARENA_BAD_IDENTITY;
-    if (id->size_bytes != size_bytes)
-        return ARENA_BAD_SIZE;
-    if (id->base_address != (uint64_t)(uintptr_t)base)
-        return ARENA_BAD_ADDRESS;
-    if (memcmp(id->boot_id, plan->boot_id, sizeof id->boot_id) != 0)
-        return ARENA_BAD_BOOT;
-    if (id->layout_hash != arena_layout_hash(plan))
-        return ARENA_BAD_LAYOUT;
-    for (uint32_t i = 0; i < id->part_count; i++) {
-        const struct arena_part *p = &id->parts[i];
-        if (p->offset > size_bytes || p->size_bytes > size_bytes - p->offset ||
-            (p->kind == ARENA_PART_TABLE &&
-             (p->number >= ARENA_TABLES_MAX ||
-              (uint64_t)p->capacity * p->slot_bytes > p->size_bytes ||
-              atomic_load(&live->high_water[i]) > p->capacity)) ||
-            (p->kind == ARENA_PART_REGION && p->number >= ARENA_REGIONS_MAX))
-            return ARENA_BAD_IDENTITY;
-    }
-    if (atomic_load(&live->phase) == ARENA_EMPTY || atomic_load(&live->phase) > ARENA_STOPPED)
-        return ARENA_BAD_PHASE;
-    if (atomic_load(&live->undo_used) > id->undo_bytes)
-        return ARENA_BAD_UNDO;
-    return ARENA_QUALIFIES;
 }
 
 int arena_attach(struct arena *a, void *base, uint64_t size_bytes, const struct arena_plan *plan) {
@@ -330,36 +301,6 @@ void arena_detach(struct arena *a) {
         free(a->tables[i].free);
     free(a->freed);
     memset(a, 0, sizeof *a);
-}
-
-const char *arena_verdict_text(enum arena_verdict v) {
-    switch (v) {
-    case ARENA_QUALIFIES:
-        return "the arena qualifies";
-    case ARENA_BAD_MAGIC:
-        return "the memory is not an arena, or of an unknown prefix version";
-    case ARENA_BAD_IDENTITY:
-        return "the arena's identity page is damaged";
-    case ARENA_BAD_SIZE:
-        return "the arena has another size than its header says";
-    case ARENA_BAD_ADDRESS:
-        return "the arena's address was taken by another mapping";
-    case ARENA_BAD_BOOT:
-        return "the arena is from another boot of the machine";
-    case ARENA_BAD_LAYOUT:
-        return "the arena's layout is not that of this build";
-    case ARENA_BAD_PHASE:
-        return "the arena was never completed";
-    case ARENA_BAD_DEATHS:
-        return "too many engines in a row died without committing a turn";
-    case ARENA_BAD_UNDO:
-        return "the undo log is damaged";
-    case ARENA_BAD_SLOTS:
-        return "a table's slots contradict each other";
-    case ARENA_BAD_DISKS:
-        return "the disks are not reached any more in the way that the arena's operations were";
-    }
-    return "unknown verdict";
 }
 
 #ifdef PERDURE_CRASH_POINTS

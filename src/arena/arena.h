@@ -43,7 +43,7 @@ struct arena_table {
 
 struct arena {
     unsigned char *base;
-    struct arena_identity *identity;
+    const struct arena_identity *identity;
     struct arena_live *live;
     unsigned char *undo;
     uint64_t undo_bytes;
@@ -69,6 +69,7 @@ struct arena_region_plan {
     uint64_t size_bytes;
     uint64_t align_bytes; /* power of two, at least 64 */
 };
+struct arena_steps;
 struct arena_plan {
     const struct arena_table_plan *tables;
     uint32_t table_count;
@@ -76,15 +77,21 @@ struct arena_plan {
     uint32_t region_count;
     uint64_t undo_bytes;
     uint8_t boot_id[16];
-    uint8_t arena_id[16]; /* at creation */
+    uint8_t arena_id[16];            /* at creation */
+    const struct arena_steps *steps; /* from and to other layouts, convert.h; NULL: none */
 };
 
 /* Bytes that an arena of this plan needs. */
 uint64_t arena_plan_bytes(const struct arena_plan *plan);
 
-/* Hash over names, types and sizes of all fields of all tables and over region versions; two
- * programs with the same hash read each other's arenas. Capacities do not count. */
+/* Hash over the layouts of all tables and the versions of all regions, in any order; two programs with the
+ * same hash read each other's arenas. Capacities do not count. */
 uint64_t arena_layout_hash(const struct arena_plan *plan);
+uint64_t arena_layout_of(const struct arena_identity *id);
+
+/* The identity page of a new arena of this plan, without what says which arena it is. */
+void arena_plan_identity(const struct arena_plan *plan, struct arena_identity *id);
+uint32_t arena_identity_crc(const struct arena_identity *id);
 
 /* Makes a new arena in zeroed memory of arena_plan_bytes(). Returns 0 or ERR_NOMEM (private
  * memory). */
@@ -104,12 +111,31 @@ enum arena_verdict {
     ARENA_BAD_UNDO,
     ARENA_BAD_SLOTS,
     ARENA_BAD_DISKS, /* said by whoever opens the disks, before the others */
+    ARENA_VERDICTS
 };
 const char *arena_verdict_text(enum arena_verdict v);
 
-/* Reads only. Everything but what needs the undo log applied first. */
+/* Deaths in a row, each before a turn was finished and none by SIGKILL: they tell of an arena that kills. */
+#define ARENA_DEATHS_MAX 5u
+
+/* Reads only. Everything but what needs the undo log applied first; `size_bytes` is that of the memory. */
 enum arena_verdict arena_qualify(const void *base, uint64_t size_bytes,
                                  const struct arena_plan *plan);
+
+/* One check of arena_qualify, for whoever tells all of them; ARENA_QUALIFIES: it holds. Only the first that
+ * does not hold means what it says. */
+enum arena_verdict arena_qualify_only(enum arena_verdict what, const void *base,
+                                      uint64_t size_bytes, const struct arena_plan *plan);
+
+/* After arena_roll_back, of an arena of this plan's layout: whether each slot's state word can be, and each
+ * typed handle in a used slot names a place that its table has given out. Else ARENA_BAD_SLOTS, and where. */
+struct arena_fault {
+    const struct arena_table_spec *table;
+    uint32_t slot;
+    const char *field; /* NULL: the state word */
+};
+enum arena_verdict arena_check_slots(const void *base, const struct arena_plan *plan,
+                                     struct arena_fault *fault);
 
 /* Undoes the uncommitted turn, if there is one. Idempotent; needs no layout, only the header.
  * Returns the verdict on the undo log and changes nothing if it is not sound. */

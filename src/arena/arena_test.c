@@ -151,7 +151,7 @@ static void qualifying_names_the_reason(void **state) {
     arena_detach(a);
     struct arena_identity *id = base;
     assert_int_equal(arena_qualify(base, 100, &plan), ARENA_BAD_SIZE);
-    assert_int_equal(arena_qualify(base, size + 4096, &plan), ARENA_BAD_SIZE);
+    assert_int_equal(arena_qualify(base, size - 4096, &plan), ARENA_BAD_SIZE);
     id->magic ^= 1;
     assert_int_equal(arena_qualify(base, size, &plan), ARENA_BAD_MAGIC);
     id->magic ^= 1;

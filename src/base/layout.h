@@ -14,7 +14,7 @@
  *
  * Field types are fixed-width integers and handle structs: no pointers, no bit-fields, no enums.
  * Padding is explicit. New fields are appended in reserved room; numbers of tables and states are
- * never reused.
+ * never reused. Structures of released builds stand in the ledger (docs/reload.md).
  */
 #ifndef BASE_LAYOUT_H
 #define BASE_LAYOUT_H
@@ -48,11 +48,13 @@ static inline uint32_t handle_make(uint32_t index, uint16_t generation) {
     return (uint32_t)generation << HANDLE_INDEX_BITS | index;
 }
 
-/* One field of a preserved structure. Offsets follow from the sizes, as there is no padding. */
+/* One field of a preserved structure; `count` elements, 0: no array. Offsets follow from the sizes, as there is
+ * no padding. */
 struct arena_field {
     const char *type;
     const char *name;
-    uint32_t size_bytes;
+    uint32_t size_bytes; /* of all elements */
+    uint32_t count;
 };
 
 /* A typed handle: struct tag_h. */
@@ -68,8 +70,8 @@ struct arena_field {
 #define LAYOUT_ARRAY_(type, name, n) type name[n];
 #define LAYOUT_FSIZE_(type, name) +sizeof(type)
 #define LAYOUT_ASIZE_(type, name, n) +sizeof(type) * (n)
-#define LAYOUT_FDESC_(type, name) {#type, #name, sizeof(type)},
-#define LAYOUT_ADESC_(type, name, n) {#type, #name, sizeof(type) * (n)},
+#define LAYOUT_FDESC_(type, name) {#type, #name, sizeof(type), 0},
+#define LAYOUT_ADESC_(type, name, n) {#type, #name, sizeof(type) * (n), (n)},
 
 #define SLOT_STRUCT(tag, FIELDS)                                                                   \
     struct tag {                                                                                   \
@@ -83,8 +85,8 @@ struct arena_field {
 #define LAYOUT_FIELDS(tag, FIELDS)                                                                 \
     static const struct arena_field tag##_fields[] = {FIELDS(LAYOUT_FDESC_, LAYOUT_ADESC_)};
 
-/* A table of one slot type. `version` rises when the layout changes other than by use of reserved
- * room; `number` is for ever. */
+/* A table of one slot type. `number` is for ever. `version` rises with every change of a layout that was
+ * released: scripts/layouts holds that, and docs/reload.md says how it is done. */
 struct arena_table_spec {
     uint32_t number;
     uint32_t version;
@@ -100,5 +102,16 @@ struct arena_table_spec {
         .slot_bytes = sizeof(struct tag),                                                          \
         .field_count = sizeof tag##_fields / sizeof tag##_fields[0], .fields = tag##_fields        \
     }
+
+/* What a table of another build is read by: the structure as it was, under a name of its own, and its
+ * description tag_spec. For converters (arena/convert.h). */
+#define LAYOUT_PAST(tag, FIELDS, table_number, table_version)                                      \
+    SLOT_STRUCT(tag, FIELDS)                                                                       \
+    LAYOUT_FIELDS(tag, FIELDS)                                                                     \
+    static const struct arena_table_spec tag##_spec = TABLE_SPEC(tag, table_number, table_version);
+
+/* Two tables with the same layout hash read each other's slots: number, version and all fields are the same.
+ * The table's name does not count. */
+uint64_t layout_hash(const struct arena_table_spec *spec);
 
 #endif

@@ -292,14 +292,29 @@ static void mark_delete(const struct view *v) {
             names_of(json_object_get(v->result, "volumes")).s);
 }
 
+static void status_converted(struct table *t, const json_t *list) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) {
+        int has_name = is_there(item, "name");
+        table_cell(t, "%s", i == 0 ? "converted" : "");
+        table_cell(t, "%s %s, version %s to %s", text_of(item, "kind").s,
+                   has_name ? text_of(item, "name").s : count_of(item, "number").s,
+                   count_of(item, "from").s, count_of(item, "to").s);
+    }
+}
+
 static void status_reload(const struct view *v, struct table *t) {
     const json_t *reload = json_object_get(v->result, "reload");
     table_cell(t, "engine");
     table_cell(t, "number %s, since %.40s, start %s, pause %.40s", count_of(reload, "generation").s,
                time_of(v, reload, "at", 0).s, text_of(reload, "kind").s,
                pause_of(reload, "pause_ns").s);
+    if (is_there(reload, "reason"))
+        row(t, "began cold, as", text_of(reload, "reason"));
     if (is_there(reload, "failure"))
         row(t, "last failure", text_of(reload, "failure"));
+    status_converted(t, json_object_get(reload, "converted"));
 }
 
 static void status(const struct view *v) {

@@ -10,7 +10,10 @@
  * oldest        with newest: what can be opened.
  * generation    counts the engines since the cold start, from 1; `kind` and `at` tell how and when
  *               the present one began, pause_ns how long nothing was served then.
+ * reason        why the present engine began cold, though there was an arena.
  * failures      planned reloads that failed since the cold start; `failure` is why the last did.
+ * converted     what was of another version in the arena that the present engine took over; from 0: it was
+ *               not there, to 0: it is not known here.
  */
 const struct ctl_shape ctl_shapes[] = {
     {"MOMENT", "{\"sequence\": integer, \"time\": time?}"},
@@ -40,10 +43,16 @@ const struct ctl_shape ctl_shapes[] = {
     {"MARK", "{\"volume\": string, \"label\": string, \"at\": MOMENT, \"created_at\": time}"},
     {"RELOAD", "{\"generation\": integer,\n"
                " \"kind\": \"cold\" | \"planned\" | \"uninvited\",\n"
+               " \"reason\": string?,\n"
                " \"at\": time,\n"
                " \"pause_ns\": integer?,\n"
                " \"failures\": integer,\n"
-               " \"failure\": string?}"},
+               " \"failure\": string?,\n"
+               " \"converted\": [{\"kind\": \"table\" | \"region\",\n"
+               "                \"number\": integer,\n"
+               "                \"name\": string?,\n"
+               "                \"from\": integer,\n"
+               "                \"to\": integer}]}"},
 };
 
 const uint32_t ctl_shape_count = sizeof ctl_shapes / sizeof ctl_shapes[0];

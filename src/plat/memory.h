@@ -19,6 +19,9 @@
 struct memory_ops {
     /* Makes `bytes` of zeroed memory, all of it allocated; returns the descriptor. ERR_NOMEM. */
     int (*create)(uint64_t bytes);
+    /* Makes it larger, all of it allocated and the new part zero; who has mapped it sees no difference.
+     * ERR_NOMEM, and nothing has changed. */
+    int (*grow)(int fd, uint64_t bytes);
     /* Size of an inherited memory, or an error. */
     int64_t (*size)(int fd);
     /* Maps it at MEMORY_ADDRESS; ERR_BUSY: the address is taken. */

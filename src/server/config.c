@@ -192,6 +192,8 @@ static void usage(FILE *out) {
         "usage: perdured --store DIR [--config FILE] [--nbd ADDRESS:PORT]... "
         "[--control PATH]\n"
         "                [--platform linux|posix] [--set KEY=VALUE]...\n"
+        "       perdured --qualify OPTIONS, as the server has them\n"
+        "       perdured --layouts\n"
         "\n"
         "  --store DIR           where the volumes and their history lie; made if missing\n"
         "  --config FILE         INI file, section [server]\n"
@@ -200,6 +202,9 @@ static void usage(FILE *out) {
         "  --platform NAME       linux, or posix: threads and poll() alone, where a kill closes\n"
         "                        connections; from stop to start it stays the same\n"
         "  --set KEY=VALUE       any key of the configuration file\n"
+        "  --qualify             tell, as JSON, whether this program could take over from the\n"
+        "                        server that runs, and touch nothing; first of all options\n"
+        "  --layouts             print the layouts of preserved memory\n"
         "  --help                tell this\n"
         "  --version             print the version\n"
         "\n"
@@ -225,6 +230,8 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
                                             {"control", required_argument, NULL, 'k'},
                                             {"platform", required_argument, NULL, 'p'},
                                             {"set", required_argument, NULL, 'S'},
+                                            {"qualify", no_argument, NULL, 'q'},
+                                            {"layouts", no_argument, NULL, 'l'},
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'v'},
                                             {NULL, 0, NULL, 0}};
@@ -247,6 +254,9 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
             *status = BOOT_STATUS_USAGE;
             return ERR_INVAL;
         }
+        if (o == 'q' || o == 'l')
+            return refuse(status, o == 'q' ? "'--qualify'" : "'--layouts'",
+                          "it stands before all other options");
         if (files != (o == 'c'))
             continue;
         if (o == 'c') {

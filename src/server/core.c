@@ -18,9 +18,9 @@
 #include "base/err.h"
 #include "plat/posix/posix.h"
 #include "server/core_priv.h"
+#include "server/layouts.h"
 #include "server/trace.h"
 
-#define DEATHS_MAX 5u
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
 #define SWEEP_PER_TURN 64
 /* An engine whose disk operations die with it waits so long for the last of them before it lets go. */
@@ -50,6 +50,20 @@ static int open_machine(struct core *c, const char *platform) {
     return err;
 }
 
+/* A layout that can be converted is as good as ours, if everything else holds. */
+static void qualify(struct core *c) {
+    c->verdict = arena_qualify(c->base, c->bytes, &c->plan);
+    if (c->verdict != ARENA_BAD_LAYOUT)
+        return;
+    for (enum arena_verdict v = ARENA_BAD_LAYOUT + 1; v < ARENA_BAD_DISKS; v++)
+        if (arena_qualify_only(v, c->base, c->bytes, &c->plan) != ARENA_QUALIFIES) {
+            c->verdict = v;
+            return;
+        }
+    c->verdict = layouts_prepare(c);
+    c->converts = c->verdict == ARENA_QUALIFIES;
+}
+
 int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir,
                  const char *platform) {
     c->boot = b;
@@ -70,11 +84,11 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
     if (memory->map(fd, c->bytes, &c->base) < 0)
         c->verdict = ARENA_BAD_ADDRESS;
     else
-        c->verdict = arena_qualify(c->base, c->bytes, &c->plan);
+        qualify(c);
     if (b->mode == BOOT_PLANNED && c->verdict != ARENA_QUALIFIES)
-        boot_refuse(b, arena_verdict_text(c->verdict));
+        boot_refuse(b, core_reason(c));
     if (c->verdict == ARENA_QUALIFIES) {
-        const struct arena_identity *id = c->base;
+        const struct arena_identity *id = arena_identity_of(c->base);
         for (uint32_t i = 0; i < id->part_count; i++) /* what every turn touches */
             if (id->parts[i].kind == ARENA_PART_TABLE)
                 memory->want_soon((char *)c->base + id->parts[i].offset / 4096 * 4096,
@@ -113,8 +127,8 @@ static enum arena_verdict count_death(struct core *c) {
     struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
     if (atomic_load(&c->boot->custody->death_signal) == SIGKILL)
         return ARENA_QUALIFIES;
-    return atomic_fetch_add(&live->deaths, 1) + 1 >= DEATHS_MAX ? ARENA_BAD_DEATHS
-                                                                : ARENA_QUALIFIES;
+    return atomic_fetch_add(&live->deaths, 1) + 1 >= ARENA_DEATHS_MAX ? ARENA_BAD_DEATHS
+                                                                      : ARENA_QUALIFIES;
 }
 
 /* Keeps the memory of an arena that does not qualify, out of the way of the new one. */
@@ -131,10 +145,10 @@ static void give_up_arena(struct core *c) {
     close(fd);
     if (p == MAP_FAILED)
         return;
-    const struct arena_identity *id = p;
+    const struct arena_identity *id = arena_identity_of(p);
     c->dead = p;
     c->dead_bytes = c->bytes;
-    if (id->magic == ARENA_MAGIC && id->size_bytes == c->bytes && id->undo_offset <= c->bytes &&
+    if (id->magic == ARENA_MAGIC && id->size_bytes <= c->bytes && id->undo_offset <= c->bytes &&
         id->undo_bytes <= c->bytes - id->undo_offset)
         arena_roll_back(p);
 }
@@ -143,6 +157,33 @@ void core_bury(struct core *c) {
     if (c->dead)
         munmap(c->dead, c->dead_bytes);
     c->dead = NULL;
+}
+
+const char *core_reason(const struct core *c) {
+    return c->why[0] && c->verdict != ARENA_QUALIFIES ? c->why : arena_verdict_text(c->verdict);
+}
+
+/* In order, the program of before is there still, and the arena is as it left it. */
+static void convert(struct core *c) {
+    c->verdict = layouts_convert(c);
+    c->converted = c->verdict == ARENA_QUALIFIES;
+    if (!c->converted && !c->after_crash)
+        boot_refuse(c->boot, core_reason(c));
+}
+
+static void check_slots(struct core *c) {
+    struct arena_fault f;
+    c->verdict = arena_check_slots(c->base, &c->plan, &f);
+    if (c->verdict != ARENA_QUALIFIES)
+        snprintf(c->why, sizeof c->why, "%s: table %s, slot %u: %s", arena_verdict_text(c->verdict),
+                 f.table->name, f.slot, f.field ? f.field : "its state");
+}
+
+_Noreturn void core_give_way(struct core *c, int err, const char *why) {
+    must(c->warm);
+    if (c->boot->mode == BOOT_CRASH && (err == ERR_INTEGRITY || err == ERR_FORMAT))
+        atomic_store(&c->r.a.live->unfit, ARENA_BAD_SLOTS);
+    boot_refuse(c->boot, why);
 }
 
 int core_take(struct core *c) {
@@ -154,6 +195,10 @@ int core_take(struct core *c) {
             c->verdict = count_death(c);
         if (c->verdict == ARENA_QUALIFIES)
             c->verdict = arena_roll_back(c->base);
+        if (c->verdict == ARENA_QUALIFIES && c->converts)
+            convert(c);
+        if (c->verdict == ARENA_QUALIFIES && c->after_crash)
+            check_slots(c);
     }
     if (b->mode == BOOT_COLD || c->verdict != ARENA_QUALIFIES) {
         give_up_arena(c);

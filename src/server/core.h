@@ -14,6 +14,7 @@
 #define SERVER_CORE_H
 
 #include "arena/arena.h"
+#include "arena/convert.h"
 #include "server/machine.h"
 #include "server/reactor.h"
 
@@ -31,7 +32,12 @@ struct core {
     int warm; /* the arena was attached; else it is new */
     int after_crash;
     enum arena_verdict verdict; /* why it was not */
-    uint32_t closed;            /* connections that could not be kept */
+    char why[512];              /* the same in more words; empty: the verdict says all */
+    int converts;               /* the arena has another layout, and will be converted */
+    int converted;              /* it was: parts says how */
+    struct arena_part_fit parts[2 * ARENA_PARTS_MAX];
+    uint32_t part_count;
+    uint32_t closed; /* connections that could not be kept */
     int adopted_queues;
     /* The inherited descriptors that have not been looked at; bits of those that were recorded. */
     int sweep_next, sweep_end;
@@ -48,6 +54,14 @@ struct core {
 int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, int store_dir,
                  const char *platform);
 int core_take(struct core *c);
+
+/* Why the arena did not qualify, in full. */
+const char *core_reason(const struct core *c);
+
+/* Warm, but what lies in the slots cannot be taken over: does not return. The program of before goes on, or,
+ * after a crash and if the arena is to blame, the next successor starts cold. */
+_Noreturn void core_give_way(struct core *c, int err, const char *why);
+
 int core_attach(struct core *c);
 void core_adopt(struct core *c);
 void core_serve(struct core *c);

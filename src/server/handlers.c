@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
+#include "server/layouts.h"
 #include "server/perdured.h"
 
 /* --- shapes --- */
@@ -102,16 +103,36 @@ static json_t *image_of(const struct perdured *p, const char *name) {
     return image;
 }
 
+/* What was not of our layout when this engine took the arena over. */
+static json_t *converted_of(const struct core *c) {
+    json_t *list = json_array();
+    for (uint32_t i = 0; c->converted && i < c->part_count; i++) {
+        const struct arena_part_fit *f = &c->parts[i];
+        const char *name =
+            f->kind == ARENA_PART_TABLE ? layouts_table_name(&c->plan, f->number) : NULL;
+        if (f->fit != ARENA_FIT_SAME)
+            json_array_append_new(list,
+                                  json_pack("{s:s,s:I,s:s?,s:I,s:I}", "kind",
+                                            f->kind == ARENA_PART_TABLE ? "table" : "region",
+                                            "number", (json_int_t)f->number, "name", name, "from",
+                                            (json_int_t)f->from, "to", (json_int_t)f->to));
+    }
+    return list;
+}
+
 static json_t *reload_of(const struct perdured *p) {
     const struct server *s = server_view(&p->core.r.a, p->core.r.server);
-    return json_pack(
-        "{s:I,s:s,s:o,s:o,s:I,s:s?}", "generation", (json_int_t)p->boot->generation, "kind",
-        !p->core.warm         ? "cold"
-        : p->core.after_crash ? "uninvited"
-                              : "planned",
-        "at", time_of(p->serving_wall_ns), "pause_ns",
-        p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(), "failures",
-        (json_int_t)p->failures, "failure", p->failure[0] ? p->failure : NULL);
+    return json_pack("{s:I,s:s,s:s?,s:o,s:o,s:I,s:s?,s:o}", "generation",
+                     (json_int_t)p->boot->generation, "kind",
+                     !p->core.warm         ? "cold"
+                     : p->core.after_crash ? "uninvited"
+                                           : "planned",
+                     "reason",
+                     p->core.warm || p->boot->mode == BOOT_COLD ? NULL : core_reason(&p->core),
+                     "at", time_of(p->serving_wall_ns), "pause_ns",
+                     p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(),
+                     "failures", (json_int_t)p->failures, "failure",
+                     p->failure[0] ? p->failure : NULL, "converted", converted_of(&p->core));
 }
 
 /* --- answers --- */

@@ -56,12 +56,17 @@ static int start(struct keeper *k, int binary_fd, const char *mode) {
     return pid;
 }
 
-/* Which program succeeds an engine that died: its own; the one before it if it died by its own fault while
- * on probation, or if its own has failed several times. */
+/* Which program succeeds an engine that died: its own; the one that served last, if this one never did and
+ * died by its own fault; the one before it if it died by its own fault while on probation, or if its own has
+ * failed several times. */
 static int program_after_death(struct keeper *k) {
     struct custody *c = k->custody;
     int previous = atomic_load(&c->previous_binary_fd);
     int own_fault = atomic_load(&c->death_signal) != SIGKILL;
+    int served_last = atomic_load(&c->binary_fd);
+    if (served_last >= 0 && atomic_load(&c->serving) < k->generation &&
+        (own_fault || atomic_load(&c->failures) >= FAILURES_QUICK))
+        return served_last;
     if (previous >= 0 &&
         ((own_fault && atomic_load(&c->death_ns) < atomic_load(&c->probation_until_ns)) ||
          atomic_load(&c->failures) >= FAILURES_QUICK))

@@ -11,6 +11,7 @@
 #include "arena/shadow.h"
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
+#include "server/layouts.h"
 #include "server/perdured.h"
 #include "server/store.h"
 #include "server/trace.h"
@@ -174,7 +175,8 @@ static const struct arena_plan *plan_of(const struct config *c) {
                                .table_count = sizeof t / sizeof t[0],
                                .regions = regions,
                                .region_count = sizeof r / sizeof r[0],
-                               .undo_bytes = undo_bytes(c)};
+                               .undo_bytes = undo_bytes(c),
+                               .steps = &perdured_steps};
     return &plan;
 }
 
@@ -210,9 +212,9 @@ static _Noreturn void give_up(struct perdured *p, const char *why) {
 
 static void tell_cold_start(struct perdured *p) {
     struct alert_sink sink = alerts_sink(&p->alerts);
-    char text[256];
+    char text[600];
     snprintf(text, sizeof text, "starting cold, as %s; all connections were closed",
-             arena_verdict_text(p->core.verdict));
+             core_reason(&p->core));
     sink.raise(sink.ctx, ALERT_WARNING, "cold_start", "", text);
 }
 
@@ -261,7 +263,9 @@ static int engine_process(struct boot *b) {
         tell_cold_start(p);
     if (!c->warm && c->machine != machine_of_platform(p->config.platform))
         log_line(4, "io_uring is forbidden here: disks are served by threads");
-    if (perdured_assemble(p, why, sizeof why) < 0)
+    if ((err = perdured_assemble(p, why, sizeof why)) < 0 && c->warm)
+        core_give_way(c, err, why);
+    if (err < 0)
         give_up(p, why);
     c->r.hooks = &hooks;
     c->r.stall_ns = p->config.stall_s * NS_PER_S;
@@ -275,6 +279,8 @@ static int engine_process(struct boot *b) {
     watch_jobs(p, posix_jobs_descriptor(p->background_jobs));
     p->serving_wall_ns = clock_wall_ns(&c->r.clock);
     const struct server *s = server_view(&c->r.a, c->r.server);
+    if (c->converted)
+        log_line(5, "the arena was converted: %s", c->why);
     if (c->warm)
         log_line(6, "engine %u serves after %s, pause %.3f ms, %u connections kept, %u closed",
                  b->generation, c->after_crash ? "a death" : "a reload",
@@ -292,5 +298,20 @@ static int engine_process(struct boot *b) {
 }
 
 int main(int argc, char **argv) {
+    int status;
+    if (layouts_is_order(argc, argv, &perdured_steps, &status))
+        return status;
+    if (argc > 1 && strcmp(argv[1], "--layouts") == 0) {
+        static const struct config any;
+        perdured_tell_layouts(plan_of(&any));
+        return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "--qualify") == 0) {
+        static struct config config;
+        argv[1] = argv[0];
+        if (config_read(&config, argc - 1, argv + 1, &status) < 0)
+            return status;
+        return perdured_qualify(&config, plan_of(&config));
+    }
     return boot(argc, argv, engine_process);
 }

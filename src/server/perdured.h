@@ -93,6 +93,14 @@ json_t *perdured_trace_points(struct perdured *p, uint32_t deaths_ago, uint64_t 
 extern const struct nbd_front_exports perdured_exports_template;
 int perdured_moment_opened(struct perdured *p, struct operation_h h);
 
+/* server/steps.c: from and to the layouts that were released before this one. */
+extern const struct arena_steps perdured_steps;
+
+/* server/qualify.c: a dry run against the engine that serves, told as JSON; the exit status. */
+int perdured_qualify(const struct config *config, const struct arena_plan *plan);
+/* One line a table, field, region and step, for scripts/layouts. */
+void perdured_tell_layouts(const struct arena_plan *plan);
+
 /* server/assemble.c: before the arena is ours (jobs, files); then everything else; the end in order. */
 #define PERDURED_MEMTABLES 4u
 int perdured_prepare(struct perdured *p, char *why, size_t room);

@@ -56,6 +56,27 @@ static void contents_outlive_the_mapping(void **state) {
     close(b);
 }
 
+static void it_grows_beside_a_mapping(void **state) {
+    const struct memory_ops *ops = ((struct machine *)*state)->memory;
+    void *base = NULL;
+    int fd = created(ops);
+    unsigned char *p = mapped(ops, fd);
+    memset(p, 3, SIZE);
+    assert_int_equal(ops->grow(fd, 2 * SIZE), 0);
+    assert_true(ops->size(fd) == 2 * (int64_t)SIZE);
+    p[0] = 4; /* who has mapped it goes on */
+    assert_int_equal(ops->grow(fd, UINT64_C(1) << 63), ERR_NOMEM);
+    assert_true(ops->size(fd) == 2 * (int64_t)SIZE);
+    ops->unmap(p, SIZE);
+    assert_int_equal(ops->map(fd, 2 * SIZE, &base), 0);
+    p = base;
+    for (size_t i = 0; i < 2 * SIZE; i++)
+        if (p[i] != (i == 0 ? 4 : i < SIZE ? 3 : 0))
+            fail_msg("byte %zu", i);
+    ops->unmap(p, 2 * SIZE);
+    close(fd);
+}
+
 static void a_taken_address_is_refused(void **state) {
     const struct memory_ops *ops = ((struct machine *)*state)->memory;
     int a = created(ops), b = created(ops);
@@ -94,6 +115,7 @@ static void what_no_file_can_be_is_refused(void **state) {
 const struct CMUnitTest conformance_memory_tests[] = {
     CONFORMANCE_TEST(new_memory_is_zero_and_of_its_size),
     CONFORMANCE_TEST(contents_outlive_the_mapping),
+    CONFORMANCE_TEST(it_grows_beside_a_mapping),
     CONFORMANCE_TEST(a_taken_address_is_refused),
     CONFORMANCE_TEST(a_successor_inherits_it),
     CONFORMANCE_TEST(what_no_file_can_be_is_refused),

@@ -10,73 +10,22 @@ all of it can be read, volumes are refused until a person accepts the loss; what
 the rest a prefix. Reports TAP.
 """
 import contextlib
-import mmap
 import os
 import random
 import signal
-import struct
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True
 import nbd
-from perdure import Server, Tap, expect, must_hold, wait_until
+from arena import Arena
+from perdure import Server, Tap, expect, must_hold, run, wait_until
 from points import ANY_STORE, ATTACHING, SERVING, Points
 
 PERDURED, PERDURED_POINTS, PERDURE, STALL = sys.argv[1:5]
 SEED = int(os.environ.get('PERDURE_SEED', '1'))
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 32 * MIB
-# src/arena/header.h: the identity page and the live words behind it.
-MAGIC_AT, CRC_AT, LAYOUT_AT, IDENTITY_BYTES = 0, 12, 64, 96 + 40 * 32
-PHASE_AT = 4096 + 24
-
-
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
-
-
-class Arena:
-    """The memory of a stopped engine."""
-
-    def __init__(self, pid):
-        folder = f'/proc/{pid}/fd'
-        for number in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f'{folder}/{number}').startswith('/memfd:perdure-arena'):
-                    self.fd = os.open(f'{folder}/{number}', os.O_RDWR)
-                    break
-        self.map = mmap.mmap(self.fd, 0)
-
-    def never_completed(self):
-        struct.pack_into('<I', self.map, PHASE_AT, 9)
-
-    def other_layout(self):
-        """As an engine of another build leaves it: sound, but not ours."""
-        self.map[LAYOUT_AT] ^= 1
-        struct.pack_into('<I', self.map, CRC_AT, 0)
-        struct.pack_into('<I', self.map, CRC_AT, crc32c(self.map[:IDENTITY_BYTES]))
-
-    def no_arena(self):
-        self.map[MAGIC_AT] ^= 1
-
-    def damage(self, data):
-        """Flips a bit wherever these bytes lie."""
-        at, found = self.map.find(data), 0
-        while at >= 0:
-            self.map[at + len(data) // 2] ^= 1
-            found += 1
-            at = self.map.find(data, at + 1)
-        must_hold('the written bytes lie in the arena', found > 0)
-
-    def close(self):
-        self.map.close()
-        os.close(self.fd)
 
 
 class World:
@@ -159,6 +108,7 @@ class World:
         """A later engine serves on a new arena, and says so; the connections are closed."""
         status = self.server.wait_generation(1)
         expect('how the engine began', status['reload']['kind'], 'cold')
+        must_hold('status says why', status['reload']['reason'].startswith(why))
         must_hold('the log says why', f'starting cold, as {why}' in self.server.log())
         alerts = {alert['code']: alert['text'] for alert in self.server.ask('alerts')['alerts']}
         must_hold(f'an alert says why: {alerts}', why in alerts.get('cold_start', ''))
@@ -288,10 +238,18 @@ def damaged(w, arena):
 
 def main():
     never = 'the arena was never completed'
+    layouts = run(PERDURED, '--layouts')
     tap = Tap()
     cases = [('an arena that was never completed: nothing answered is lost', unfit, (Arena.never_completed, never)),
              ('an arena of another build: nothing answered is lost', unfit,
-              (Arena.other_layout, "the arena's layout is not that of this build")),
+              (Arena.other_layout, "the arena's layout is not that of this build: table server, version 1 there and 1 here: "
+               'no converter is known')),
+             ('a handle that names no slot: nothing answered is lost', unfit,
+              (lambda arena: arena.bad_conn(layouts, 'tx_head', 1 << 20 | 0xfffff),
+               "a table's slots contradict each other: table conn, slot 0: tx_head")),
+             ('buffers that are none: nothing answered is lost', unfit,
+              (lambda arena: arena.bad_conn(layouts, 'rx_buffer', 0xffffffff),
+               "a table's slots contradict each other")),
              ('five deaths in a row: nothing answered is lost', deaths, ()),
              ('one bad block among the answered writes: refused until the loss is accepted', lost,
               (damaged, never, 1, 299)),

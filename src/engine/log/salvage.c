@@ -31,16 +31,13 @@ static int part_is_inside(const struct arena_part *p, uint64_t size_bytes) {
 }
 
 static int open_dead(struct dead_arena *d, const void *base, uint64_t size_bytes) {
-    const struct arena_identity *id = base;
     const struct arena_live *live = (const void *)((const unsigned char *)base + ARENA_LIVE_OFFSET);
-    struct arena_identity copy;
     *d = (struct dead_arena){.base = base, .size_bytes = size_bytes};
     if (size_bytes < ARENA_HEADER_BYTES)
         return ERR_FORMAT;
-    copy = *id;
-    copy.identity_crc = 0;
+    const struct arena_identity *id = arena_identity_of(base);
     if (id->magic != ARENA_MAGIC || id->prefix_version != ARENA_PREFIX_VERSION ||
-        id->identity_crc != crc32c(0, &copy, sizeof copy) || id->part_count > ARENA_PARTS_MAX ||
+        id->identity_crc != arena_identity_crc(id) || id->part_count > ARENA_PARTS_MAX ||
         atomic_load(&live->undo_used) != 0)
         return ERR_FORMAT;
     for (uint32_t i = 0; i < id->part_count; i++) {

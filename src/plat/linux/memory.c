@@ -32,6 +32,10 @@ static int memory_create(uint64_t bytes) {
     return fd;
 }
 
+static int memory_grow(int fd, uint64_t bytes) {
+    return fallocate(fd, 0, 0, (off_t)bytes) < 0 ? ERR_NOMEM : 0;
+}
+
 static int64_t memory_size(int fd) {
     struct stat st;
     return fstat(fd, &st) < 0 ? ERR_INVAL : st.st_size;
@@ -104,6 +108,7 @@ static void memory_boot_id(uint8_t id[16]) {
 
 const struct memory_ops linux_memory = {
     .create = memory_create,
+    .grow = memory_grow,
     .size = memory_size,
     .map = memory_map,
     .unmap = memory_unmap,

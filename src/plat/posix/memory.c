@@ -58,6 +58,10 @@ static int memory_create(uint64_t bytes) {
     return fd >= 0 ? fd : prepare(open_temporary(), bytes);
 }
 
+static int memory_grow(int fd, uint64_t bytes) {
+    return posix_fallocate(fd, 0, (off_t)bytes) != 0 ? ERR_NOMEM : 0;
+}
+
 static int64_t memory_size(int fd) {
     struct stat st;
     return fstat(fd, &st) < 0 ? ERR_INVAL : st.st_size;
@@ -98,6 +102,7 @@ static void memory_boot_id(uint8_t id[16]) {
 
 const struct memory_ops posix_memory = {
     .create = memory_create,
+    .grow = memory_grow,
     .size = memory_size,
     .map = memory_map,
     .unmap = memory_unmap,
