@@ -98,12 +98,27 @@ static int append_lists(json_t *result, const json_t *more) {
     return json_object_set(result, "next", json_object_get(more, "next"));
 }
 
+/* The parts are of the same moments: those of the first answer. */
+static int keep_moments(json_t *args, const json_t *result) {
+    static const char *const keys[] = {"from", "to"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *n = json_object_get(json_object_get(result, keys[i]), "sequence");
+        json_t *text = json_is_integer(n)
+                           ? json_sprintf("seq:%" JSON_INTEGER_FORMAT, json_integer_value(n))
+                           : NULL;
+        if (text && json_object_set_new(args, keys[i], text) < 0)
+            return ERR_NOMEM;
+    }
+    return 0;
+}
+
 /* Some lists come in parts: "next" of an answer is "after" of the next request. */
 static int ask_all(struct call *c, struct cli_failure *f) {
     int err = call_server(c, f);
     json_t *all = c->result;
     while (!err && json_is_integer(json_object_get(all, "next"))) {
-        if (json_object_set(c->command->args, "after", json_object_get(all, "next")) < 0)
+        if (json_object_set(c->command->args, "after", json_object_get(all, "next")) < 0 ||
+            keep_moments(c->command->args, all) < 0)
             return cli_fail(f, ERR_NOMEM, "out of memory");
         err = call_server(c, f);
         if (err)

@@ -356,6 +356,28 @@ static void status(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static void diff(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "ranges");
+    struct table t;
+    size_t i;
+    json_t *item;
+    json_int_t bytes = 0;
+    json_array_foreach(list, i, item) bytes +=
+        json_integer_value(json_object_get(item, "length_bytes"));
+    char size[SIZE_TEXT_BYTES];
+    size_format(size, (uint64_t)bytes);
+    fprintf(v->out, "%s of %s written from %s to %s\n", size, text_of(v->result, "volume").s,
+            moment_of(v, v->result, "from").s, moment_of(v, v->result, "to").s);
+    if (json_array_size(list) == 0)
+        return;
+    table_begin(&t, ">OFFSET|>LENGTH");
+    json_array_foreach(list, i, item) {
+        table_cell(&t, "%s", count_of(item, "offset_bytes").s);
+        table_cell(&t, "%s", count_of(item, "length_bytes").s);
+    }
+    table_end(&t, v->out);
+}
+
 static void connections(const struct view *v) {
     const json_t *list = json_object_get(v->result, "connections");
     struct table t;
@@ -440,6 +462,7 @@ static const struct renderer renderers[] = {
     {"mark.create", mark_create},
     {"mark.list", mark_list},
     {"mark.delete", mark_delete},
+    {"diff", diff},
     {"status", status},
     {"connections", connections},
     {"reload", reload},

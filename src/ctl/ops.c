@@ -155,6 +155,28 @@ static const struct ctl_arg restore_args[] = {
      .help = "change nothing, tell what would be taken back"},
 };
 
+static const struct ctl_arg diff_args[] = {
+    VOLUME_WORD,
+    {.key = "from",
+     .option = "from",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .flags = CTL_REQUIRED,
+     .help = "the earlier moment"},
+    {.key = "to",
+     .option = "to",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .flags = CTL_REQUIRED,
+     .help = "the later moment"},
+    {.key = "after",
+     .option = "after",
+     .meta = "OFFSET",
+     .type = CTL_SIZE,
+     .fallback = "0",
+     .help = "begin at this offset"},
+};
+
 static const struct ctl_arg mark_create_args[] = {
     VOLUMES_WORD,
     LABEL_OPTION("the mark's name; begins with a letter"),
@@ -345,6 +367,22 @@ const struct ctl_op ctl_ops[] = {
                    "perdure restore demo --at 17:00:03\n"
                    "perdure restore db logs --at before-upgrade --force\n"
                    "perdure restore demo --at -1h --range 1G:64M",
+    },
+    {
+        .name = "diff",
+        .noun = "diff",
+        .flags = CTL_READ,
+        ARGS(diff_args),
+        .summary = "tell which parts of a volume were written between two moments",
+        .detail =
+            "Of the volume as it is now: what a restore took back is not among it. Units are "
+            "blocks of 4096 bytes; one that was written with what it had counts. An answer has "
+            "at most 4096 ranges; \"next\" is what the next request asks with as \"after\", "
+            "null at the end. The command asks until then.",
+        .result = "{\"volume\": string, \"from\": MOMENT, \"to\": MOMENT, \"next\": integer?, "
+                  "\"ranges\": [{\"offset_bytes\": integer, \"length_bytes\": integer}]}",
+        .example = "perdure diff demo --from -1h --to now\n"
+                   "perdure diff demo --from nightly --to now --json",
     },
     {
         .name = "mark.create",

@@ -448,6 +448,7 @@ void engine_turn(struct engine_run *e) {
     take_list(e, &e->ready, write_go_on);
     take_list(e, &e->room, dispatch);
     take_list(e, &e->status, status_go_on);
+    e->again |= changes_go_on(e);
     write_log(e);
     take_arrivals(e);
     finish_durable(e);

@@ -83,6 +83,36 @@ uint64_t engine_recorded_whole(const struct engine_run *e);
 /* A record of somebody else, who does not go between the records of one request: as log_append. */
 int engine_append(struct engine_run *e, const struct log_append *r, uint64_t *sequence);
 
+/* Which blocks of a timeline were written after `since` and up to `until`, from block to end_block, as
+ * it sees its ancestors. */
+struct engine_range {
+    uint64_t block, blocks;
+};
+struct engine_changes {
+    uint32_t timeline;
+    uint64_t since, until;
+    uint64_t block, end_block;
+    struct engine_range *ranges;
+    uint32_t room;
+    void (*done)(struct engine_changes *c, int err);
+    void *owner;
+    /* The answer: */
+    uint32_t count;
+    uint64_t next_block; /* up to where it tells; ask again from there if that is not end_block */
+    uint64_t newest;     /* sequence of these changes */
+    /* private */
+    struct engine_run *engine;
+    const struct ancestry *view;
+    struct engine_changes *next;
+    uint32_t chunks;
+    int waits;
+};
+
+/* done() is called in a later turn, with 0, ERR_IO, ERR_INTEGRITY or ERR_NOMEM; the memory is the
+ * caller's and stays until then. Returns 0, or ERR_INTEGRITY: there is no such timeline. Not
+ * preserved. */
+int engine_changes_begin(struct engine_run *e, struct engine_changes *c);
+
 struct engine_counts {
     uint64_t reads, writes, flushes, others, failed;
     uint64_t partial_blocks; /* read to be completed before they were written */

@@ -9,6 +9,7 @@
  *   write.c     WRITE, TRIM, ZERO: into the log, whole and in order
  *   order.c     overlapping writes in order
  *   status.c    BLOCK_STATUS
+ *   changes.c   what has changed between two moments
  *
  * A request's context (struct work) is in one place at a time:
  *
@@ -88,6 +89,7 @@ struct lookup {
     struct engine_run *engine;
     struct reader *reader;
     struct work *work;
+    struct engine_changes *changes;
     struct lookup *next, *all_next;
 };
 
@@ -154,7 +156,8 @@ struct engine_run {
     uint32_t serial;
     struct stream_ahead streams[ENGINE_STREAMS];
     uint64_t streams_used;
-    uint32_t advices;        /* look-ups ahead under way */
+    uint32_t advices; /* look-ups ahead under way */
+    struct engine_changes *changes;
     uint32_t *begun;         /* by volume slot: requests begun and not DONE */
     struct request_h partly; /* recorded in part: no other may be recorded */
     int chain_open;          /* the newest record says that more follows */
@@ -203,6 +206,9 @@ int reader_block_read(void *ctx, struct io_h h, const struct io *io, int32_t res
 /* ahead.c: blocks of a timeline of `end` blocks are read. */
 void ahead_note(struct engine_run *e, const struct ancestry *view, uint64_t first, uint32_t blocks,
                 uint64_t end);
+
+/* changes.c: 1: there is more to do at once. */
+int changes_go_on(struct engine_run *e);
 
 /* read.c */
 void read_begin(struct work *w);

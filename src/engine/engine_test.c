@@ -456,6 +456,87 @@ static void reading_ahead(void **state) {
     world_close(w);
 }
 
+struct told {
+    int ended, result;
+};
+static void changes_told(struct engine_changes *c, int err) {
+    *(struct told *)c->owner = (struct told){1, err};
+}
+
+/* All of it, however many answers that takes. */
+static void ask_changes(struct world *w, uint32_t timeline, uint64_t since, uint64_t until,
+                        uint32_t room, uint8_t *changed, uint64_t blocks) {
+    struct engine_range ranges[64];
+    struct told told;
+    memset(changed, 0, blocks);
+    for (uint64_t at = 0; at < blocks;) {
+        struct engine_changes c = {.timeline = timeline,
+                                   .since = since,
+                                   .until = until,
+                                   .block = at,
+                                   .end_block = blocks,
+                                   .ranges = ranges,
+                                   .room = room,
+                                   .done = changes_told,
+                                   .owner = &told};
+        told.ended = 0;
+        assert_int_equal(engine_changes_begin(w->engine, &c), 0);
+        while (!told.ended)
+            world_step(w);
+        assert_int_equal(told.result, 0);
+        assert_in_range(c.count, 0, room);
+        assert_true(c.next_block > at && c.next_block <= blocks);
+        for (uint32_t i = 0; i < c.count; i++) {
+            assert_true(ranges[i].block >= at &&
+                        ranges[i].block + ranges[i].blocks <= c.next_block);
+            memset(changed + ranges[i].block, 1, ranges[i].blocks);
+        }
+        at = c.next_block;
+    }
+}
+
+/* What changed between two moments, of a volume and of its fork. */
+static void changes_between_moments(void **state) {
+    enum { BLOCKS = 3 * 64 + 10 };
+    struct world *w = world_open(&(struct world_options){
+        .seed = 5, .table_sets = 4, .cache_bytes = MIB, .buffer_pages = 6000, .memtables = 6});
+    uint8_t changed[BLOCKS], expected[BLOCKS];
+    uint32_t first = world_line(w, 0, 0);
+    uint64_t at[40];
+    world_volume(w, first, BLOCKS * BLOCK_BYTES, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    for (uint64_t i = 0; i < 40; i++) { /* block 5 i, and a range now and then */
+        world_do(w, 0, REQUEST_WRITE, 5 * i * BLOCK_BYTES + 512, 512, 0);
+        at[i] = log_recorded(w->log);
+        if (i == 20)
+            world_do(w, 0, REQUEST_TRIM, 60 * BLOCK_BYTES, 70 * BLOCK_BYTES, 0);
+    }
+    for (uint32_t room = 1; room <= 64; room *= 4) {
+        memset(expected, 0, sizeof expected);
+        for (uint64_t i = 11; i <= 20; i++)
+            expected[5 * i] = 1;
+        ask_changes(w, first, at[10], at[20], room, changed, BLOCKS);
+        assert_memory_equal(changed, expected, BLOCKS);
+        memset(expected + 60, 1, 70);
+        expected[105] = 1;
+        ask_changes(w, first, at[10], at[21], room, changed, BLOCKS);
+        assert_memory_equal(changed, expected, BLOCKS);
+    }
+    ask_changes(w, first, at[30], at[30], 64, changed, BLOCKS);
+    memset(expected, 0, sizeof expected);
+    assert_memory_equal(changed, expected, BLOCKS);
+    uint32_t fork = world_line(w, first, at[15]);
+    world_volume(w, fork, BLOCKS * BLOCK_BYTES, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    world_do(w, 1, REQUEST_ZERO, 200 * BLOCK_BYTES, 2 * BLOCK_BYTES, 0);
+    for (uint64_t i = 14; i <= 15; i++) /* what its parent did later is not its own */
+        expected[5 * i] = 1;
+    memset(expected + 200, 1, 2);
+    ask_changes(w, fork, at[13], log_recorded(w->log), 64, changed, BLOCKS);
+    assert_memory_equal(changed, expected, BLOCKS);
+    world_close(w);
+}
+
 static void a_chain_of_a_thousand_forks(void **state) {
     enum { DEPTH = 1000 };
     struct world *w = new_world(10, 64);
@@ -496,6 +577,7 @@ int main(void) {
         cmocka_unit_test(clients_want_all_pages),
         cmocka_unit_test(a_write_during_an_unknown_look_up),
         cmocka_unit_test(reading_ahead),
+        cmocka_unit_test(changes_between_moments),
         cmocka_unit_test(a_chain_of_a_thousand_forks),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);

@@ -88,10 +88,16 @@ struct block_place {
  * then. Not preserved: after an attach it is asked again.
  *
  * limit INDEX_NOW: as of the newest applied version at the call; asks the block table first and
- * fills it. */
+ * fills it.
+ *
+ * changes 1: which blocks have a version after `since` and up to `limit`, which is not INDEX_NOW: a bit
+ * in `changed`, and the newest of them; found[] says nothing, and only what is as young is searched. */
 struct index_find {
     const struct ancestry *view;
     uint64_t limit;
+    int changes;
+    uint64_t since;
+    uint64_t changed, newest;
     uint64_t chunk;
     uint64_t want;
     void (*done)(struct index_find *f, int result);

@@ -21,7 +21,7 @@ static json_t *time_of(uint64_t wall_ns) {
     return json_string(text);
 }
 
-static json_t *moment_of(uint64_t sequence, uint64_t wall_ns) {
+json_t *perdured_moment_json(uint64_t sequence, uint64_t wall_ns) {
     return json_pack("{s:I,s:o}", "sequence", (json_int_t)sequence, "time", time_of(wall_ns));
 }
 
@@ -65,8 +65,8 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
         "created_at", time_of(v->created_ns), "deleted_at",
         v->slot.state == VOLUME_DELETED ? time_of(v->deleted_ns) : json_null(), "clients",
         (json_int_t)v->users, "images", (json_int_t)images_of(a, v->id), "oldest",
-        moment_of(t ? t->first_sequence : 0, v->created_ns), "newest",
-        moment_of(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
+        perdured_moment_json(t ? t->first_sequence : 0, v->created_ns), "newest",
+        perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
         addresses_of(p, (const char *)v->name));
 }
 
@@ -88,7 +88,7 @@ static json_t *image_of(const struct perdured *p, const char *name) {
                              (json_int_t)v->users, "addresses", addresses_of(p, export)));
         if (!image)
             image = json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
-                              moment_of(v->moment_sequence, v->moment_ns), "writable",
+                              perdured_moment_json(v->moment_sequence, v->moment_ns), "writable",
                               !(v->flags & VOLUME_READ_ONLY), "opened_at", time_of(v->created_ns),
                               "lease_ends_at",
                               time_of(v->lease_until_ns ? v->lease_until_ns - log_now_ns(p->log) +
@@ -197,7 +197,7 @@ static void put_volume(struct admin_request *a, const struct ctl_request *q) {
     put(a->volumes[0], ctl_text(&q->args, "name"));
 }
 
-static void put_moment(struct admin_request *a, const struct moment *m) {
+void perdured_put_moment(struct admin_request *a, const struct moment *m) {
     switch (m->kind) {
     case MOMENT_NOW:
         a->moment_kind = OPERATION_AT_NOW;
@@ -270,7 +270,7 @@ static int image_open(void *ctx, const struct ctl_request *q) {
                               .flags = flag(q, "writable", OPERATION_WRITABLE),
                               .lease_ns = ctl_number(&q->args, "lease_ns")};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
-    put_moment(&a, ctl_moment(&q->args, "at"));
+    perdured_put_moment(&a, ctl_moment(&q->args, "at"));
     put(a.name, ctl_text(&q->args, "name"));
     return err < 0 ? err : begin(ctx, q, &a);
 }
@@ -294,7 +294,7 @@ static int restore(void *ctx, const struct ctl_request *q) {
                               .flags = flag(q, "force", OPERATION_FORCE) |
                                        flag(q, "dry_run", OPERATION_DRY_RUN)};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
-    put_moment(&a, ctl_moment(&q->args, "at"));
+    perdured_put_moment(&a, ctl_moment(&q->args, "at"));
     if (ctl_has(&q->args, "range")) {
         struct ctl_range r = ctl_range(&q->args, "range");
         a.kind = OPERATION_RESTORE_RANGE;
@@ -347,8 +347,8 @@ static json_t *restore_result(const struct perdured *p, const struct operation *
                                (json_int_t)v->users));
     }
     return json_pack("{s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "to",
-                     moment_of(o->results[0], o->results[1]), "before",
-                     moment_of(o->results[2], o->results[3]), "volumes", volumes);
+                     perdured_moment_json(o->results[0], o->results[1]), "before",
+                     perdured_moment_json(o->results[2], o->results[3]), "volumes", volumes);
 }
 
 /* name: the object that the request named; its slot may be gone. */
@@ -377,7 +377,7 @@ static json_t *result_of(const struct perdured *p, const struct operation *o, co
         return restore_result(p, o);
     case OPERATION_MARK:
         return json_pack("{s:s,s:o,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o),
-                         "at", moment_of(o->results[0], o->results[1]));
+                         "at", perdured_moment_json(o->results[0], o->results[1]));
     case OPERATION_MARK_DELETE:
         return json_pack("{s:s,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o));
     default:
@@ -406,6 +406,7 @@ int perdured_answer(void *ctx, struct operation_h h) {
             w->number = 0;
         }
     }
+    looking_resolved(p, o);
     return 1; /* taken, or its asker has gone */
 }
 
@@ -476,8 +477,8 @@ static int status(void *ctx, const struct ctl_request *q) {
         "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
         "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
         (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
-        moment_of(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "durable_sequence",
-        (json_int_t)log_durable(p->log));
+        perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)),
+        "durable_sequence", (json_int_t)log_durable(p->log));
     json_t *arena = json_pack(
         "{s:I,s:I,s:I}", "size_bytes", (json_int_t)c->bytes, "used_bytes",
         (json_int_t)((c->r.buffers.pages - c->r.buffers.free_pages) * (uint64_t)BUFFER_PAGE_BYTES),
@@ -590,11 +591,11 @@ static void marks_arrived(struct catalogue_request *r) {
         const struct catalogue_row *row = &m->list.rows[i];
         struct volume_h h = volumes_find_id(a, row->volume);
         if (h.v)
-            json_array_append_new(m->marks,
-                                  json_pack("{s:s,s:s,s:o,s:o}", "volume",
-                                            (const char *)volume_view(a, h)->name, "label",
-                                            row->name, "at", moment_of(row->sequence, row->time_ns),
-                                            "created_at", time_of(row->created_ns)));
+            json_array_append_new(
+                m->marks, json_pack("{s:s,s:s,s:o,s:o}", "volume",
+                                    (const char *)volume_view(a, h)->name, "label", row->name, "at",
+                                    perdured_moment_json(row->sequence, row->time_ns), "created_at",
+                                    time_of(row->created_ns)));
     }
     if (w && r->result == 0 && m->list.count == CATALOGUE_ROWS_MAX) {
         r->args.after = m->list.rows[m->list.count - 1].key;
@@ -638,6 +639,10 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
 }
 
 /* --- reload --- */
+
+static int diff(void *ctx, const struct ctl_request *q) {
+    return looking_diff(ctx, q);
+}
 
 static int reload(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
@@ -692,6 +697,7 @@ const struct ctl_handler perdured_handlers[] = {
     {"mark.create", mark_create},
     {"mark.list", mark_list},
     {"mark.delete", mark_delete},
+    {"diff", diff},
     {"status", status},
     {"connections", connections},
     {"reload", reload},

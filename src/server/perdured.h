@@ -16,6 +16,7 @@
 #include "server/nbd_front.h"
 
 #define PENDING_MAX CONTROL_CONNS
+#define LOOKINGS_MAX 8 /* at once; who comes then is told that it is busy */
 
 /* A control request whose answer comes with the end of an operation, or of a reload's preparation. */
 struct pending {
@@ -65,6 +66,7 @@ struct perdured {
     struct control control;
     struct pending pending[PENDING_MAX];
     struct awaited awaited[PENDING_MAX];
+    struct looking *lookings[LOOKINGS_MAX];
     struct opened opened[CONFIG_ON_DEMAND_MAX]; /* those that are still there come first */
     uint32_t opened_count;
     uint64_t numbers; /* given to askers; no two engines give the same */
@@ -81,6 +83,14 @@ extern const uint32_t perdured_handler_count;
 int perdured_answer(void *ctx, struct operation_h h); /* admin_engine_ops.answer */
 void perdured_reload_prepared(struct perdured *p);    /* answers `reload` before letting go */
 void perdured_reload_failed(struct perdured *p, const char *why);
+
+/* A moment, and null for a time that is not known. */
+json_t *perdured_moment_json(uint64_t sequence, uint64_t wall_ns);
+void perdured_put_moment(struct admin_request *a, const struct moment *m);
+
+/* server/looking.c: the operation `diff`; an operation that has ended, which may be part of it. */
+int looking_diff(struct perdured *p, const struct ctl_request *q);
+void looking_resolved(struct perdured *p, const struct operation *o);
 
 /* server/hints.c: what to do about an operation that failed, one line; empty: its sentence says all. */
 #define HINT_BYTES 240

@@ -218,6 +218,18 @@ ROWS = [
     ("mark delete db logs --label nightly", "mark.delete",
      {"volumes": ["db", "logs"], "label": "nightly"},
      {"label": "nightly", "volumes": ["db", "logs"]}, "nightly of db, logs is forgotten\n"),
+    ("diff demo --from seq:5 --to now", "diff", {"name": "demo", "from": "seq:5", "to": "now"},
+     {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"), "to": moment(9, "2026-11-22T16:00:01Z"),
+      "next": None, "ranges": [{"offset_bytes": 4096, "length_bytes": 8192},
+                               {"offset_bytes": 1 << 20, "length_bytes": 4096}]},
+     "12 KiB of demo written from 2026-11-22 17:00:00.000 +01:00 (seq:5) to "
+     "2026-11-22 17:00:01.000 +01:00 (seq:9)\n"
+     " OFFSET  LENGTH\n   4096    8192\n1048576    4096\n"),
+    ("diff demo --from seq:9 --to seq:9", "diff", {"name": "demo", "from": "seq:9", "to": "seq:9"},
+     {"volume": "demo", "from": moment(9, "2026-11-22T16:00:01Z"), "to": moment(9, "2026-11-22T16:00:01Z"),
+      "next": None, "ranges": []},
+     "0 B of demo written from 2026-11-22 17:00:01.000 +01:00 (seq:9) to "
+     "2026-11-22 17:00:01.000 +01:00 (seq:9)\n"),
     ("status", "status", {}, STATUS, STATUS_TEXT),
     ("connections", "connections", {}, {"next": None, "connections": []}, "no connections\n"),
     ("connections --after 7", "connections", {"after": 7}, {"next": None, "connections": []}, None),
@@ -429,6 +441,13 @@ class CliTest(unittest.TestCase):
                                   {"next": 11, "connections": parts[1]}, {"next": None, "connections": parts[2]})
         self.assertEqual(json.loads(done.stdout), {"next": None, "connections": sum(parts, [])})
         self.assertEqual([request["args"] for request in requests], [{}, {"after": 9}, {"after": 11}])
+        ranges = [[{"offset_bytes": 0, "length_bytes": 4096}], [{"offset_bytes": 8192, "length_bytes": 4096}]]
+        told = {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"),
+                "to": moment(9, "2026-11-22T16:00:01Z")}
+        done, requests = self.ask("diff demo --from -1h --to now --json",
+                                  dict(told, next=8192, ranges=ranges[0]), dict(told, next=None, ranges=ranges[1]))
+        self.assertEqual(json.loads(done.stdout)["ranges"], sum(ranges, []))
+        self.assertEqual(requests[1]["args"], {"name": "demo", "from": "seq:5", "to": "seq:9", "after": 8192})
         done, _ = self.ask("connections", {"next": 9, "connections": parts[0]}, Refusal("io", "that is why"))
         self.assertEqual((done.returncode, done.stdout), (1, ""))
 

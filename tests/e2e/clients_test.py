@@ -199,6 +199,27 @@ class RealFiles:
         must_hold('the removed file is gone',
                   'not found' in run('debugfs', '-R', f'stat "/{self.gone_path}"', image))
 
+    def carry_forward(self):
+        """As a backup does: the old image and what has changed since make the new one."""
+        told = self.server.cli('diff', 'files', '--from', 'copied', '--to', 'now')
+        expect('from', told['from']['sequence'], self.moment['sequence'])
+        changed = sum(one['length_bytes'] for one in told['ranges'])
+        must_hold('a part has changed', 0 < changed < DISK // 2)
+        wanted = os.path.join(self.folder, 'carried.img')
+        shutil.copy(self.old, wanted)
+        with connected(self.uri) as link, open(wanted, 'r+b') as out:
+            for one in told['ranges']:
+                for at in range(one['offset_bytes'], one['offset_bytes'] + one['length_bytes'], MIB):
+                    out.seek(at)
+                    out.write(link.pread(min(MIB, one['offset_bytes'] + one['length_bytes'] - at), at))
+        expect('the image carried forward', sha(wanted), sha(self.new))
+        nothing = self.server.cli('diff', 'files', '--from', 'now', '--to', 'now')
+        expect('between now and now', nothing['ranges'], [])
+        self.server.cli('diff', 'files', '--from', 'now', '--to', 'copied', status=2)
+        self.server.cli('diff', 'files', '--from', 'never-made', '--to', 'now', status=3)
+        self.server.cli('diff', 'no-such-volume', '--from', 'copied', '--to', 'now', status=3)
+        return f'{changed // 1024} KiB in {len(told["ranges"])} ranges'
+
     def image_read_only(self):
         opened = self.server.cli('image', 'open', 'files', '--at', 'copied', '--name', 'look')
         expect('its export', opened['disks'][0]['export'], 'files.look')
@@ -286,6 +307,7 @@ class RealFiles:
                 ('the moment of before passes e2fsck and holds the old files', self.past_is_sound),
                 ('a moment is found by mark, sequence and time', self.past_by_other_names),
                 ('the volume passes e2fsck and holds the new files', self.present_is_sound),
+                ('an image of the past and what has changed since make the present', self.carry_forward),
                 ('a read-only image shows the past', self.image_read_only),
                 ('writes to a writable image touch neither present nor past', self.image_writable),
                 ('writes to a throw-away image touch neither', self.throw_away),

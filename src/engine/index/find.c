@@ -55,6 +55,11 @@ static int end_level(struct index_search *s, uint64_t first_sequence) {
         if (r->best[b] == 0)
             continue;
         s->missing &= ~(UINT64_C(1) << b);
+        if (s->f->changes) {
+            s->f->changed |= r->best[b] > s->f->since ? UINT64_C(1) << b : 0;
+            s->f->newest = max_u64(s->f->newest, r->best[b]);
+            continue;
+        }
         s->f->found[b] = r->found[b];
         if (place_kind(r->found[b].place) != PLACE_REFERENCE)
             continue;
@@ -150,6 +155,16 @@ static uint64_t memtable_before(const struct index *x, uint64_t cursor, struct m
     return first;
 }
 
+/* The newest sequence of the memtable, or of the run, or of what covers it. */
+static uint64_t last_of_level(const struct index *x, struct memtable_h m,
+                              const struct index_run *run) {
+    if (m.v)
+        return memtable_view(x->a, m)->last_sequence;
+    if (!run)
+        return 0;
+    return run->covered_by ? merged_last_sequence(&run->covered_by->t) : run->last_sequence;
+}
+
 static int search_levels(struct index *x, struct index_search *s) {
     while (s->missing) {
         struct memtable_h m;
@@ -157,7 +172,12 @@ static int search_levels(struct index *x, struct index_search *s) {
         struct index_run *run = index_run_before(x, s->cursor);
         struct index_merged *merged = run ? run->covered_by : NULL;
         int err = 0;
-        if (m.v && (!run || first > run->first_sequence)) { /* none is older than a merged run */
+        int in_memtable =
+            m.v && (!run || first > run->first_sequence); /* none is older than a merged run */
+        if (s->f->changes &&
+            last_of_level(x, in_memtable ? m : (struct memtable_h){0}, run) <= s->f->since) {
+            s->missing = 0; /* all that is left is older */
+        } else if (in_memtable) {
             begin_level(s);
             memtable_find(x->a, m, s->view, s->limit, s->f->chunk, &s->level);
             err = end_level(s, first);
@@ -197,6 +217,7 @@ static int next_task(struct index *x, struct index_search *s) {
 
 static void begin_search(struct index *x, struct index_search *s) {
     give_view(x, s);
+    s->f->changed = s->f->newest = 0;
     s->references = 0;
     s->moves = x->moves;
     begin_task(s, s->f->view, s->whole_limit, s->unknown);
@@ -244,7 +265,9 @@ static int may_move(const struct index *x, struct block_place p) {
 /* The search has ended: what it found goes into the block table, as far as that still wants it. */
 static void end_search(struct index *x, struct index_search *s, int err) {
     const struct ancestry *view = s->f->view;
-    for (uint64_t left = err == 0 ? s->unknown : 0; left; left &= left - 1) {
+    if (s->f->changes && s->f->newest <= s->f->since)
+        s->f->newest = 0;
+    for (uint64_t left = err == 0 && !s->f->changes ? s->unknown : 0; left; left &= left - 1) {
         uint32_t b = (uint32_t)__builtin_ctzll(left);
         if (!may_move(x, s->f->found[b]))
             block_table_fill(&x->table, s->pin, view->family, s->f->chunk * CHUNK_BLOCKS + b,
@@ -307,7 +330,7 @@ static int may_fill(const struct index *x, const struct ancestry *view) {
 }
 
 int index_find(struct index *x, struct index_find *f) {
-    must(f->want != 0);
+    must(f->want != 0 && !(f->changes && f->limit == INDEX_NOW));
     uint64_t unknown = f->want;
     uint32_t page = TABLE_NO_PAGE;
     int now = f->limit == INDEX_NOW;

@@ -5,6 +5,39 @@
  */
 #include "engine/index/index_world_test.h"
 
+/* Which blocks of a chunk changed, against the list of all versions. */
+static uint64_t compare_changes(struct world *w, uint32_t timeline, uint64_t since, uint64_t limit,
+                                uint64_t chunk) {
+    struct asked q = {.f = {.view = ancestry_take(w->ancestries, timeline),
+                            .limit = limit,
+                            .changes = 1,
+                            .since = since,
+                            .chunk = chunk,
+                            .want = UINT64_MAX,
+                            .done = answered}};
+    q.f.owner = &q;
+    int err = index_find(w->x, &q.f);
+    if (err != ERR_AGAIN) {
+        q.ended = 1;
+        q.result = err;
+    }
+    wait_for(w, &q);
+    assert_int_equal(q.result, 0);
+    uint64_t changed = 0, newest = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct version *v = &w->all[i].v;
+        if (v->sequence <= since || v->sequence > limit ||
+            v->sequence > ancestry_limit(q.f.view, v->timeline))
+            continue;
+        uint64_t blocks = chunk_mask(chunk * CHUNK_BLOCKS, v->block, v->block + v->blocks);
+        changed |= blocks;
+        newest = blocks ? max_u64(newest, v->sequence) : newest;
+    }
+    assert_true(q.f.changed == changed && q.f.newest == newest);
+    ancestry_give(w->ancestries, q.f.view);
+    return changed;
+}
+
 /* Until no run is left to merge and no file to remove. */
 static void settle(struct world *w) {
     for (int quiet = 0, i = 0; quiet < 3; i++) {
@@ -95,6 +128,26 @@ static void runs_are_merged_over_levels(void **state) {
         }
         close_world(w);
     }
+}
+
+static void changes_between_moments(void **state) {
+    struct world *w = many_runs(5, 60, 20);
+    struct prng p = prng_seed(6);
+    uint32_t some = 0, none = 0, all = 0;
+    for (int i = 0; i < 3000; i++) {
+        uint64_t limit = 1 + prng_below(&p, w->sequence);
+        uint64_t since =
+            prng_one_in(&p, 2) ? limit - prng_below(&p, min_u64(limit, 40)) : prng_below(&p, limit);
+        uint64_t changed =
+            compare_changes(w, 1 + (uint32_t)prng_below(&p, 2), since, limit, prng_below(&p, 22));
+        none += changed == 0;
+        all += changed == UINT64_MAX;
+        some += changed != 0 && changed != UINT64_MAX;
+        if (i == 1000)
+            settle(w);
+    }
+    assert_true(none > 100 && some > 100 && all > 20);
+    close_world(w);
 }
 
 /* Deaths at any moment of merges, and look-ups and new segments meanwhile. */
@@ -250,6 +303,7 @@ static void freed_segments(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
+        cmocka_unit_test(changes_between_moments),
         cmocka_unit_test(deaths_while_merging),
         cmocka_unit_test(damage_does_not_matter),
         cmocka_unit_test(a_damaged_run_is_left_alone),
