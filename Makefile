@@ -17,7 +17,9 @@ build: deps
 deps:
 	@scripts/install-deps build
 
-run: build
+run: deps
+	@$(call setup,build,CC=gcc)
+	@ninja -C build src/server/perdured src/cli/perdure
 	@scripts/run
 
 check:
