@@ -78,7 +78,7 @@ struct log_params {
     uint32_t zero_bytes;       /* of a slot that is used first, written in one job */
     uint32_t devices_max;      /* slot files kept open, but for those in use */
     uint64_t max_bytes;        /* of slot files; UINT64_MAX: what the file system has */
-    uint64_t orphan_bytes;     /* how far beyond the end a dead process may still write */
+    uint64_t orphan_bytes;     /* how far from its end, or begin, a dead process may still write */
     uint64_t quarantine_ns;    /* how long a slot rests that a dead write may still hit */
 };
 struct log_params log_params_default(void);

@@ -66,7 +66,8 @@ enum log_move {
     F(uint32_t, log_attempts)  /* at the oldest frame that failed */                               \
     F(uint64_t, log_catalogue) /* transactions that the catalogue has committed */                 \
     F(int64_t, time_jump_ns)   /* that made it suspect */                                          \
-    A(uint8_t, reserved, 112)
+    F(uint32_t, log_left_out)  /* of the store header, as of the last cold start */                \
+    A(uint8_t, reserved, 108)
 HANDLE(engine)
 SLOT_STRUCT(engine, ENGINE_FIELDS)
 SLOT_TABLE(engine, TABLE_ENGINE)

@@ -39,7 +39,8 @@ static const struct store_header store = {.id = "0123456789abcde",
                                           .numbers_above = UINT64_C(1) << 40,
                                           .store_time_ns = 6,
                                           .wall_time_ns = 8,
-                                          .catalogue = 9};
+                                          .catalogue = 9,
+                                          .left_out = 10};
 
 static int store_decodes(const uint8_t *block) {
     struct store_header h;

@@ -27,6 +27,7 @@ static void header_of(const struct log *l, uint32_t state, struct store_header *
     h->store_time_ns = l->store_ns;
     h->wall_time_ns = l->wall_ns;
     h->catalogue = root->log_catalogue;
+    h->left_out = root->log_left_out;
 }
 
 int log_write_header(struct log *l, uint32_t state) {

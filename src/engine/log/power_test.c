@@ -339,12 +339,10 @@ static void a_torn_frame_hides_no_new_ones(void **state) {
     }
 }
 
-/* An orphan of a prepared segment's first frame: the new epoch does not write where it may land. */
-static void room_that_a_dead_write_may_hit_is_left_out(void **state) {
-    struct rig *r = with_frames(302, 3);
-    rig_unmap(rig_die_with_arena(r));
-    assert_int_equal(rig_start(r, NULL), 0);
-    rig_wait_ready(r);
+/* Where the next frame goes in the segment that takes records, or in those that are prepared. */
+static void goes_on_at(const struct rig *r, uint32_t append, uint32_t prepared) {
+    struct segment_h open = {root_of(r)->log_append_segment};
+    assert_int_equal(open.v ? segment_view(&r->a, open)->append_end : 0, append);
     uint32_t reserved = 0;
     for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
          h = segment_next(&r->a, h)) {
@@ -352,10 +350,74 @@ static void room_that_a_dead_write_may_hit_is_left_out(void **state) {
         if (s->slot.state != SEGMENT_RESERVED)
             continue;
         reserved++;
-        assert_int_equal(s->append_end, BLOCK_BYTES + r->params.orphan_bytes);
+        assert_int_equal(s->append_end, prepared);
     }
     assert_true(reserved > 0);
+}
+
+/* Nothing becomes durable between the starts: each goes on beyond where the one before did, and in other
+ * segments when that is too far. */
+static void room_that_a_dead_write_may_hit_is_left_out(void **state) {
+    struct rig *r = with_frames(302, 3);
+    uint32_t end = root_of(r)->log_end_bytes, room = 1u * MIB;
+    assert_int_equal(r->params.orphan_bytes, room);
+    for (uint32_t n = 1; n <= 2; n++) {
+        rig_unmap(rig_die_with_arena(r));
+        assert_int_equal(rig_start(r, NULL), 0);
+        goes_on_at(r, end + n * room, SEGMENT_FRAMES_OFFSET + n * room);
+    }
+    rig_unmap(rig_die_with_arena(r));
+    assert_int_equal(rig_start(r, NULL), 0);
+    goes_on_at(r, 0, SEGMENT_FRAMES_OFFSET);
+    rig_settle(r);
+    rig_unmap(rig_die_with_arena(r));
+    assert_int_equal(rig_start(r, NULL), 0);
+    goes_on_at(r, 0, SEGMENT_FRAMES_OFFSET + 2 * room);
+    while (log_stop(r->l) < 0)
+        rig_step(r);
+    rig_unmap(rig_die_with_arena(r));
+    assert_int_equal(rig_start(r, NULL), 0);
+    goes_on_at(r, 0, SEGMENT_FRAMES_OFFSET);
     rig_free(r);
+}
+
+/* A process that started cold dies with its first frame in flight, behind the end or at the beginning
+ * of a segment; the next one starts cold, too, and writes; then the frame lands. */
+static void an_orphan_of_a_process_that_started_cold_hits_nothing(void **state) {
+    for (int next_segment = 0; next_segment < 2; next_segment++) {
+        struct rig *r = with_frames(314, 3);
+        uint32_t bytes = 41 * BLOCK_BYTES, segment;
+        uint8_t *orphan = malloc(bytes), *old = calloc(1, bytes);
+        rig_unmap(rig_die_with_arena(r));
+        assert_int_equal(rig_start(r, NULL), 0);
+        segment = root_of(r)->log_end_segment;
+        do {
+            while (rig_append(r, PLACE_DATA, 77, 40, 0) < 0)
+                rig_step(r);
+            rig_settle(r);
+        } while (next_segment && root_of(r)->log_end_segment == segment);
+        uint32_t file = file_of(r, root_of(r)->log_end_segment);
+        uint32_t at = root_of(r)->log_end_offset;
+        disk_read(r, file, orphan, bytes, at);
+        disk_write(r, file, old, bytes, at); /* as if it were still on its way */
+        r->model_count = --r->model_committed;
+        r->promised = rig_sequence(r, r->model_count - 1);
+        rig_unmap(rig_die_with_arena(r));
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        for (int i = 0; i < 3; i++) {
+            while (rig_append(r, PLACE_DATA, 78, 40, 0) < 0)
+                rig_step(r);
+            rig_settle(r);
+        }
+        disk_write(r, file, orphan, bytes, at);
+        rig_check(r);
+        restart(r);
+        rig_check(r);
+        free(orphan);
+        free(old);
+        rig_free(r);
+    }
 }
 
 static void damaged_and_found(struct rig *r, uint32_t frames, uint32_t blocks, uint64_t lost) {
@@ -766,6 +828,7 @@ int main(void) {
         cmocka_unit_test(an_old_frame_behind_new_ones_does_not_pass),
         cmocka_unit_test(a_torn_frame_hides_no_new_ones),
         cmocka_unit_test(room_that_a_dead_write_may_hit_is_left_out),
+        cmocka_unit_test(an_orphan_of_a_process_that_started_cold_hits_nothing),
         cmocka_unit_test(a_flipped_bit_in_durable_data_is_reported),
         cmocka_unit_test(a_flipped_bit_in_a_durable_header_is_reported),
         cmocka_unit_test(a_flipped_bit_in_a_record_block_is_reported),

@@ -10,7 +10,11 @@
  *   5. salvaged frames to the log (salvage.c)
  *
  * It may be interrupted anywhere and be done again. The log goes on in the last segment, behind
- * whatever a dead process may still write there (orphan_bytes), unless the store was stopped; and
+ * whatever a dead process may still write there, unless the store was stopped: that is orphan_bytes
+ * from where that process began, which was not at the end if it had started cold itself. So each start
+ * leaves out as much as the one before (the store header tells) and orphan_bytes more, until that is
+ * half a segment; then the log goes on in other segments, and what a start leaves out begins anew.
+ * The same room is left out at the beginning of segments that were prepared. And the log goes on
  * behind every frame found there, though it be torn or void: the next scan takes its header's word
  * for where it ends, and would not find what begins before that. For the same reason a segment that
  * was prepared, and has none but such frames, gets another number.
@@ -164,9 +168,14 @@ static int is_stopped(const struct recovery *r) {
     return r->header.state == STORE_STOPPED;
 }
 
+static int leaves_all_out(const struct recovery *r) {
+    return r->left_out > r->header.segment_bytes / 2;
+}
+
 static int make_root(struct log *l, struct recovery *r) {
     const struct store_header *h = &r->header;
     const struct link *tail = r->tail < 0 ? NULL : &r->links[r->tail];
+    r->left_out = is_stopped(r) ? 0 : r->header.left_out + l->params.orphan_bytes;
     uint64_t least_ns = max_u64(h->store_time_ns, tail ? tail->last_time_ns : 0);
     for (const struct salvaged *s = r->salvaged; s; s = s->next)
         least_ns = max_u64(least_ns, s->last_time_ns);
@@ -199,6 +208,7 @@ static int make_root(struct log *l, struct recovery *r) {
     root->log_ended_segment = root->log_end_segment;
     root->log_ended_offset = root->log_end_bytes;
     root->log_ended_sequence = root->log_end_sequence;
+    root->log_left_out = (uint32_t)(leaves_all_out(r) ? l->params.orphan_bytes : r->left_out);
     struct wall *wall = wall_edit(l->a, l->wall);
     memcpy(wall->span, r->wall, sizeof wall->span);
     wall->count = r->wall_count;
@@ -211,8 +221,8 @@ static int make_root(struct log *l, struct recovery *r) {
 static uint32_t go_on_at(const struct log *l, const struct recovery *r,
                          const struct scanned_slot *slot, uint32_t end) {
     const struct segment *s = segment_view(l->a, slot->h);
-    uint64_t at = max_u64(end + (is_stopped(r) ? 0 : l->params.orphan_bytes), slot->frames_end);
-    if (at > r->header.segment_bytes ||
+    uint64_t at = max_u64(end + r->left_out, slot->frames_end);
+    if (leaves_all_out(r) || at > r->header.segment_bytes ||
         !log_fits(l, (uint32_t)at, 2 * BLOCK_BYTES, s->records + 1, s->blocks + 1))
         return 0;
     return (uint32_t)at;

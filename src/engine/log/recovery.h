@@ -67,9 +67,10 @@ struct recovery {
     uint32_t slot_count;
     struct link *links; /* by segment, offset */
     uint32_t link_count, link_room;
-    uint8_t *buffer; /* one segment */
-    int tail;        /* index of the last link that counts, or -1 */
-    uint64_t whole;  /* last record of a whole request on disk */
+    uint8_t *buffer;   /* one segment */
+    int tail;          /* index of the last link that counts, or -1 */
+    uint64_t whole;    /* last record of a whole request on disk */
+    uint64_t left_out; /* by this start; more than half a segment: all that was prepared, too */
     uint64_t highest_number, highest_epoch;
     uint64_t catalogue;                    /* highest; then what the catalogue says */
     struct wall_span wall[WALL_SPANS_MAX]; /* of all that was read */

@@ -488,16 +488,17 @@ void segments_work(struct log *l) {
             return;
         }
     }
-    if (more_slots_wanted(l) && l->mono_ns >= l->slots_retry_ns)
+    /* Those that are free may all have to rest. */
+    if ((more_slots_wanted(l) || more_ready_wanted(l)) && l->mono_ns >= l->slots_retry_ns)
         want_created(l);
 }
 
 uint64_t segments_deadline(const struct log *l) {
     if (l->slot_job)
         return UINT64_MAX;
-    if (more_slots_wanted(l) || l->state_count[SEGMENT_PREPARING] > 0)
+    if (more_slots_wanted(l) || more_ready_wanted(l) || l->state_count[SEGMENT_PREPARING] > 0)
         return max_u64(l->slots_retry_ns, l->mono_ns);
-    return more_ready_wanted(l) ? l->mono_ns + LOG_RETRY_MAX_NS : UINT64_MAX;
+    return UINT64_MAX;
 }
 
 void segments_close(struct log *l) {

@@ -27,6 +27,7 @@ void store_encode(const struct store_header *h, uint8_t *block) {
     put_le64(block + 128, h->store_time_ns);
     put_le64(block + 136, h->wall_time_ns);
     put_le64(block + 144, h->catalogue);
+    put_le32(block + 152, h->left_out);
     block_finish(block);
 }
 
@@ -53,6 +54,7 @@ int store_decode(const uint8_t *block, struct store_header *h) {
     h->store_time_ns = get_le64(block + 128);
     h->wall_time_ns = get_le64(block + 136);
     h->catalogue = get_le64(block + 144);
+    h->left_out = get_le32(block + 152);
     if (h->features_refuse & ~STORE_FEATURES_KNOWN)
         return ERR_UNSUPPORTED;
     if (h->segment_bytes < SEGMENT_BYTES_MIN || h->segment_bytes > SEGMENT_BYTES_MAX ||

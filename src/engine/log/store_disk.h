@@ -41,6 +41,7 @@ struct store_header {
     uint64_t store_time_ns;
     uint64_t wall_time_ns;
     uint64_t catalogue; /* transactions of the catalogue that were durable when written */
+    uint32_t left_out;  /* bytes behind the end of the log that the last start did not use */
 };
 
 void store_encode(const struct store_header *h, uint8_t *block);
