@@ -3,7 +3,7 @@
  * Which frames count (docs/formats.md, "Which frames count"). The links stand in the order of their
  * places, which is the order in which they were written, but for writes that landed late or failed.
  *
- *  1. Void: what the store header's end excludes.
+ *  1. Void: what the store header's end excludes, frames behind it and records above its number.
  *  2. Void, from the last link to the first: what stands between a counting link and the one that it
  *     names as its previous; and the records above the number that it follows.
  *  3. The rest is walked in order. A link whose epoch falls or whose numbers do not rise is void; one
@@ -19,21 +19,24 @@ static int at_or_beyond(const struct link *k, uint32_t segment, uint32_t offset)
     return k->segment > segment || (k->segment == segment && k->offset >= offset);
 }
 
-static void void_by_header(struct recovery *r) {
-    const struct log_end *end = &r->header.ended;
-    for (uint32_t i = 0; i < r->link_count; i++) {
-        struct link *k = &r->links[i];
-        if (!k->sealed && k->first_epoch <= end->epoch &&
-            at_or_beyond(k, end->segment, end->offset))
-            k->fate = LINK_VOID;
-    }
-}
-
 /* Of a frame of which no record counts, the place in the chain remains. */
 static void keep_to(struct link *k, uint64_t sequence) {
     if (k->sealed || k->keep_to <= sequence)
         return;
     k->keep_to = max_u64(sequence, k->first_sequence - 1);
+}
+
+static void void_by_header(struct recovery *r) {
+    const struct log_end *end = &r->header.ended;
+    for (uint32_t i = 0; i < r->link_count; i++) {
+        struct link *k = &r->links[i];
+        if (k->sealed || k->first_epoch > end->epoch)
+            continue;
+        if (at_or_beyond(k, end->segment, end->offset))
+            k->fate = LINK_VOID;
+        else
+            keep_to(k, end->sequence);
+    }
 }
 
 static void void_between(struct recovery *r) {

@@ -378,6 +378,39 @@ static void a_request_that_is_not_whole_is_not_salvaged(void **state) {
 }
 
 /* Damage in the dead arena: what comes before it is salvaged, the rest is lost, and told. */
+/* A long request was cut off at the end of the log, in one frame or two. What the next process answers
+ * follows the record before it, and is salvaged though nothing of it is in the log. */
+static void what_follows_a_request_that_was_cut_off_is_salvaged(void **state) {
+    for (int frames = 1; frames <= 2; frames++) {
+        struct rig *r = with_answers(372, 10);
+        rig_settle(r);
+        assert_int_equal(rig_append(r, PLACE_DATA, 1, 1, 0), 0);
+        for (int i = 0; i < frames; i++) {
+            assert_int_equal(rig_append(r, PLACE_DATA, 2, 240, LOG_MORE), 0);
+            rig_wait_durable(r, log_recorded(r->l));
+        }
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        assert_true(r->report.records_cut > 0);
+        rig_check_prefix(r);
+        rig_wait_ready(r);
+        uint32_t n = r->model_count;
+        void *memory = rig_die_with_arena(r);
+        assert_int_equal(rig_start(r, memory), 0);
+        rig_unmap(memory);
+        assert_int_equal(r->report.salvage_damaged, 0);
+        assert_int_equal(r->report.records_cut, 0);
+        assert_true(r->report.salvaged_records > 0);
+        assert_int_equal(r->index.count, n);
+        rig_check_prefix(r);
+        rig_settle(r);
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        rig_free(r);
+    }
+}
+
 static void a_damaged_frame_ends_the_salvage(void **state) {
     for (int kind = 0; kind < 9; kind++) {
         struct rig *r = with_answers(380, 10);
@@ -460,6 +493,7 @@ int main(void) {
         cmocka_unit_test(a_contradiction_in_the_slots_does_not_qualify),
         cmocka_unit_test(a_cold_start_writes_what_was_answered),
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),
+        cmocka_unit_test(what_follows_a_request_that_was_cut_off_is_salvaged),
         cmocka_unit_test(a_damaged_frame_ends_the_salvage),
         cmocka_unit_test(what_is_not_an_arena_is_refused),
     };

@@ -127,8 +127,14 @@ static void tell(struct log *l, const struct recovery *r, const struct log_repor
                   report->blocks_damaged);
 }
 
-static uint64_t newest_record(const struct recovery *r) {
-    return r->tail < 0 ? 0 : r->links[r->tail].keep_to;
+/* Of the last frames perhaps no record counts. */
+uint64_t recovery_newest(const struct recovery *r) {
+    for (int i = r->tail; i >= 0; i--) {
+        const struct link *k = &r->links[i];
+        if (k->fate == LINK_COUNTS && k->keep_to >= k->first_sequence)
+            return k->keep_to;
+    }
+    return 0;
 }
 
 int log_recover(struct log *l, struct log_report *report) {
@@ -157,7 +163,7 @@ int log_recover(struct log *l, struct log_report *report) {
     report->stopped = r->header.state == STORE_STOPPED;
     report->last_sequence = r->whole;
     report->catalogue = r->catalogue;
-    report->records_cut = (uint32_t)(newest_record(r) - min_u64(newest_record(r), r->whole));
+    report->records_cut = (uint32_t)(recovery_newest(r) - min_u64(recovery_newest(r), r->whole));
     tell(l, r, report);
     return 0;
 }
@@ -200,7 +206,7 @@ static int make_root(struct log *l, struct recovery *r) {
         root->log_end_bytes = tail->end;
     }
     root->log_end_sequence = root->log_follows = root->log_whole =
-        r->salvaged_whole > 0 ? newest_record(r) : r->whole;
+        r->salvaged_whole > 0 ? recovery_newest(r) : r->whole;
     root->log_numbers_above = r->highest_number + LOG_NUMBERS_GAP;
     root->log_recorded = root->log_durable = root->log_numbers_above;
     root->log_catalogue = r->catalogue;

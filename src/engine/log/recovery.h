@@ -90,6 +90,9 @@ int recovery_scan(struct log *l, struct recovery *r, struct log_report *report);
 void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment), void *ctx,
                     struct log_report *report);
 
+/* Number of the newest record that counts, or 0. */
+uint64_t recovery_newest(const struct recovery *r);
+
 /* What the wall clock showed is true of any frame, whether or not it counts. */
 void recovery_learn_wall(struct recovery *r, const struct wall_span *s);
 

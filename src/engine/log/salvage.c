@@ -162,7 +162,7 @@ int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
         order[n++][1] = i;
     }
     qsort(order, n, sizeof order[0], by_sequence);
-    uint64_t last = r->tail < 0 ? 0 : r->links[r->tail].keep_to;
+    uint64_t last = recovery_newest(r);
     int lost = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct frame *f = frame_of(&d, (uint32_t)order[i][1]);
