@@ -10,8 +10,9 @@
  *     has to read what was there before.
  *  4. A request is recorded as a whole: no moment lies between its records, and no record of another
  *     request.
- *  5. A request that fails has changed nothing; but a write longer than LOG_APPEND_BLOCKS_MAX blocks
- *     that runs out of space may have been recorded in part.
+ *  5. A request that fails has changed nothing; but one of several records may have been recorded in
+ *     part, if it ran out of space, or if the engine died in the middle and the old bytes at its end could
+ *     not be read any more.
  *
  * Contexts of requests under way are private memory. After an attach every READY request begins again,
  * in the order of arrival and flagged REPLAYED; a long write goes on at `progress`.

@@ -330,6 +330,35 @@ static void a_held_volume_ends_what_it_began(void **state) {
     world_close(w);
 }
 
+/* A write of which some records are in the log when the process dies needs old bytes at its end, and they cannot
+ * be read any more: it fails, and others are recorded again. */
+static void a_write_that_cannot_be_ended_holds_up_no_other(void **state) {
+    struct world *w = world_open(&(struct world_options){.seed = 16,
+                                                         .table_sets = 4,
+                                                         .cache_bytes = MIB,
+                                                         .buffer_pages = 6000,
+                                                         .records_per_turn = 1,
+                                                         .memtables = 6});
+    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 2 * MIB, MIB, 0), 0);
+    world_settle(w);
+    int i = world_ask(w, 0, REQUEST_WRITE, 0, 2 * MIB + SECTOR_BYTES, 0);
+    do
+        world_turn(w, WORLD_LIVES);
+    while (request_view(w->a, w->asked[i].h)->progress == 0);
+    struct sim_fault fault = {.kind = SIM_READ_FAILS};
+    sim_fault_add(w->sim, &fault);
+    world_kill(w);
+    assert_in_range(request_view(w->a, w->asked[i].h)->progress, 1, 2 * MIB - 1);
+    assert_int_equal(world_wait(w, i), ERR_IO);
+    sim_fault_clear(w->sim);
+    assert_true(engine_is_quiet(w->engine, w->volume[0]));
+    assert_int_equal(world_do(w, 0, REQUEST_WRITE, 0, MIB, REQUEST_FUA), 0);
+    world_check_volume(w, 0);
+    world_close(w);
+}
+
 /* A store that is full: writes fail cleanly, whether at their first record or later; reads go on, and so
  * do other writes when there is room for them. */
 static void a_full_store(void **state) {
@@ -573,6 +602,7 @@ int main(void) {
         cmocka_unit_test(status_tells_data_zeroes_and_holes),
         cmocka_unit_test(a_held_volume_begins_nothing),
         cmocka_unit_test(a_held_volume_ends_what_it_began),
+        cmocka_unit_test(a_write_that_cannot_be_ended_holds_up_no_other),
         cmocka_unit_test(a_full_store),
         cmocka_unit_test(clients_want_all_pages),
         cmocka_unit_test(a_write_during_an_unknown_look_up),

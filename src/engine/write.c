@@ -206,7 +206,10 @@ static void leave_order(struct work *w) {
     w->change = NULL;
 }
 
+/* What is recorded of it stays without an end, and others may be recorded again. */
 static void fail(struct work *w, int err) {
+    if (w->e->partly.v == w->h.v)
+        w->e->partly.v = 0;
     release_edges(w);
     leave_order(w);
     engine_finish(w, err);
@@ -227,7 +230,6 @@ static int record(struct work *w) {
             return err;
         if (err < 0) {
             work_pop(&e->log_queue);
-            e->partly.v = 0;
             fail(w, err);
             return 0;
         }
