@@ -411,6 +411,44 @@ static void what_follows_a_request_that_was_cut_off_is_salvaged(void **state) {
     }
 }
 
+/* The process dies with a frame in flight and its queue is lost, but the write was done. The next process gives
+ * the frame another place, where it grows, and dies as well; the start finds the shorter copy in the log. */
+static void a_frame_of_which_a_copy_is_in_the_log_is_salvaged(void **state) {
+    uint32_t least = UINT32_MAX, most = 0;
+    for (uint64_t seed = 380; seed < 400; seed++) {
+        struct rig *r = rig_new(seed);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_wait_ready(r);
+        rig_settle(r);
+        assert_int_equal(rig_append(r, PLACE_DATA, 8, 4, 0), 0);
+        log_want_durable(r->l, log_recorded(r->l));
+        rig_turn(r, RIG_BEFORE_RETIRE);
+        rig_attach(r, 1);
+        rig_turn(r, RIG_NOWHERE); /* the frame is moved */
+        rig_turn(r, RIG_NOWHERE);
+        assert_int_equal(rig_append(r, PLACE_DATA, 9, 4, 0), 0);
+        rig_turn(r, RIG_NOWHERE);
+        assert_int_equal(frame_used(&r->a), 1);
+        uint32_t n = r->model_count;
+        void *memory = rig_die_with_arena(r);
+        sim_advance(r->sim, 100 * NS_PER_MS);
+        assert_int_equal(rig_start(r, memory), 0);
+        rig_unmap(memory);
+        least = r->report.frames_scanned < least ? r->report.frames_scanned : least;
+        most = r->report.frames_scanned > most ? r->report.frames_scanned : most;
+        assert_int_equal(r->report.salvage_damaged, 0);
+        assert_int_equal(r->index.count, n);
+        rig_check_prefix(r);
+        rig_settle(r);
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        assert_int_equal(r->index.count, n);
+        rig_check_prefix(r);
+        rig_free(r);
+    }
+    assert_int_equal(most, least + 1);
+}
+
 static void a_damaged_frame_ends_the_salvage(void **state) {
     for (int kind = 0; kind < 9; kind++) {
         struct rig *r = with_answers(380, 10);
@@ -494,6 +532,7 @@ int main(void) {
         cmocka_unit_test(a_cold_start_writes_what_was_answered),
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),
         cmocka_unit_test(what_follows_a_request_that_was_cut_off_is_salvaged),
+        cmocka_unit_test(a_frame_of_which_a_copy_is_in_the_log_is_salvaged),
         cmocka_unit_test(a_damaged_frame_ends_the_salvage),
         cmocka_unit_test(what_is_not_an_arena_is_refused),
     };

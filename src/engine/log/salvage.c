@@ -7,7 +7,8 @@
  *  1. Nothing in a dead arena is believed: every number is checked against a bound, every record and
  *     every block against its checksum.
  *  2. Only frames that continue the log without a gap are taken; behind the first that does not check,
- *     the rest is lost, and told.
+ *     the rest is lost, and told. The first may replace the log's last one: it stands there too, shorter,
+ *     if the dead engine did not know whether it had been written, and gave it another place, where it grew.
  *  3. They keep their sequence numbers and records, and get a place, an epoch and a chain like any
  *     frame. Done twice, the second time finds them in the log.
  */
@@ -139,6 +140,37 @@ static int by_sequence(const void *a, const void *b) {
     return x[0] < y[0] ? -1 : x[0] > y[0];
 }
 
+/* Whether the log's last frame is an earlier copy of this one; then it does not count any more. */
+static int drop_copy(struct recovery *r, const struct frame *f) {
+    struct link *k = &r->links[r->tail];
+    int tail = r->tail;
+    if (k->sealed || k->first_sequence != f->first_sequence || k->follows != f->follows)
+        return 0;
+    while (--tail >= 0 && r->links[tail].fate != LINK_COUNTS)
+        ;
+    int was = r->tail;
+    r->tail = tail;
+    if (recovery_newest(r) != f->follows) {
+        r->tail = was;
+        return 0;
+    }
+    k->fate = LINK_VOID;
+    r->slots[k->slot].links--;
+    return 1;
+}
+
+static int continues(struct recovery *r, const struct frame *f, uint64_t last) {
+    if (f->follows == last)
+        return 1;
+    return f->follows < last && !r->salvaged && drop_copy(r, f);
+}
+
+static void free_salvaged(struct salvaged *s) {
+    if (s)
+        free(s->pages);
+    free(s);
+}
+
 int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
                 struct log_report *report) {
     struct recovery *r = l->recovery;
@@ -168,8 +200,9 @@ int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
         const struct frame *f = frame_of(&d, (uint32_t)order[i][1]);
         if (f->records > 0 && frame_last(f) <= last)
             continue;
-        struct salvaged *s = !lost && f->follows == last ? take_frame(&d, f) : NULL;
-        if (!s) {
+        struct salvaged *s = lost ? NULL : take_frame(&d, f);
+        if (!s || !continues(r, f, last)) {
+            free_salvaged(s);
             lost = 1;
             report->salvage_damaged++;
             continue;
