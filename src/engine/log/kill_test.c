@@ -411,6 +411,31 @@ static void what_follows_a_request_that_was_cut_off_is_salvaged(void **state) {
     }
 }
 
+/* The last salvaged frame ends with half of a request. What the next process answers follows the record before
+ * that half, and is salvaged in turn. */
+static void half_of_a_request_that_was_salvaged_is_no_end(void **state) {
+    struct rig *r = with_answers(373, 10);
+    for (int round = 0; round < 3; round++) {
+        rig_settle(r);
+        assert_int_equal(rig_append(r, PLACE_DATA, 1, 1, 0), 0);
+        uint32_t n = r->model_count;
+        assert_int_equal(rig_append(r, PLACE_DATA, 2, 1, LOG_MORE), 0);
+        rig_turn(r, RIG_NOWHERE);
+        for (int again = 0; again < 2; again++) {
+            void *memory = rig_die_with_arena(r);
+            assert_int_equal(rig_start(r, memory), 0);
+            rig_unmap(memory);
+            assert_int_equal(r->report.salvage_damaged, 0);
+            assert_int_equal(r->report.salvaged_frames, 1);
+            assert_int_equal(r->index.count, n);
+            rig_check_prefix(r);
+            rig_wait_ready(r);
+            n = r->model_count;
+        }
+    }
+    rig_free(r);
+}
+
 /* The process dies with a frame in flight and its queue is lost, but the write was done. The next process gives
  * the frame another place, where it grows, and dies as well; the start finds the shorter copy in the log. */
 static void a_frame_of_which_a_copy_is_in_the_log_is_salvaged(void **state) {
@@ -532,6 +557,7 @@ int main(void) {
         cmocka_unit_test(a_cold_start_writes_what_was_answered),
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),
         cmocka_unit_test(what_follows_a_request_that_was_cut_off_is_salvaged),
+        cmocka_unit_test(half_of_a_request_that_was_salvaged_is_no_end),
         cmocka_unit_test(a_frame_of_which_a_copy_is_in_the_log_is_salvaged),
         cmocka_unit_test(a_damaged_frame_ends_the_salvage),
         cmocka_unit_test(what_is_not_an_arena_is_refused),

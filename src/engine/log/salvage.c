@@ -11,6 +11,8 @@
  *     if the dead engine did not know whether it had been written, and gave it another place, where it grew.
  *  3. They keep their sequence numbers and records, and get a place, an epoch and a chain like any
  *     frame. Done twice, the second time finds them in the log.
+ *  4. Their epoch ends with them: the store header says so, and with which record, for the last of
+ *     them may be half of a request.
  */
 #include <stdlib.h>
 
@@ -320,5 +322,12 @@ int salvaged_write(struct log *l, struct recovery *r, struct log_report *report)
         report->salvaged_records += root->log_end_sequence - s->h.first_sequence + 1;
         log_start_commit(l, 1);
     }
-    return 0;
+    if (report->salvaged_frames == 0)
+        return 0;
+    struct engine *root = root_edit(l);
+    root->log_ended_epoch = root->log_epoch++;
+    root->log_ended_segment = root->log_end_segment;
+    root->log_ended_offset = root->log_end_bytes;
+    root->log_ended_sequence = root->log_end_sequence;
+    return log_write_header(l, STORE_IN_USE);
 }
