@@ -174,6 +174,39 @@ static void an_unknown_write_is_left_behind(void **state) {
     rig_free(r);
 }
 
+/* Process after process dies with the same frame in flight. It moves behind the place before, until that is
+ * farther behind what is durable than a cold start would leave out; then into another segment. */
+static void an_unknown_write_is_not_far_from_what_is_durable(void **state) {
+    struct rig *r = rig_new(202);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    rig_settle(r);
+    const struct engine *root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
+    uint32_t segment = root->log_end_segment, end = root->log_end_bytes, behind = 0;
+    assert_int_equal(rig_append(r, PLACE_DATA, 8, 60, 0), 0);
+    uint64_t sequence = log_recorded(r->l), place;
+    for (int deaths = 0;; deaths++) {
+        assert_true(deaths < 20);
+        log_want_durable(r->l, sequence);
+        place = list_index_find(&r->index, sequence)->v.place;
+        if (place_segment(place) != segment)
+            break;
+        assert_true(place_offset_bytes(place) + 60 * BLOCK_BYTES <= end + r->params.orphan_bytes);
+        behind = place_offset_bytes(place) - end;
+        while (frame_view(&r->a, frame_next(&r->a, (struct frame_h){0}))->slot.state !=
+               FRAME_WRITING)
+            rig_step(r); /* the store header comes first */
+        rig_kill(r);
+        rig_attach(r, 1);
+        rig_turn(r, RIG_NOWHERE);
+        rig_turn(r, RIG_NOWHERE);
+    }
+    assert_true(behind > r->params.orphan_bytes / 2);
+    rig_settle(r);
+    rig_check(r);
+    rig_free(r);
+}
+
 static uint64_t epoch_of_newest_frame(struct rig *r) {
     const struct engine *root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
     const struct segment *s = segment_view(&r->a, log_segment(r->l, root->log_end_segment));
@@ -550,6 +583,7 @@ int main(void) {
         cmocka_unit_test(a_kill_at_any_store_loses_nothing),
         cmocka_unit_test(a_cut_after_kills_keeps_what_was_flushed),
         cmocka_unit_test(an_unknown_write_is_left_behind),
+        cmocka_unit_test(an_unknown_write_is_not_far_from_what_is_durable),
         cmocka_unit_test(an_attach_raises_the_epoch),
         cmocka_unit_test(a_freed_segment_is_used_after_its_readers_died),
         cmocka_unit_test(a_slot_is_prepared_by_short_lives),

@@ -3,7 +3,8 @@
  * Other places. When a frame's write failed, or its outcome is unknown because the process that
  * submitted it died and its queue is lost, its place is not used again: a late or partial write may
  * hit it. All frames that are not durable get new places, in order: behind the unknown write, or in
- * another segment after a failure. Their records and sequence numbers stay. The moved frame names the
+ * another segment after a failure, or when they were moved so often that the place would be too far
+ * behind what is durable. Their records and sequence numbers stay. The moved frame names the
  * same previous one as the frame that it replaces, and stands behind it: so it is the one that counts.
  *
  * The move happens in a turn of its own, after the one that decided on it, for it may have to wait
@@ -35,6 +36,15 @@ static int take(struct log *l, struct plan *p) {
     return 0;
 }
 
+/* Whether the oldest frame may lie there: a cold start leaves out so much for the writes of a dead
+ * process (recover.c). */
+static int is_left_out(const struct log *l, const struct plan *p) {
+    const struct segment *s = segment_view(l->a, p->at);
+    uint64_t from = s->frames > 0 ? s->data_end : SEGMENT_FRAMES_OFFSET;
+    return p->end + frame_bytes(frame_view(l->a, ring_at(l, 0))) <=
+           from + root_view(l)->log_left_out + l->params.orphan_bytes;
+}
+
 /* Behind the write whose outcome is unknown, in its segment. */
 static void begin_behind(const struct log *l, struct plan *p) {
     const struct frame *head = frame_view(l->a, ring_at(l, 0));
@@ -56,7 +66,7 @@ static int make_plan(struct log *l, struct plan *p) {
     int err = 0;
     if (root_view(l)->log_move == LOG_MOVE_SKIP)
         begin_behind(l, p);
-    else
+    if (root_view(l)->log_move != LOG_MOVE_SKIP || !is_left_out(l, p))
         err = take(l, p);
     for (uint32_t i = 0; i < l->ring_count && err == 0; i++) {
         const struct frame *f = frame_view(l->a, ring_at(l, i));
