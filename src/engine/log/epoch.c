@@ -5,7 +5,8 @@
  * loop must not wait.
  *
  * Each writing goes to the other one of the two copies, and only one is in flight, so there is
- * always a whole one.
+ * always a whole one. A cold start writes both: one that a dead process had in flight may land late, over
+ * one of them.
  */
 #include "base/err.h"
 #include "engine/log/log_priv.h"
@@ -44,6 +45,13 @@ int log_write_header(struct log *l, uint32_t state) {
         fs->ops->write(fs->ctx, file, block, sizeof block, h.counter % STORE_COPIES * BLOCK_BYTES);
     int err = n == (int64_t)sizeof block ? fs->ops->sync(fs->ctx, file) : n < 0 ? (int)n : ERR_IO;
     fs->ops->close(fs->ctx, file);
+    return err;
+}
+
+int log_write_headers(struct log *l) {
+    int err = 0;
+    for (uint32_t i = 0; i < STORE_COPIES && err == 0; i++)
+        err = log_write_header(l, STORE_IN_USE);
     return err;
 }
 

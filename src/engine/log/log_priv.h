@@ -149,6 +149,7 @@ void seals_close(struct log *l);
 
 /* Store header (epoch.c). */
 int log_write_header(struct log *l, uint32_t state); /* at start and stop: waits */
+int log_write_headers(struct log *l);                /* at start: both copies, in use */
 void log_raise_epoch(struct log *l);
 int log_epoch_written(void *ctx, struct io_h h, const struct io *io, int32_t result);
 

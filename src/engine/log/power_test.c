@@ -48,7 +48,12 @@ static void a_cut_at_every_flush_keeps_what_was_flushed(void **state) {
         work(r, (uint32_t)seed * 3);
         rig_append_at_random(r);
         rig_wait_durable(r, log_recorded(r->l));
-        work(r, (uint32_t)prng_below(&r->prng, 3));
+        if (seed % 3 == 0) { /* in flight, and long enough to be torn */
+            rig_append(r, PLACE_DATA, 5, 20, 0);
+            rig_turn(r, RIG_NOWHERE);
+        } else {
+            work(r, (uint32_t)prng_below(&r->prng, 3));
+        }
         uint32_t before = r->model_count;
         restart(r);
         lost += r->model_count < before;
@@ -378,6 +383,33 @@ static void room_that_a_dead_write_may_hit_is_left_out(void **state) {
     rig_unmap(rig_die_with_arena(r));
     assert_int_equal(rig_start(r, NULL), 0);
     goes_on_at(r, 0, SEGMENT_FRAMES_OFFSET);
+    rig_free(r);
+}
+
+/* A process dies while it writes the store header, the next one starts cold, and then the write lands. */
+static void a_store_header_that_lands_late_undoes_no_start(void **state) {
+    struct rig *r = with_frames(315, 3);
+    uint32_t end = root_of(r)->log_end_bytes, room = (uint32_t)r->params.orphan_bytes;
+    uint8_t copies[STORE_COPIES * BLOCK_BYTES], late[BLOCK_BYTES];
+    struct store_header h;
+    struct file_system fs = sim_files(r->sim);
+    int f = fs.ops->open(fs.ctx, STORE_FILE, FILE_READ);
+    assert_int_equal(fs.ops->read(fs.ctx, f, copies, sizeof copies, 0), sizeof copies);
+    assert_int_equal(store_decode_copies(copies, &h), 0);
+    h.counter++;
+    h.epoch++;
+    store_encode(&h, late);
+    rig_unmap(rig_die_with_arena(r));
+    assert_int_equal(rig_start(r, NULL), 0);
+    goes_on_at(r, end + room, SEGMENT_FRAMES_OFFSET + room);
+    fs = sim_files(r->sim);
+    f = fs.ops->open(fs.ctx, STORE_FILE, FILE_WRITE);
+    assert_int_equal(
+        fs.ops->write(fs.ctx, f, late, sizeof late, h.counter % STORE_COPIES * BLOCK_BYTES),
+        sizeof late);
+    rig_unmap(rig_die_with_arena(r));
+    assert_int_equal(rig_start(r, NULL), 0);
+    goes_on_at(r, end + 2 * room, SEGMENT_FRAMES_OFFSET + 2 * room);
     rig_free(r);
 }
 
@@ -828,6 +860,7 @@ int main(void) {
         cmocka_unit_test(an_old_frame_behind_new_ones_does_not_pass),
         cmocka_unit_test(a_torn_frame_hides_no_new_ones),
         cmocka_unit_test(room_that_a_dead_write_may_hit_is_left_out),
+        cmocka_unit_test(a_store_header_that_lands_late_undoes_no_start),
         cmocka_unit_test(an_orphan_of_a_process_that_started_cold_hits_nothing),
         cmocka_unit_test(a_flipped_bit_in_durable_data_is_reported),
         cmocka_unit_test(a_flipped_bit_in_a_durable_header_is_reported),

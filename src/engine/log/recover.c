@@ -374,7 +374,7 @@ int log_begin(struct log *l, struct log_report *report) {
     must(r != NULL && frame_used(l->a) == 0);
     int err = make_root(l, r);
     if (err == 0)
-        err = log_write_header(l, STORE_IN_USE);
+        err = log_write_headers(l);
     for (uint32_t i = 0; i < r->slot_count && err == 0; i++) {
         err = make_segment(l, r, &r->slots[i]);
         log_start_commit(l, 0);

@@ -329,5 +329,5 @@ int salvaged_write(struct log *l, struct recovery *r, struct log_report *report)
     root->log_ended_segment = root->log_end_segment;
     root->log_ended_offset = root->log_end_bytes;
     root->log_ended_sequence = root->log_end_sequence;
-    return log_write_header(l, STORE_IN_USE);
+    return log_write_headers(l);
 }
