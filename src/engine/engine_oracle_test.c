@@ -13,14 +13,14 @@
 
 #define SIZE (3 * MIB + 3 * SECTOR_BYTES)
 
-static void random_request(struct world *w, uint32_t v) {
+static void random_request(struct world *w, uint32_t v, uint64_t long_one_in) {
     static const uint8_t ops[] = {REQUEST_READ,  REQUEST_READ,         REQUEST_READ,
                                   REQUEST_WRITE, REQUEST_WRITE,        REQUEST_WRITE,
                                   REQUEST_WRITE, REQUEST_TRIM,         REQUEST_ZERO,
                                   REQUEST_FLUSH, REQUEST_BLOCK_STATUS, REQUEST_CACHE};
     const struct volume *volume = volume_view(w->a, w->volume[v]);
     uint64_t unit = volume->block_size, units = volume->size_bytes / unit;
-    uint64_t most = prng_one_in(&w->prng, 12) ? units : prng_one_in(&w->prng, 3) ? 64 : 9;
+    uint64_t most = prng_one_in(&w->prng, long_one_in) ? units : prng_one_in(&w->prng, 3) ? 64 : 9;
     uint64_t length = 1 + prng_below(&w->prng, min_u64(most, units));
     uint64_t area = prng_one_in(&w->prng, 3) ? min_u64(units, 80) : units;
     uint64_t at = length >= area ? prng_below(&w->prng, units - length + 1)
@@ -56,7 +56,8 @@ static void restore_volume(struct world *w, uint32_t v) {
 }
 
 static void restore_range(struct world *w, uint32_t v) {
-    uint64_t blocks = SIZE / BLOCK_BYTES, block = prng_below(&w->prng, blocks);
+    uint64_t blocks = volume_view(w->a, w->volume[v])->size_bytes / BLOCK_BYTES,
+             block = prng_below(&w->prng, blocks);
     uint32_t line = world_volume_line(w, v);
     for (uint64_t up = prng_below(&w->prng, 3); up > 0 && w->lines[line].parent; up--)
         line = w->lines[line].parent;
@@ -84,6 +85,8 @@ static void resize(struct world *w, uint32_t v) {
 
 struct run {
     int kills, power_cuts, turns, faults;
+    int cold_starts, stops;
+    int wide; /* all volumes are restored, writes are longer, faults of all kinds */
     uint32_t table_sets;
     uint64_t cache_bytes;
     uint32_t buffer_pages;
@@ -94,19 +97,42 @@ struct seen {
     uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks, merged;
 };
 
+static void add_fault(struct world *w, int any_kind) {
+    static const enum sim_fault_kind kinds[] = {SIM_WRITE_FAILS, SIM_WRITE_SHORT, SIM_READ_FAILS,
+                                                SIM_SYNC_FAILS};
+    struct sim_fault fault = {.kind = SIM_WRITE_FAILS, .count = 1};
+    if (any_kind) {
+        fault.kind = kinds[prng_below(&w->prng, 4)];
+        fault.count += (uint32_t)prng_below(&w->prng, 3);
+        if (fault.kind == SIM_SYNC_FAILS) /* of a file that is there: a new one would be no room */
+            fault.path = "log/slot-00000000";
+    }
+    sim_fault_clear(w->sim);
+    sim_fault_add(w->sim, &fault);
+}
+
+/* A volume that is written. */
+static uint32_t some_volume(struct world *w) {
+    uint32_t v;
+    do
+        v = (uint32_t)prng_below(&w->prng, w->volumes);
+    while (volume_view(w->a, w->volume[v])->flags & VOLUME_READ_ONLY);
+    return v;
+}
+
 static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     struct world *w = world_open(&(struct world_options){.seed = seed,
                                                          .table_sets = run->table_sets,
                                                          .cache_bytes = run->cache_bytes,
                                                          .buffer_pages = run->buffer_pages,
                                                          .records_per_turn = seed % 2 ? 0 : 2,
-                                                         .memtables = 6});
+                                                         .memtables = run->wide ? 12 : 6});
     world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
     world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_DURABLE_WRITES);
     world_turn(w, WORLD_LIVES);
     for (int i = 0; i < run->turns; i++) {
         for (uint64_t n = prng_below(&w->prng, 5); n > 0; n--)
-            random_request(w, (uint32_t)prng_below(&w->prng, w->volumes));
+            random_request(w, (uint32_t)prng_below(&w->prng, w->volumes), run->wide ? 4 : 12);
         if (run->kills && prng_one_in(&w->prng, (uint64_t)run->kills))
             world_turn(w, (enum world_stage)(1 + prng_below(&w->prng, 4)));
         else
@@ -116,7 +142,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                 if (w->asked[q].volume == 1 && w->asked[q].error == ERR_RANGE)
                     continue; /* it has become smaller */
                 assert_int_equal(w->asked[q].error, ERR_IO);
-                assert_true(run->faults && w->asked[q].op != REQUEST_READ);
+                assert_true(run->faults && (run->wide || w->asked[q].op != REQUEST_READ));
             }
         if (prng_one_in(&w->prng, 3))
             for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
@@ -125,24 +151,32 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                     free(w->asked[q].extents);
                     w->asked[q] = (struct asked){0};
                 }
-        if (run->faults && prng_one_in(&w->prng, (uint64_t)run->faults)) {
-            struct sim_fault fault = {.kind = SIM_WRITE_FAILS, .count = 1};
-            sim_fault_clear(w->sim);
-            sim_fault_add(w->sim, &fault);
-        }
-        if (prng_one_in(&w->prng, 60))
+        if (run->faults && prng_one_in(&w->prng, (uint64_t)run->faults))
+            add_fault(w, run->wide);
+        if (prng_one_in(&w->prng, run->wide ? 20 : 60))
             fork_something(w);
-        if (prng_one_in(&w->prng, 80))
-            restore_volume(w, 0);
-        if (prng_one_in(&w->prng, 80))
-            restore_range(w, 0);
+        if (prng_one_in(&w->prng, run->wide ? 40 : 80))
+            restore_volume(w, run->wide ? some_volume(w) : 0);
+        if (prng_one_in(&w->prng, run->wide ? 20 : 80))
+            restore_range(w, run->wide ? some_volume(w) : 0);
         if (prng_one_in(&w->prng, 80))
             resize(w, 1);
         if (run->power_cuts && prng_one_in(&w->prng, (uint64_t)run->power_cuts)) {
             sim_fault_clear(w->sim);
             world_power_cut(w);
         }
+        if (run->cold_starts && prng_one_in(&w->prng, (uint64_t)run->cold_starts)) {
+            sim_fault_clear(w->sim);
+            world_start_cold(w);
+        }
+        if (run->stops && prng_one_in(&w->prng, (uint64_t)run->stops)) {
+            sim_fault_clear(w->sim);
+            world_stop(w);
+        }
+        assert_string_equal(w->loss, "");
     }
+    if (run->wide)
+        sim_fault_clear(w->sim);
     world_wait_all(w);
     world_settle(w);
     for (uint32_t v = 0; v < w->volumes; v++)
@@ -156,6 +190,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
         fail_msg("%s", w->alert);
     struct engine_counts n = engine_counts(w->engine);
     struct index_counts x = index_counts(w->index);
+    assert_string_equal(w->loss, "");
     assert_int_equal(n.under_way, 0);
     assert_int_equal(n.checks_failed, 0);
     seen->answers += w->answers;
@@ -280,17 +315,43 @@ static void live_with_everything(uint64_t seed, struct seen *seen) {
     live(seed, &run, seen);
 }
 
+/* And cold starts after a death or a stop, restores of forks, long writes, all kinds of faults. */
+static void live_with_more(uint64_t seed, struct seen *seen) {
+    static const uint32_t sets[] = {0, 1, 2, 64}, pages[] = {1000, 1100, 1500, 6000};
+    struct prng p = prng_seed(seed);
+    struct run run = {.turns = 200,
+                      .table_sets = sets[prng_below(&p, 4)],
+                      .cache_bytes = 9000u << prng_below(&p, 8),
+                      .buffer_pages = pages[prng_below(&p, 4)],
+                      .kills = (int)prng_below(&p, 30),
+                      .power_cuts = (int)prng_below(&p, 2) * 50,
+                      .faults = (int)prng_below(&p, 2) * 20,
+                      .cold_starts = (int)prng_below(&p, 2) * 40,
+                      .stops = (int)prng_below(&p, 2) * 60,
+                      .wide = 1};
+    live(seed, &run, seen);
+}
+
 /* PERDURE_SEED: other lives, and more of them. */
-static void with_everything(void **state) {
+static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct seen *seen) {
     const char *from = getenv("PERDURE_SEED");
     uint64_t first = from ? strtoull(from, NULL, 10) * 64 : 1, count = from ? 64 : 8;
-    struct seen seen = {0};
     for (uint64_t seed = first; seed < first + count; seed++) {
         if (from)
             fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
-        live_with_everything(seed, &seen);
+        one(seed, seen);
     }
-    assert_true(seen.answers > 2000 && seen.deaths > 20 && seen.runs > 6 && seen.forks > 20);
+    assert_true(seen->answers > 2000 && seen->deaths > 20 && seen->runs > 6 && seen->forks > 20);
+}
+
+static void with_everything(void **state) {
+    struct seen seen = {0};
+    many_lives(live_with_everything, &seen);
+}
+
+static void with_more(void **state) {
+    struct seen seen = {0};
+    many_lives(live_with_more, &seen);
 }
 
 /* Lives in which the power went when a segment was sealed and one before it was not. */
@@ -324,6 +385,21 @@ static void with_a_torn_frame_where_the_log_goes_on(void **state) {
     assert_true(seen.answers > 100);
 }
 
+/* A life in which a process that had started cold died with its first frame in flight, and the next one
+ * started cold as well. */
+static void with_an_orphan_of_a_cold_start(void **state) {
+    struct seen seen = {0};
+    live_with_more(73, &seen);
+    assert_true(seen.answers > 100);
+}
+
+/* A life in which a request was cut off, and nothing behind it was durable before the next cold start. */
+static void with_a_request_cut_off_twice(void **state) {
+    struct seen seen = {0};
+    live_with_more(65, &seen);
+    assert_true(seen.answers > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_deaths),
@@ -335,10 +411,13 @@ int main(void) {
         cmocka_unit_test(with_writes_that_fail),
         cmocka_unit_test(with_look_ups_while_frames_move),
         cmocka_unit_test(with_everything),
+        cmocka_unit_test(with_more),
         cmocka_unit_test(with_a_fork_that_reads_what_moves),
         cmocka_unit_test(with_a_later_segment_sealed_first),
         cmocka_unit_test(with_a_request_cut_off_across_segments),
         cmocka_unit_test(with_a_torn_frame_where_the_log_goes_on),
+        cmocka_unit_test(with_an_orphan_of_a_cold_start),
+        cmocka_unit_test(with_a_request_cut_off_twice),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
 }

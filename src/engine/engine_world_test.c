@@ -33,9 +33,14 @@ void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector) {
 
 static void raise_alert(void *ctx, enum alert_level level, const char *code, const char *subject,
                         const char *text) {
+    static const char *const losses[] = {"answered_writes_lost", "blocks_damaged", "index_damaged",
+                                         "log_damaged", "segment_header_damaged"};
     struct world *w = ctx;
     w->alerts++;
     snprintf(w->alert, sizeof w->alert, "%s", code);
+    for (uint32_t i = 0; i < sizeof losses / sizeof losses[0]; i++)
+        if (w->loss[0] == 0 && strcmp(code, losses[i]) == 0)
+            snprintf(w->loss, sizeof w->loss, "%s", code);
 }
 static void clear_alert(void *ctx, const char *code, const char *subject) {
 }
@@ -63,6 +68,8 @@ static void reply(void *ctx, struct request_h h) {
     q->sequence = r->sequence;
     q->replayed = (r->flags & REQUEST_REPLAYED) != 0;
     q->applied_after = index_applied(w->index);
+    if (r->error && r->sequence > 0)
+        q->length = r->progress; /* as far as it is recorded */
     if (r->op == REQUEST_READ && r->error == 0) {
         assert_int_equal(r->reply_data_bytes, q->length);
         q->data = malloc(q->length ? q->length : 1);
@@ -151,11 +158,14 @@ static void map_arena(struct world *w) {
     assert_int_equal(arena_create(w->a, w->memory, size, &w->plan), 0);
 }
 
-static void cold_start(struct world *w) {
+/* dead: the arena of the process before, to be salvaged; or NULL. */
+static void cold_start(struct world *w, const void *dead) {
     struct log_report report;
     map_arena(w);
     open_process(w);
     assert_int_equal(log_recover(w->log, &report), 0);
+    if (dead)
+        assert_int_equal(log_salvage(w->log, dead, arena_plan_bytes(&w->plan), &report), 0);
     assert_int_equal(log_begin(w->log, &report), 0);
     atomic_store(&w->a->live->phase, ARENA_SERVING);
     arena_commit(w->a);
@@ -216,7 +226,7 @@ struct world *world_open(const struct world_options *options) {
     sim_random(w->sim).ops->fill(w->sim, c.store_id, sizeof c.store_id);
     assert_int_equal(log_create_store(&fs, &c), 0);
     make_plan(w);
-    cold_start(w);
+    cold_start(w, NULL);
     return w;
 }
 
@@ -304,39 +314,98 @@ void world_kill(struct world *w) {
     attach(w);
 }
 
-void world_power_cut(struct world *w) {
+/* What the catalogue has of volumes and timelines, over a cold start. */
+struct kept {
     struct volume volumes[WORLD_VOLUMES];
-    for (uint32_t i = 0; i < w->volumes; i++)
-        volumes[i] = *volume_view(w->a, w->volume[i]);
-    uint32_t lines[WORLD_VOLUMES];
-    for (uint32_t i = 0; i < w->volumes; i++)
-        lines[i] = world_volume_line(w, i);
-    sim_power_cut(w->sim);
-    close_process(w);
-    munmap(w->memory, arena_plan_bytes(&w->plan));
+    uint32_t lines_shown[WORLD_VOLUMES];
+    uint32_t volume_count;
+    uint32_t line_count;
+    struct line lines[WORLD_TIMELINES + 1];
+};
+
+static struct kept *keep_catalogue(const struct world *w) {
+    struct kept *k = malloc(sizeof *k);
+    for (uint32_t i = 0; i < w->volumes; i++) {
+        k->volumes[i] = *volume_view(w->a, w->volume[i]);
+        k->lines_shown[i] = timeline_view(w->a, k->volumes[i].timeline)->id;
+    }
+    k->volume_count = w->volumes;
+    k->line_count = w->line_count;
+    memcpy(k->lines, w->lines, sizeof k->lines);
+    return k;
+}
+
+static void bring_catalogue(struct world *w, struct kept *k) {
+    w->line_count = w->volumes = 0;
+    for (uint32_t i = 1; i <= k->line_count; i++)
+        world_line(w, k->lines[i].parent, k->lines[i].fork);
+    for (uint32_t i = 0; i < k->volume_count; i++)
+        world_volume(w, k->lines_shown[i], k->volumes[i].size_bytes, k->volumes[i].block_size,
+                     k->volumes[i].flags);
+    free(k);
+    world_turn(w, WORLD_LIVES);
+}
+
+/* Connections do not outlive a cold start. */
+static void drop_requests(struct world *w) {
     for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
         forget_answer(&w->asked[i]);
         w->asked[i].state = 0;
         w->asked[i].answered_now = 0;
     }
-    cold_start(w);
-    /* What the log has kept is a prefix, with everything that was promised. */
-    uint64_t last = log_recorded(w->log);
-    while (w->change_count > 0 &&
-           w->changes[w->change_count - 1].sequence > index_applied(w->index))
-        w->change_count--;
-    assert_true(last >= w->flushed && index_applied(w->index) >= w->flushed);
-    /* The catalogue. */
-    uint32_t count = w->line_count, volume_count = w->volumes;
-    struct line *kept = malloc((count + 1) * sizeof *kept);
-    memcpy(kept, w->lines, (count + 1) * sizeof *kept);
-    w->line_count = w->volumes = 0;
-    for (uint32_t i = 1; i <= count; i++)
-        world_line(w, kept[i].parent, kept[i].fork);
-    for (uint32_t i = 0; i < volume_count; i++)
-        world_volume(w, lines[i], volumes[i].size_bytes, volumes[i].block_size, volumes[i].flags);
-    free(kept);
-    world_turn(w, WORLD_LIVES);
+}
+
+/* What the log has kept is a prefix, with every change up to `promised`. */
+static void keep_prefix(struct world *w, uint64_t promised) {
+    for (; w->change_count > 0; w->change_count--) {
+        uint64_t newest = w->changes[w->change_count - 1].sequence;
+        if (newest <= index_applied(w->index))
+            break;
+        assert_true(newest > promised);
+    }
+    assert_true(log_recorded(w->log) >= promised);
+}
+
+void world_power_cut(struct world *w) {
+    struct kept *kept = keep_catalogue(w);
+    sim_power_cut(w->sim);
+    close_process(w);
+    munmap(w->memory, arena_plan_bytes(&w->plan));
+    drop_requests(w);
+    cold_start(w, NULL);
+    keep_prefix(w, w->flushed);
+    w->answered = w->flushed;
+    bring_catalogue(w, kept);
+}
+
+void world_start_cold(struct world *w) {
+    struct kept *kept = keep_catalogue(w);
+    void *dead = w->memory;
+    sim_kill(w->sim);
+    close_process(w);
+    assert_int_equal(arena_roll_back(dead), ARENA_QUALIFIES);
+    drop_requests(w);
+    w->deaths++;
+    cold_start(w, dead);
+    munmap(dead, arena_plan_bytes(&w->plan));
+    keep_prefix(w, max_u64(w->answered, w->flushed));
+    bring_catalogue(w, kept);
+}
+
+void world_stop(struct world *w) {
+    world_wait_all(w);
+    struct kept *kept = keep_catalogue(w);
+    for (int n = 0; log_stop(w->log) < 0; n++) {
+        log_want_durable(w->log, log_recorded(w->log));
+        world_step(w);
+        assert_true(n < TURNS_MAX);
+    }
+    sim_kill(w->sim);
+    close_process(w);
+    munmap(w->memory, arena_plan_bytes(&w->plan));
+    cold_start(w, NULL);
+    keep_prefix(w, world_now(w));
+    bring_catalogue(w, kept);
 }
 
 /* ---- Volumes ---- */
@@ -564,11 +633,15 @@ int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t
     return i;
 }
 
+static int changes_disk(const struct asked *q) {
+    return q->op == REQUEST_WRITE || q->op == REQUEST_TRIM || q->op == REQUEST_ZERO;
+}
+
 /* The turn has happened: so have its answers, and the records of requests that wait. */
 static void take_turn(struct world *w) {
     for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
         struct asked *q = &w->asked[i];
-        int changes = q->op == REQUEST_WRITE || q->op == REQUEST_TRIM || q->op == REQUEST_ZERO;
+        int changes = changes_disk(q);
         if (q->state != ASKED_OPEN)
             continue;
         q->first_turn_done = 1;
@@ -590,6 +663,8 @@ static void check_answers(struct world *w) {
             continue;
         q->answered_now = 0;
         w->answers++;
+        if (changes_disk(q) && q->error == 0)
+            w->answered = max_u64(w->answered, q->sequence);
         if (q->op == REQUEST_FLUSH && q->error == 0)
             w->flushed = max_u64(w->flushed, min_u64(q->sequence, q->whole_before));
         if (w->ignore_data || q->error)

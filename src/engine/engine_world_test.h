@@ -115,7 +115,9 @@ struct world {
     uint64_t flushed; /* newest sequence that a flush or FUA has promised */
     uint32_t alerts;
     char alert[40];
-    int ignore_data; /* answers are not compared: the test does so */
+    char loss[40];     /* the first alert that says that something is damaged or lost, if any */
+    uint64_t answered; /* newest sequence of an answer; after a power cut, of a promise */
+    int ignore_data;   /* answers are not compared: the test does so */
 };
 
 struct world *world_open(const struct world_options *options);
@@ -153,6 +155,10 @@ void world_reference(struct world *w, uint32_t v, uint64_t block, uint64_t block
                      uint64_t sequence);
 
 void world_power_cut(struct world *w);
+/* The process dies, and its arena does not qualify: the next one starts cold and salvages. */
+void world_start_cold(struct world *w);
+/* The process stops in order, and the next one starts cold. */
+void world_stop(struct world *w);
 /* The process dies between two turns. */
 void world_kill(struct world *w);
 
