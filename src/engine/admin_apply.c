@@ -312,7 +312,8 @@ static int apply_range(struct admin *ad, struct operation_h h, const struct cata
                            .block = op->offset_bytes / BLOCK_BYTES,
                            .blocks = op->length_bytes / BLOCK_BYTES,
                            .ref_timeline = out->objects[0].line.id,
-                           .ref_sequence = op->sequence};
+                           .ref_sequence = op->sequence,
+                           .is_control = 1};
     int rc = ad->c.log->append(ad->c.log_ctx, &r, &op->wait_sequence);
     if (rc == 0)
         op->results[2] = op->now_sequence;

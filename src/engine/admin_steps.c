@@ -15,7 +15,8 @@ int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint
                            .start_sector = offset_bytes / SECTOR_BYTES,
                            .sectors = length_bytes / SECTOR_BYTES,
                            .block = offset_bytes / BLOCK_BYTES,
-                           .blocks = length_bytes / BLOCK_BYTES};
+                           .blocks = length_bytes / BLOCK_BYTES,
+                           .is_control = 1};
     return ad->c.log->append(ad->c.log_ctx, &r, sequence);
 }
 
@@ -223,4 +224,14 @@ int admin_durable(struct admin *ad, struct operation_h h) {
         return admin_refuse(ad, h, failed, "the log cannot be written: %s", err_text(failed));
     ad->c.log->want_durable(ad->c.log_ctx, wait);
     return 0;
+}
+
+/* What was committed must be recorded: who has no room for that is refused before. */
+int admin_room(struct admin *ad, struct operation_h h) {
+    int rc = ad->c.log->room(ad->c.log_ctx);
+    if (rc == 0)
+        return 1;
+    if (rc == ERR_AGAIN)
+        return 0;
+    return admin_refuse(ad, h, rc, "the store is full, its reserve too");
 }

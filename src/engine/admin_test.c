@@ -476,6 +476,34 @@ static void loss(void **state) {
     test_end(t);
 }
 
+/* What cannot be recorded is refused before the catalogue hears of it. */
+static void without_room_nothing_is_committed(void **state) {
+    struct test *t = test_start(13);
+    test_create(t, "v");
+    test_write(t, 50);
+    struct admin_request i = named(OPERATION_IMAGE_OPEN, "v", "i");
+    struct admin_request c = named(OPERATION_VOLUME_CREATE, NULL, "w");
+    struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, 30);
+    struct admin_request range = at(OPERATION_RESTORE_RANGE, "v", OPERATION_AT_SEQUENCE, 30);
+    struct admin_request p = named(OPERATION_IMAGE_PROMOTE, NULL, "i");
+    struct admin_request m = named(OPERATION_MARK, "v", "m");
+    struct admin_request d = test_request(OPERATION_VOLUME_DELETE, "v");
+    c.size_bytes = range.length_bytes = 4096;
+    t->log_room = ERR_NOSPC;
+    assert_answer(test_ask(t, &i), 0); /* needs none */
+    uint64_t generation = catalogue_generation(&t->w.c);
+    struct admin_request *const need[] = {&c, &r, &range, &p};
+    for (size_t k = 0; k < 4; k++) {
+        assert_answer(test_ask(t, need[k]), ERR_NOSPC);
+        assert_int_equal(catalogue_generation(&t->w.c), generation);
+        test_check(t);
+    }
+    assert_answer(test_ask(t, &m), 0);
+    assert_answer(test_ask(t, &d), 0);
+    test_check(t);
+    test_end(t);
+}
+
 static void one_holder_at_a_time(void **state) {
     struct test *t = test_start(11);
     t->lazy = 1;
@@ -644,6 +672,7 @@ int main(void) {
         cmocka_unit_test(restore_of_a_range),
         cmocka_unit_test(marks_and_moments),
         cmocka_unit_test(loss),
+        cmocka_unit_test(without_room_nothing_is_committed),
         cmocka_unit_test(one_holder_at_a_time),
         cmocka_unit_test(a_purge_that_is_refused_leaves_no_trace),
         cmocka_unit_test(a_loss_is_accepted_beside_a_close),

@@ -51,6 +51,7 @@ struct test {
     uint64_t store_ns;
     int lazy;      /* the log and the request path make things wait */
     int log_error; /* the log's failure */
+    int log_room;  /* what it says of its room */
     uint32_t evicted, changes;
     struct test_answer answers[64]; /* by reply */
     uint64_t next_reply;
@@ -78,6 +79,10 @@ static inline int test_failed(void *ctx) {
 }
 static inline uint64_t test_store_ns(void *ctx) {
     return ((struct test *)ctx)->store_ns;
+}
+static inline int test_room(void *ctx) {
+    struct test *t = ctx;
+    return t->lazy && prng_one_in(&t->prng, 3) ? ERR_AGAIN : t->log_room;
 }
 static inline int test_append(void *ctx, const struct log_append *r, uint64_t *sequence) {
     struct test *t = ctx;
@@ -167,9 +172,9 @@ static inline int test_answer(void *ctx, struct operation_h h) {
 }
 
 static const struct admin_log_ops test_log_ops = {
-    test_recorded,    test_durable,          test_want_durable,  test_failed,
-    test_store_ns,    test_append,           test_find_moment,   test_catalogue_is,
-    test_next_sealed, test_segment_families, test_segment_freed,
+    test_recorded,     test_durable,     test_want_durable,     test_failed,
+    test_store_ns,     test_room,        test_append,           test_find_moment,
+    test_catalogue_is, test_next_sealed, test_segment_families, test_segment_freed,
 };
 static const struct admin_engine_ops test_engine_ops = {test_quiet, test_evict, test_changed,
                                                         test_answer};

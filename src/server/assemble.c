@@ -90,6 +90,9 @@ static int failed(void *ctx) {
 static uint64_t store_ns(void *ctx) {
     return log_now_ns(((struct perdured *)ctx)->log);
 }
+static int room(void *ctx) {
+    return log_room_for_control(((struct perdured *)ctx)->log);
+}
 static int append(void *ctx, const struct log_append *r, uint64_t *sequence) {
     return engine_append(((struct perdured *)ctx)->engine, r, sequence);
 }
@@ -145,6 +148,7 @@ static const struct admin_log_ops admin_log = {.recorded = recorded,
                                                .want_durable = want_durable,
                                                .failed = failed,
                                                .store_ns = store_ns,
+                                               .room = room,
                                                .append = append,
                                                .find_moment = find_moment,
                                                .catalogue_is = catalogue_is,

@@ -123,7 +123,11 @@ void segment_set_number(struct log *l, struct segment_h h, uint32_t number);
 struct segment_h segment_new_slot(struct log *l, enum segment_state state);
 void segment_drop_slot(struct log *l, struct segment_h h);
 void segments_index(struct log *l); /* derives by_number and state_count */
-int segment_take(struct log *l, int may_use_reserve, struct segment_h *out);
+/* For whom a segment is taken: how many unused ones it leaves differs. */
+enum segment_use { SEGMENT_FOR_WRITES, SEGMENT_FOR_CONTROL, SEGMENT_FOR_MOVES };
+int segment_take(struct log *l, enum segment_use use, struct segment_h *out);
+/* 0: it leaves enough as things are; ERR_AGAIN, ERR_NOSPC. */
+int segments_left(struct log *l, enum segment_use use, uint32_t wanted);
 void segment_give_back(struct log *l, struct segment_h h);
 /* The segment has no frame that counts: its slot is free again, after a rest if a dead write may
  * still hit it. */

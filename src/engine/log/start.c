@@ -19,6 +19,8 @@ struct log_params log_params_default(void) {
                                .submit_bytes = 256 * KIB,
                                .submit_age_ns = NS_PER_MS,
                                .reserve_segments = 4,
+                               .control_segments = 2,
+                               .leave_bytes = 32 * MIB,
                                .ready_segments = 2,
                                .zero_bytes = 8 * MIB,
                                .devices_max = 4096,
@@ -82,6 +84,7 @@ struct log *log_open(const struct log_env *env, const struct log_params *params)
     if (!l)
         return NULL;
     must(params->frame_bytes <= LOG_FRAME_BYTES && params->frame_bytes % BLOCK_BYTES == 0);
+    must(params->control_segments <= params->reserve_segments);
     must(params->frame_bytes >= (RECORD_BLOCKS_MAX + 2) * BLOCK_BYTES);
     l->env = *env;
     l->params = *params;
