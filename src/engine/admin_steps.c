@@ -33,6 +33,25 @@ static void moment_done(struct admin_moment *m, int result) {
     p->moment_result = result;
 }
 
+/* A volume's own first moment: by its number or time (which was read a little before it was recorded)
+ * it opens though the log's newest request until then ended before, as that cannot be one of this
+ * volume. */
+static int is_first_moment(struct admin *ad, const struct operation *op, int result,
+                           struct admin_moment *m) {
+    const struct volume *v = op->volume_count == 1 ? volume_try(ad->c.a, op->volumes[0]) : NULL;
+    int found = result == 0;
+    if (!v || v->oldest_sequence == 0 || (!found && result != ERR_RANGE) ||
+        (found && m->sequence > v->oldest_sequence))
+        return 0;
+    if (op->moment_kind == OPERATION_AT_TIME
+            ? op->moment < v->oldest_ns || op->moment - v->oldest_ns >= NS_PER_S
+            : op->moment < v->oldest_sequence)
+        return 0;
+    m->sequence = v->oldest_sequence;
+    m->time_ns = v->oldest_ns;
+    return 1;
+}
+
 /* 1: p->query is filled in. */
 static int find_moment(struct admin *ad, struct operation_h h) {
     const struct operation *op = operation_view(ad->c.a, h);
@@ -53,6 +72,8 @@ static int find_moment(struct admin *ad, struct operation_h h) {
         p->moment_result = rc;
     }
     p->moment = ADMIN_IDLE;
+    if (is_first_moment(ad, op, p->moment_result, &p->query))
+        return 1;
     switch (p->moment_result) {
     case 0:
         return 1;

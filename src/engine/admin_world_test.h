@@ -49,9 +49,10 @@ struct test {
     struct prng prng;
     struct test_log log, committed;
     uint64_t store_ns;
-    int lazy;      /* the log and the request path make things wait */
-    int log_error; /* the log's failure */
-    int log_room;  /* what it says of its room */
+    int lazy;                             /* the log and the request path make things wait */
+    int log_error;                        /* the log's failure */
+    int log_room;                         /* what it says of its room */
+    uint64_t request_first, request_last; /* one request of so many records */
     uint32_t evicted, changes;
     struct test_answer answers[64]; /* by reply */
     uint64_t next_reply;
@@ -109,6 +110,8 @@ static inline int test_find_moment(void *ctx, struct admin_moment *m) {
     }
     if (m->by_time)
         m->sequence = m->time_ns / NS_PER_S;
+    if (m->sequence >= t->request_first && m->sequence < t->request_last)
+        m->sequence = t->request_first - 1;
     m->time_ns = m->sequence * NS_PER_S;
     if (m->sequence < 1)
         return ERR_RANGE;
