@@ -229,6 +229,9 @@ const void *log_bytes_at(const struct log *l, uint64_t place);
 /* {0} if there is none of that number. */
 struct segment_h log_segment(const struct log *l, uint32_t segment);
 
+/* The sealed segment with the next number after `after`; 0: there is none. */
+uint32_t log_next_sealed(const struct log *l, uint32_t after);
+
 /* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone; others: its
  * file cannot be opened). Reads pin it until they end (log_unpin_segment), so that it is not
  * recycled under them. Pins are private memory: after an attach, owners of reads in flight pin again,

@@ -64,14 +64,9 @@ static struct segment_h find(const struct log *l, uint32_t number) {
     return (struct segment_h){0};
 }
 
-static int holds_data(const struct segment *s) {
-    return s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING ||
-           s->slot.state == SEGMENT_SEALED;
-}
-
 struct segment_h log_segment(const struct log *l, uint32_t number) {
     struct segment_h h = find(l, number);
-    if (h.v && !holds_data(segment_view(l->a, h)))
+    if (h.v && !segment_holds_data(segment_view(l->a, h)))
         h.v = 0;
     return h;
 }
@@ -94,9 +89,14 @@ void segment_set_number(struct log *l, struct segment_h h, uint32_t number) {
 
 void segment_set_state(struct log *l, struct segment_h h, enum segment_state state) {
     struct segment *s = segment_edit(l->a, h);
+    int held = segment_holds_data(s);
     l->state_count[s->slot.state]--;
     l->state_count[state]++;
     s->slot.state = (uint16_t)state;
+    if (!held && segment_holds_data(s))
+        history_add(l, h);
+    else if (held && !segment_holds_data(s))
+        history_remove(l, h);
 }
 
 struct segment_h segment_new_slot(struct log *l, enum segment_state state) {
@@ -125,6 +125,7 @@ void segments_index(struct log *l) {
         l->by_number_next[handle_index(h.v)] = *bucket_of(l, s->number);
         *bucket_of(l, s->number) = handle_index(h.v) + 1;
     }
+    history_derive(l);
 }
 
 /* The slot of a state with the lowest number; of FREE ones, those that need not rest. */
@@ -263,7 +264,7 @@ void log_unpin_segment(struct log *l, uint32_t segment) {
 
 int log_free_segment(struct log *l, uint32_t segment) {
     struct segment_h h = find(l, segment);
-    if (!h.v || !holds_data(segment_view(l->a, h)))
+    if (!h.v || !segment_holds_data(segment_view(l->a, h)))
         return ERR_NOTFOUND;
     if (segment_view(l->a, h)->slot.state != SEGMENT_SEALED)
         return ERR_BUSY;

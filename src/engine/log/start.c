@@ -69,12 +69,13 @@ static int allocate(struct log *l) {
     l->by_number_mask = buckets - 1;
     l->by_number = calloc(buckets, sizeof *l->by_number);
     l->by_number_next = calloc(l->segment_capacity + 1, sizeof *l->by_number_next);
+    l->history = calloc(l->segment_capacity + 1, sizeof *l->history);
     l->pins = calloc(l->segment_capacity + 1, sizeof *l->pins);
     l->devices = calloc(l->segment_capacity + 1, sizeof *l->devices);
     l->device_asked = calloc(l->segment_capacity + 1, sizeof *l->device_asked);
     l->file_used = calloc(l->segment_capacity + 1, sizeof *l->file_used);
-    return l->by_number && l->by_number_next && l->pins && l->devices && l->device_asked &&
-                   l->file_used
+    return l->by_number && l->by_number_next && l->history && l->pins && l->devices &&
+                   l->device_asked && l->file_used
                ? 0
                : ERR_NOMEM;
 }
@@ -108,6 +109,7 @@ void log_close(struct log *l) {
     recovery_close(l);
     free(l->by_number);
     free(l->by_number_next);
+    free(l->history);
     free(l->pins);
     free(l->devices);
     free(l->device_asked);
