@@ -3,12 +3,14 @@
  * admin: what people ask of volumes, images and marks, as state machines over turns. An operation is
  * a preserved slot (admin_slots.h) that goes through the steps of its kind:
  *
- *   CREATE SET DECLARE_LOSS MARK_DELETE                                 CATALOGUE            DONE
+ *   SET DECLARE_LOSS MARK_DELETE                                        CATALOGUE            DONE
+ *   CREATE                                                       ROOM   CATALOGUE            DONE
  *   IMAGE_OPEN MARK       RESOLVE                DURABLE                CATALOGUE            DONE
- *   RESTORE               RESOLVE HOLD           DURABLE                CATALOGUE            DONE
- *   RESTORE_RANGE         RESOLVE HOLD           DURABLE                CATALOGUE SETTLE     DONE
- *   RESIZE                        HOLD PREPARE   DURABLE                CATALOGUE            DONE
- *   IMAGE_CLOSE PROMOTE           HOLD                                  CATALOGUE            DONE
+ *   RESTORE               RESOLVE HOLD           DURABLE         ROOM   CATALOGUE            DONE
+ *   RESTORE_RANGE         RESOLVE HOLD           DURABLE         ROOM   CATALOGUE SETTLE     DONE
+ *   RESIZE                        HOLD PREPARE   DURABLE         ROOM   CATALOGUE            DONE
+ *   IMAGE_CLOSE                   HOLD                                  CATALOGUE            DONE
+ *   PROMOTE                       HOLD                           ROOM   CATALOGUE            DONE
  *   UNDELETE ACCEPT_LOSS          HOLD                                  CATALOGUE            DONE
  *   DELETE                        HOLD                                  CATALOGUE            DONE
  *   DELETE with NOW               HOLD                                  CATALOGUE BURY FREE  DONE
@@ -19,8 +21,8 @@
  *     After an attach every operation goes on from its slot; what was asked of the catalogue or of
  *     the log is asked again.
  *  2. The catalogue's commit is the point of no return (a range restore: its record). Before it the
- *     operation can fail and leaves everything as it was; after it, it cannot fail. Room in tables
- *     is reserved before.
+ *     operation can fail and leaves everything as it was; after it, it cannot fail. Room in tables is
+ *     reserved before, and room in the log is there (ROOM).
  *  3. What the catalogue says of a moment is durable in the log first.
  *  4. What changes how moments resolve appends a record to the volume's timeline, so that a time after
  *     the change means a sequence number after it: a hole in the block behind the volume's end, which
@@ -67,6 +69,8 @@ struct admin_log_ops {
     void (*want_durable)(void *ctx, uint64_t sequence);
     int (*failed)(void *ctx); /* 0, or why nothing becomes durable any more */
     uint64_t (*store_ns)(void *ctx);
+    /* Room for what follows a commit: as log_room_for_control. */
+    int (*room)(void *ctx);
     /* As log_append. */
     int (*append)(void *ctx, const struct log_append *r, uint64_t *sequence);
     /* 0: m is filled in. ERR_AGAIN: done() will be called. ERR_RANGE: before the oldest moment.

@@ -180,6 +180,11 @@ static int apply_create(struct admin *ad, struct operation *op,
     if (op->kind == OPERATION_VOLUME_CREATE && note_all(ad, out) == ERR_AGAIN)
         return ERR_AGAIN;
     fill_made(ad, op, out);
+    if (op->kind == OPERATION_VOLUME_CREATE) {
+        struct volume *v = volume_edit(ad->c.a, op->made[0]);
+        v->oldest_sequence = op->now_sequence + 1;
+        v->oldest_ns = op->now_ns;
+    }
     return 0;
 }
 
@@ -280,7 +285,14 @@ static int apply_promote(struct admin *ad, struct operation *op,
     if (note_all(ad, out) == ERR_AGAIN)
         return ERR_AGAIN;
     struct timeline_h line = volume_view(ad->c.a, op->volumes[0])->timeline;
+    struct volume_h source =
+        volumes_find_id(ad->c.a, volume_view(ad->c.a, op->volumes[0])->source_id);
     volumes_fill(ad->c.a, op->volumes[0], &out->objects[0], line);
+    /* It has its source's past, which is there: it is not purged before its images are gone. */
+    must(source.v != 0);
+    struct volume *v = volume_edit(ad->c.a, op->volumes[0]);
+    v->oldest_sequence = volume_view(ad->c.a, source)->oldest_sequence;
+    v->oldest_ns = volume_view(ad->c.a, source)->oldest_ns;
     op->made[0] = op->volumes[0];
     ad->c.engine->changed(ad->c.engine_ctx, op->volumes[0]);
     return 0;
@@ -312,7 +324,8 @@ static int apply_range(struct admin *ad, struct operation_h h, const struct cata
                            .block = op->offset_bytes / BLOCK_BYTES,
                            .blocks = op->length_bytes / BLOCK_BYTES,
                            .ref_timeline = out->objects[0].line.id,
-                           .ref_sequence = op->sequence};
+                           .ref_sequence = op->sequence,
+                           .is_control = 1};
     int rc = ad->c.log->append(ad->c.log_ctx, &r, &op->wait_sequence);
     if (rc == 0)
         op->results[2] = op->now_sequence;

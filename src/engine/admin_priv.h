@@ -47,11 +47,12 @@ int admin_resolve(struct admin *ad, struct operation_h h);
 int admin_hold(struct admin *ad, struct operation_h h);
 int admin_prepare(struct admin *ad, struct operation_h h);
 int admin_durable(struct admin *ad, struct operation_h h);
+int admin_room(struct admin *ad, struct operation_h h);
 void admin_release(struct admin *ad, struct operation_h h); /* what is held */
 /* A record of a kind that has no data, over a range of bytes: 0, ERR_AGAIN, ERR_NOSPC. */
 int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint32_t family,
                  uint64_t offset_bytes, uint64_t length_bytes, uint64_t *sequence);
-/* admin.h, invariant 4. A full log does without: 0 or ERR_AGAIN. */
+/* admin.h, invariant 4: 0 or ERR_AGAIN. */
 int admin_note(struct admin *ad, const struct catalogue_object *o);
 
 /* admin_apply.c */

@@ -22,6 +22,7 @@ enum operation_state {
     OPERATION_BURY = 7,      /* slots and segments of dead families are being freed */
     OPERATION_FREE = 8,      /* the catalogue is told of freed segments */
     OPERATION_DONE = 9,      /* error, detail and results are set; the asker takes them */
+    OPERATION_ROOM = 10,     /* the records that follow the commit are to find room */
 };
 
 enum operation_kind {

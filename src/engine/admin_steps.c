@@ -15,7 +15,8 @@ int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint
                            .start_sector = offset_bytes / SECTOR_BYTES,
                            .sectors = length_bytes / SECTOR_BYTES,
                            .block = offset_bytes / BLOCK_BYTES,
-                           .blocks = length_bytes / BLOCK_BYTES};
+                           .blocks = length_bytes / BLOCK_BYTES,
+                           .is_control = 1};
     return ad->c.log->append(ad->c.log_ctx, &r, sequence);
 }
 
@@ -30,6 +31,25 @@ static void moment_done(struct admin_moment *m, int result) {
     struct admin_pending *p = m->owner;
     p->moment = ADMIN_ANSWERED;
     p->moment_result = result;
+}
+
+/* A volume's own first moment: by its number or time (which was read a little before it was recorded)
+ * it opens though the log's newest request until then ended before, as that cannot be one of this
+ * volume. */
+static int is_first_moment(struct admin *ad, const struct operation *op, int result,
+                           struct admin_moment *m) {
+    const struct volume *v = op->volume_count == 1 ? volume_try(ad->c.a, op->volumes[0]) : NULL;
+    int found = result == 0;
+    if (!v || v->oldest_sequence == 0 || (!found && result != ERR_RANGE) ||
+        (found && m->sequence > v->oldest_sequence))
+        return 0;
+    if (op->moment_kind == OPERATION_AT_TIME
+            ? op->moment < v->oldest_ns || op->moment - v->oldest_ns >= NS_PER_S
+            : op->moment < v->oldest_sequence)
+        return 0;
+    m->sequence = v->oldest_sequence;
+    m->time_ns = v->oldest_ns;
+    return 1;
 }
 
 /* 1: p->query is filled in. */
@@ -52,6 +72,8 @@ static int find_moment(struct admin *ad, struct operation_h h) {
         p->moment_result = rc;
     }
     p->moment = ADMIN_IDLE;
+    if (is_first_moment(ad, op, p->moment_result, &p->query))
+        return 1;
     switch (p->moment_result) {
     case 0:
         return 1;
@@ -223,4 +245,14 @@ int admin_durable(struct admin *ad, struct operation_h h) {
         return admin_refuse(ad, h, failed, "the log cannot be written: %s", err_text(failed));
     ad->c.log->want_durable(ad->c.log_ctx, wait);
     return 0;
+}
+
+/* What was committed must be recorded: who has no room for that is refused before. */
+int admin_room(struct admin *ad, struct operation_h h) {
+    int rc = ad->c.log->room(ad->c.log_ctx);
+    if (rc == 0)
+        return 1;
+    if (rc == ERR_AGAIN)
+        return 0;
+    return admin_refuse(ad, h, rc, "the store is full, its reserve too");
 }

@@ -407,6 +407,58 @@ static void marks_and_moments(void **state) {
     test_end(t);
 }
 
+/* The first moment of each volume opens by its number, and none before it does; restores leave it, a
+ * promoted volume has its source's, and a cold start knows it. */
+static void the_oldest_moment_opens(void **state) {
+    struct test *t = test_start(14);
+    test_create(t, "v");
+    uint64_t first = test_volume(t, "v")->oldest_sequence;
+    uint64_t first_ns = test_volume(t, "v")->oldest_ns;
+    assert_int_equal(first_ns, test_volume(t, "v")->created_ns);
+    test_write(t, 50);
+    sim_advance(t->w.sim, NS_PER_S);
+    struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, 30);
+    assert_answer(test_ask(t, &r), 0);
+    r.flags = OPERATION_DESTRUCTIVE;
+    assert_answer(test_ask(t, &r), 0);
+    struct admin_request o = named(OPERATION_IMAGE_OPEN, "v", "i");
+    assert_answer(test_ask(t, &o), 0);
+    struct admin_request p = named(OPERATION_IMAGE_PROMOTE, NULL, "i");
+    snprintf(p.name, sizeof p.name, "w");
+    assert_answer(test_ask(t, &p), 0);
+    /* Another volume's request is half recorded when u is made. */
+    uint64_t begun = t->log.recorded + 1;
+    test_create(t, "u");
+    test_write(t, 5);
+    t->request_first = begun;
+    t->request_last = begun + 4;
+    assert_int_equal(test_volume(t, "u")->oldest_sequence, begun);
+    t->power_cut = 1;
+    for (int life = 0; life < 2; life++) {
+        static const char *const names[] = {"v", "w", "u"};
+        for (int i = 0; i < 3; i++) {
+            const struct volume *v = test_volume(t, names[i]);
+            uint64_t oldest = v->oldest_sequence;
+            assert_int_equal(oldest, i < 2 ? first : begun);
+            assert_int_equal(v->oldest_ns, i < 2 ? first_ns : v->created_ns);
+            for (uint64_t n = 0; n < 4; n++) {
+                struct admin_request q =
+                    at(OPERATION_IMAGE_OPEN, names[i], OPERATION_AT_SEQUENCE, oldest + n - 1);
+                const struct test_answer *a = test_ask(t, &q);
+                assert_answer(a, n == 0 ? ERR_RANGE : 0);
+                if (n > 0)
+                    assert_int_equal(a->results[0], i < 2 ? oldest + n - 1 : oldest);
+            }
+        }
+        test_check(t);
+        test_settle(t);
+        t->log.durable = t->committed.durable = t->log.recorded;
+        if (life == 0)
+            test_die(t);
+    }
+    test_end(t);
+}
+
 static uint16_t image_state(struct test *t, const char *volume, const char *image) {
     struct volume_h h = volumes_find_image(&t->arena, volume, image);
     return volume_view(&t->arena, h)->slot.state;
@@ -472,6 +524,34 @@ static void loss(void **state) {
     assert_answer(test_ask(t, &q), 0);
     assert_int_equal(test_volume(t, "gone")->slot.state, VOLUME_DELETED);
     assert_int_equal(image_state(t, "gone", "left"), VOLUME_ONLINE);
+    test_check(t);
+    test_end(t);
+}
+
+/* What cannot be recorded is refused before the catalogue hears of it. */
+static void without_room_nothing_is_committed(void **state) {
+    struct test *t = test_start(13);
+    test_create(t, "v");
+    test_write(t, 50);
+    struct admin_request i = named(OPERATION_IMAGE_OPEN, "v", "i");
+    struct admin_request c = named(OPERATION_VOLUME_CREATE, NULL, "w");
+    struct admin_request r = at(OPERATION_RESTORE, "v", OPERATION_AT_SEQUENCE, 30);
+    struct admin_request range = at(OPERATION_RESTORE_RANGE, "v", OPERATION_AT_SEQUENCE, 30);
+    struct admin_request p = named(OPERATION_IMAGE_PROMOTE, NULL, "i");
+    struct admin_request m = named(OPERATION_MARK, "v", "m");
+    struct admin_request d = test_request(OPERATION_VOLUME_DELETE, "v");
+    c.size_bytes = range.length_bytes = 4096;
+    t->log_room = ERR_NOSPC;
+    assert_answer(test_ask(t, &i), 0); /* needs none */
+    uint64_t generation = catalogue_generation(&t->w.c);
+    struct admin_request *const need[] = {&c, &r, &range, &p};
+    for (size_t k = 0; k < 4; k++) {
+        assert_answer(test_ask(t, need[k]), ERR_NOSPC);
+        assert_int_equal(catalogue_generation(&t->w.c), generation);
+        test_check(t);
+    }
+    assert_answer(test_ask(t, &m), 0);
+    assert_answer(test_ask(t, &d), 0);
     test_check(t);
     test_end(t);
 }
@@ -643,7 +723,9 @@ int main(void) {
         cmocka_unit_test(restore_and_undo),
         cmocka_unit_test(restore_of_a_range),
         cmocka_unit_test(marks_and_moments),
+        cmocka_unit_test(the_oldest_moment_opens),
         cmocka_unit_test(loss),
+        cmocka_unit_test(without_room_nothing_is_committed),
         cmocka_unit_test(one_holder_at_a_time),
         cmocka_unit_test(a_purge_that_is_refused_leaves_no_trace),
         cmocka_unit_test(a_loss_is_accepted_beside_a_close),

@@ -49,8 +49,10 @@ struct test {
     struct prng prng;
     struct test_log log, committed;
     uint64_t store_ns;
-    int lazy;      /* the log and the request path make things wait */
-    int log_error; /* the log's failure */
+    int lazy;                             /* the log and the request path make things wait */
+    int log_error;                        /* the log's failure */
+    int log_room;                         /* what it says of its room */
+    uint64_t request_first, request_last; /* one request of so many records */
     uint32_t evicted, changes;
     struct test_answer answers[64]; /* by reply */
     uint64_t next_reply;
@@ -79,6 +81,10 @@ static inline int test_failed(void *ctx) {
 static inline uint64_t test_store_ns(void *ctx) {
     return ((struct test *)ctx)->store_ns;
 }
+static inline int test_room(void *ctx) {
+    struct test *t = ctx;
+    return t->lazy && prng_one_in(&t->prng, 3) ? ERR_AGAIN : t->log_room;
+}
 static inline int test_append(void *ctx, const struct log_append *r, uint64_t *sequence) {
     struct test *t = ctx;
     if (t->log_error)
@@ -104,6 +110,8 @@ static inline int test_find_moment(void *ctx, struct admin_moment *m) {
     }
     if (m->by_time)
         m->sequence = m->time_ns / NS_PER_S;
+    if (m->sequence >= t->request_first && m->sequence < t->request_last)
+        m->sequence = t->request_first - 1;
     m->time_ns = m->sequence * NS_PER_S;
     if (m->sequence < 1)
         return ERR_RANGE;
@@ -167,9 +175,9 @@ static inline int test_answer(void *ctx, struct operation_h h) {
 }
 
 static const struct admin_log_ops test_log_ops = {
-    test_recorded,    test_durable,          test_want_durable,  test_failed,
-    test_store_ns,    test_append,           test_find_moment,   test_catalogue_is,
-    test_next_sealed, test_segment_families, test_segment_freed,
+    test_recorded,     test_durable,     test_want_durable,     test_failed,
+    test_store_ns,     test_room,        test_append,           test_find_moment,
+    test_catalogue_is, test_next_sealed, test_segment_families, test_segment_freed,
 };
 static const struct admin_engine_ops test_engine_ops = {test_quiet, test_evict, test_changed,
                                                         test_answer};

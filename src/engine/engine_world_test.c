@@ -214,6 +214,8 @@ struct world *world_open(const struct world_options *options) {
     w->params.unlogged_bytes_max = 6u << 20;
     w->params.submit_bytes = 64 * 1024;
     w->params.reserve_segments = 1;
+    w->params.control_segments = 0;
+    w->params.leave_bytes = 0;
     w->params.orphan_bytes = 1u << 20;
     w->params.quarantine_ns = 100 * NS_PER_MS;
     if (options->max_bytes)

@@ -74,12 +74,14 @@ struct log_params {
     uint32_t submit_bytes;     /* an open frame of so many is submitted at once */
     uint64_t submit_age_ns;    /* or with a record this old */
     uint32_t reserve_segments; /* never used for writes */
-    uint32_t ready_segments;   /* prepared ahead */
-    uint32_t zero_bytes;       /* of a slot that is used first, written in one job */
-    uint32_t devices_max;      /* slot files kept open, but for those in use */
-    uint64_t max_bytes;        /* of slot files; UINT64_MAX: what the file system has */
-    uint64_t orphan_bytes;     /* how far from its end, or begin, a dead process may still write */
-    uint64_t quarantine_ns;    /* how long a slot rests that a dead write may still hit */
+    uint32_t control_segments; /* of them, for control records; the others are for moves */
+    uint64_t leave_bytes; /* of the file system, for the catalogue: no slot file is made of them */
+    uint32_t ready_segments; /* prepared ahead */
+    uint32_t zero_bytes;     /* of a slot that is used first, written in one job */
+    uint32_t devices_max;    /* slot files kept open, but for those in use */
+    uint64_t max_bytes;      /* of slot files; UINT64_MAX: what the file system has */
+    uint64_t orphan_bytes;   /* how far from its end, or begin, a dead process may still write */
+    uint64_t quarantine_ns;  /* how long a slot rests that a dead write may still hit */
 };
 struct log_params log_params_default(void);
 
@@ -198,12 +200,17 @@ struct log_append {
     uint64_t ref_sequence;
     uint32_t source; /* who asked, and its own number of the request (mission T10) */
     uint64_t source_number;
+    int is_control; /* of the control plane: a full store takes it, too (log_room_for_control) */
 };
 
 /* Records in this turn and gives the sequence number; the index is told. ERR_AGAIN: not now, come
  * back in a later turn; ERR_NOSPC: the store is full; ERR_INVAL, ERR_RANGE, ERR_TOOBIG. Nothing has
  * happened then. */
 int log_append(struct log *l, const struct log_append *r, uint64_t *sequence);
+
+/* Whether the control records of all operations that may be under way still find room: 0; ERR_AGAIN:
+ * ask again in a later turn; ERR_NOSPC: the reserve is used up. */
+int log_room_for_control(struct log *l);
 
 /* Everything up to `sequence` is wanted on disk now; log_durable() tells when it is. */
 void log_want_durable(struct log *l, uint64_t sequence);
@@ -221,6 +228,9 @@ const void *log_bytes_at(const struct log *l, uint64_t place);
 
 /* {0} if there is none of that number. */
 struct segment_h log_segment(const struct log *l, uint32_t segment);
+
+/* The sealed segment with the next number after `after`; 0: there is none. */
+uint32_t log_next_sealed(const struct log *l, uint32_t after);
 
 /* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone; others: its
  * file cannot be opened). Reads pin it until they end (log_unpin_segment), so that it is not

@@ -55,7 +55,10 @@ enum volume_flag {
     F(uint64_t, moment_ns)                                                                         \
     F(uint64_t, lease_until_ns) /* image: store time; 0 = until closed */                          \
     F(uint64_t, deleted_ns)     /* DELETED: wall */                                                \
-    A(uint8_t, reserved, 56)
+    F(uint64_t,                                                                                    \
+      oldest_sequence)     /* volume: its first moment, that of what it came from included */      \
+    F(uint64_t, oldest_ns) /* the same: wall */                                                    \
+    A(uint8_t, reserved, 40)
 SLOT_STRUCT(volume, VOLUME_FIELDS)
 SLOT_TABLE(volume, TABLE_VOLUME)
 

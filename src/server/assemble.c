@@ -90,6 +90,9 @@ static int failed(void *ctx) {
 static uint64_t store_ns(void *ctx) {
     return log_now_ns(((struct perdured *)ctx)->log);
 }
+static int room(void *ctx) {
+    return log_room_for_control(((struct perdured *)ctx)->log);
+}
 static int append(void *ctx, const struct log_append *r, uint64_t *sequence) {
     return engine_append(((struct perdured *)ctx)->engine, r, sequence);
 }
@@ -120,16 +123,8 @@ static int find_moment(void *ctx, struct admin_moment *m) {
     return rc < 0 ? rc : 0;
 }
 
-/* The sealed segment with the next number; there are few thousands, and this is asked rarely. */
 static uint32_t next_sealed(void *ctx, uint32_t after) {
-    const struct arena *a = &((struct perdured *)ctx)->core.r.a;
-    uint32_t best = 0;
-    for (struct segment_h h = segment_next(a, (struct segment_h){0}); h.v; h = segment_next(a, h)) {
-        const struct segment *s = segment_view(a, h);
-        if (s->slot.state == SEGMENT_SEALED && s->number > after && (best == 0 || s->number < best))
-            best = s->number;
-    }
-    return best;
+    return log_next_sealed(((struct perdured *)ctx)->log, after);
 }
 
 static int segment_families(void *ctx, uint32_t segment, const uint32_t *families, uint32_t count) {
@@ -145,6 +140,7 @@ static const struct admin_log_ops admin_log = {.recorded = recorded,
                                                .want_durable = want_durable,
                                                .failed = failed,
                                                .store_ns = store_ns,
+                                               .room = room,
                                                .append = append,
                                                .find_moment = find_moment,
                                                .catalogue_is = catalogue_is,

@@ -50,7 +50,6 @@ static uint32_t images_of(const struct arena *a, uint64_t id) {
 
 static json_t *volume_of(const struct perdured *p, const struct volume *v) {
     const struct arena *a = &p->core.r.a;
-    const struct timeline *t = timeline_try(a, v->timeline);
     const char *state = v->slot.state == VOLUME_LOST      ? "refused"
                         : v->slot.state == VOLUME_DELETED ? "deleted"
                                                           : "serving";
@@ -65,7 +64,7 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
         "created_at", time_of(v->created_ns), "deleted_at",
         v->slot.state == VOLUME_DELETED ? time_of(v->deleted_ns) : json_null(), "clients",
         (json_int_t)v->users, "images", (json_int_t)images_of(a, v->id), "oldest",
-        perdured_moment_json(t ? t->first_sequence : 0, v->created_ns), "newest",
+        perdured_moment_json(v->oldest_sequence, v->oldest_ns), "newest",
         perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
         addresses_of(p, (const char *)v->name));
 }

@@ -20,12 +20,12 @@ static int is_of_mark(const struct operation *o) {
     return o->kind == OPERATION_MARK || o->kind == OPERATION_MARK_DELETE;
 }
 
-/* Of the volumes that were found, the one made last: a later moment shows all of them. */
+/* Of the volumes that were found, the one whose past is shortest: a later moment shows all of them. */
 static const struct volume *newest_volume(const struct arena *a, const struct operation *o) {
     const struct volume *newest = NULL;
     for (uint32_t i = 0; i < o->volume_count; i++) {
         const struct volume *v = volume_try(a, o->volumes[i]);
-        if (v && (!newest || v->created_ns > newest->created_ns))
+        if (v && (!newest || v->oldest_sequence > newest->oldest_sequence))
             newest = v;
     }
     return newest;
@@ -82,7 +82,7 @@ static void out_of_range(const struct operation *o, const struct volume *v, uint
     } else if (o->moment_kind == OPERATION_AT_NOW) {
         snprintf(out, room, "nothing was recorded since it was made; perdure alerts may tell why");
     } else if (is_past) {
-        moment_format_utc(v->created_ns, text);
+        moment_format_utc(v->oldest_ns, text);
         snprintf(out, room, "%s is kept since %s: name a later moment", (const char *)v->name,
                  text);
     }

@@ -69,9 +69,42 @@ def within_a_request():
         return f'{after - before} records'
 
 
+def the_oldest():
+    """Every volume's oldest moment opens by number and by time, and nothing before it does."""
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=8 * MIB)
+        for letter in (b'a', b'b'):
+            write(server, 'v', letter)
+            server.cli('mark', 'v', '--label', letter.decode())
+        server.cli('restore', 'v', '--at', 'a')
+        server.cli('image', 'open', 'v', '--at', 'b', '--name', 'i')
+        server.cli('image', 'promote', 'i', 'w')
+        server.ask('volume.create', name='u', size_bytes=8 * MIB)
+        oldest = {name: server.cli('volume', 'show', name)['oldest'] for name in 'vwu'}
+        expect('what was promoted has its source\'s past', oldest['w'], oldest['v'])
+        expect('it begins when it was made', oldest['v']['time'], server.cli('volume', 'show', 'v')['created_at'])
+        must_hold('u is younger', oldest['u']['sequence'] > oldest['v']['sequence'])
+        for disturbance in (None, 'kill', 'cold'):
+            if disturbance == 'cold':
+                server.cold()
+            elif disturbance:
+                server.disturb(disturbance)
+            for name, first in oldest.items():
+                expect(f'{name}, {disturbance}', server.cli('volume', 'show', name)['oldest'], first)
+                for moment in (f'seq:{first["sequence"]}', first['time']):
+                    expect(f'{name}@{moment}', letters(server, f'{name}@{moment}'), b'\0')
+                    image = server.cli('image', 'open', name, '--at', moment, '--name', 'i')
+                    expect('the answer', image['at'], first)
+                    server.cli('image', 'close', 'i')
+                told = server.cli('image', 'open', name, '--at', f'seq:{first["sequence"] - 1}', status=2)
+                must_hold(told, f'{name} is kept since {first["time"]}' in told)
+                server.cli('image', 'open', name, '--at', '2001-01-01T00:00:00Z', status=2)
+
+
 def main():
     tap = Tap()
     tap.case('a number within a request means the moment before it', within_a_request)
+    tap.case('the oldest moment of a volume opens', the_oldest)
     tap.end()
 
 

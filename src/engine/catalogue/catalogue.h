@@ -115,6 +115,7 @@ struct catalogue_object {
     uint32_t is_lost, reserved;
     uint64_t created_ns, deleted_ns;
     uint64_t source_id, moment_sequence, moment_ns, lease_ns; /* images */
+    uint64_t oldest_sequence, oldest_ns; /* volumes in a snapshot: where the first stretch begins */
     struct catalogue_timeline line;
 };
 

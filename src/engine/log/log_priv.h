@@ -7,6 +7,7 @@
  *   writer.c    records into frames; frames to disk
  *   move.c      frames whose write failed get other places
  *   slots.c     slot files and segments: preparing, freeing, finding
+ *   history.c   segments that hold data, in the order of their numbers
  *   seal.c      runs and footers
  *   epoch.c     the store header
  *   clock.c     store time
@@ -67,7 +68,9 @@ struct log {
     uint32_t *by_number; /* slot index + 1 by hash of the number, chained through by_number_next */
     uint32_t *by_number_next;
     uint32_t by_number_mask;
-    uint32_t *pins; /* by slot index */
+    uint32_t *pins;    /* by slot index */
+    uint32_t *history; /* history.c */
+    uint32_t history_count;
     uint32_t state_count[SEGMENT_LEAVING + 1];
     int32_t *devices;      /* by slot file number: the router's + 1 */
     uint8_t *device_asked; /* since the hand passed it */
@@ -123,7 +126,11 @@ void segment_set_number(struct log *l, struct segment_h h, uint32_t number);
 struct segment_h segment_new_slot(struct log *l, enum segment_state state);
 void segment_drop_slot(struct log *l, struct segment_h h);
 void segments_index(struct log *l); /* derives by_number and state_count */
-int segment_take(struct log *l, int may_use_reserve, struct segment_h *out);
+/* For whom a segment is taken: how many unused ones it leaves differs. */
+enum segment_use { SEGMENT_FOR_WRITES, SEGMENT_FOR_CONTROL, SEGMENT_FOR_MOVES };
+int segment_take(struct log *l, enum segment_use use, struct segment_h *out);
+/* 0: it leaves enough as things are; ERR_AGAIN, ERR_NOSPC. */
+int segments_left(struct log *l, enum segment_use use, uint32_t wanted);
 void segment_give_back(struct log *l, struct segment_h h);
 /* The segment has no frame that counts: its slot is free again, after a rest if a dead write may
  * still hit it. */
@@ -134,6 +141,17 @@ void segments_close(struct log *l);
 uint64_t segments_deadline(const struct log *l);
 struct segment_notes *segment_notes(const struct log *l, const struct segment *s);
 void segment_release_notes(struct log *l, struct segment_h h);
+
+/* Segments in order (history.c). */
+static inline int segment_holds_data(const struct segment *s) {
+    return s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING ||
+           s->slot.state == SEGMENT_SEALED;
+}
+void history_derive(struct log *l);
+void history_add(struct log *l, struct segment_h h);
+void history_remove(struct log *l, struct segment_h h);
+/* The newest segment whose first durable record is not after it; {0}: there is none. */
+struct segment_h history_at(const struct log *l, int by_sequence, uint64_t value);
 
 /* A durable frame becomes part of its segment's notes and counts (seal.c). */
 void segment_note_frame(struct log *l, struct segment_h h, const struct frame_header *fh,

@@ -428,6 +428,73 @@ static void a_full_file_system_refuses_writes_and_serves_on(void **state) {
     rig_free(r);
 }
 
+static void the_catalogue_keeps_room_in_the_file_system(void **state) {
+    struct rig *r = rig_new(15);
+    struct file_system fs = sim_files(r->sim);
+    uint64_t total, left;
+    r->params.leave_bytes = RIG_SEGMENT_BYTES;
+    sim_disk_limit(r->sim, 9 * RIG_SEGMENT_BYTES);
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    assert_true(append_until_refused(r));
+    fs.ops->space(fs.ctx, &total, &left);
+    assert_true(left >= RIG_SEGMENT_BYTES);
+    rig_free(r);
+}
+
+/* A store that takes no writes takes thousands of control records, in what is left and in its part of
+ * the reserve; writes do not follow them there, and what has to move still finds room. */
+static void a_full_store_takes_control_records(void **state) {
+    struct rig *r = rig_new(23);
+    r->params.max_bytes = 9 * RIG_SEGMENT_BYTES;
+    r->params.reserve_segments = 3;
+    r->params.control_segments = 2;
+    assert_int_equal(rig_start(r, NULL), 0);
+    rig_wait_ready(r);
+    assert_true(append_until_refused(r));
+    struct log_space space;
+    uint32_t taken = 0;
+    int err = 0;
+    for (int life = 0; err == 0; life++) {
+        r->is_control = 1;
+        for (int i = 0; i < 200 && (err = log_room_for_control(r->l)) == 0; i++, taken++) {
+            if (i == 50 && life == 0)
+                sim_fault_add(r->sim, &(struct sim_fault){.kind = SIM_WRITE_FAILS, .count = 1});
+            while ((err = rig_append(r, PLACE_HOLE, 5, 1, 0)) == ERR_AGAIN)
+                rig_step(r);
+            assert_int_equal(err, 0);
+            log_want_durable(r->l, log_recorded(r->l));
+            rig_settle(r);
+        }
+        r->is_control = 0;
+        assert_int_equal(rig_append(r, PLACE_HOLE, 5, 1, 0), ERR_NOSPC);
+        rig_check(r);
+        if (life % 3 == 1) {
+            rig_kill(r);
+            rig_attach(r, life % 2);
+        } else if (life % 3 == 2) {
+            rig_power_cut(r);
+            assert_int_equal(rig_start(r, NULL), 0);
+            rig_check_prefix(r);
+        }
+        for (int i = 0; i < 1000; i++)
+            rig_step(r);
+    }
+    assert_int_equal(err, ERR_NOSPC);
+    log_space(r->l, &space);
+    assert_true(taken > 500 && space.slots_unused == 1);
+    /* And again, when there is room. */
+    for (int i = 0; i < 4; i++)
+        assert_int_not_equal(free_oldest(r), 0);
+    for (int i = 0; i < 3000; i++)
+        rig_step(r);
+    assert_int_equal(log_room_for_control(r->l), 0);
+    assert_int_equal(rig_append(r, PLACE_HOLE, 5, 1, 0), 0);
+    rig_settle(r);
+    rig_check(r);
+    rig_free(r);
+}
+
 static void a_limit_of_the_store_does_the_same(void **state) {
     struct rig *r = rig_new(14);
     r->params.max_bytes = 7 * RIG_SEGMENT_BYTES;
@@ -781,6 +848,8 @@ int main(void) {
         cmocka_unit_test(a_freed_segment_that_is_read_is_not_used),
         cmocka_unit_test(few_slot_files_are_open),
         cmocka_unit_test(a_full_file_system_refuses_writes_and_serves_on),
+        cmocka_unit_test(the_catalogue_keeps_room_in_the_file_system),
+        cmocka_unit_test(a_full_store_takes_control_records),
         cmocka_unit_test(a_limit_of_the_store_does_the_same),
         cmocka_unit_test(a_store_without_room_starts_again),
         cmocka_unit_test(a_start_finds_the_count_of_the_catalogue),

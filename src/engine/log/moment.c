@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Moments: time to sequence, and sequence to time. What is not durable yet is looked up in its frames
- * in memory. Else the segments' times and numbers say which segment, its samples say where to begin,
- * and a job goes back from frame to frame, as each names its previous one: so it meets exactly the
+ * in memory. Else the segments' times and numbers say which segment (history.c), its samples say where to
+ * begin, and a job goes back from frame to frame, in a window of the file that is read at once, as each names its previous one: so it meets exactly the
  * frames that count, whatever lies between them. It stops at the newest record that is old enough and
  * ends a request: no moment lies within one. If a segment has none, another job goes on in the one before.
  *
@@ -14,6 +14,10 @@
 #include "base/err.h"
 #include "engine/log/log_priv.h"
 #include "engine/log/recovery.h"
+
+/* What is read at once; it reaches so far beyond the page that is asked for. */
+#define WINDOW_BYTES (256u * 1024)
+#define WINDOW_AHEAD_BYTES (64u * 1024)
 
 /* The newest record not after it. */
 struct target {
@@ -40,6 +44,7 @@ struct moment {
     struct log_moment answer;
     /* The job's. */
     uint32_t segment, file, segment_bytes;
+    uint32_t data_end;
     uint32_t start; /* offset of a frame to begin at, 0: the footer's samples tell */
     int result;     /* ERR_AGAIN: go on in segment `before` */
     struct found found;
@@ -108,27 +113,58 @@ static int start_from_footer(struct moment *m, int file) {
     return 0;
 }
 
+/* A part of a slot file, with the page that was asked for last in it. */
+struct window {
+    const struct moment *m;
+    int file;
+    uint32_t frame; /* offset of the frame whose pages are asked for */
+    uint32_t from, bytes;
+    int err;
+    uint8_t *data;
+};
+
+static int fill(struct window *w, uint64_t from, uint64_t end) {
+    const struct file_system *fs = &w->m->files;
+    int64_t n = fs->ops->read(fs->ctx, w->file, w->data, (size_t)(end - from), from);
+    w->from = (uint32_t)from;
+    w->bytes = n == (int64_t)(end - from) ? (uint32_t)n : 0;
+    return w->bytes > 0 ? 0 : n < 0 ? (int)n : ERR_IO;
+}
+
+/* Of a window that cannot be read whole, the page alone. */
+static const uint8_t *window_page(void *window, uint32_t page) {
+    struct window *w = window;
+    uint64_t at = w->frame + (uint64_t)page * BLOCK_BYTES;
+    if (at >= w->from && at + BLOCK_BYTES <= (uint64_t)w->from + w->bytes)
+        return w->data + (at - w->from);
+    uint64_t end = min_u64(at + WINDOW_AHEAD_BYTES, w->m->data_end);
+    if (at + BLOCK_BYTES > end)
+        w->err = ERR_INTEGRITY;
+    else if (fill(w, end - min_u64(end, WINDOW_BYTES), end) < 0)
+        w->err = fill(w, at, at + BLOCK_BYTES);
+    return w->err < 0 ? NULL : w->data + (at - w->from);
+}
+
 /* Goes back from the frame at m->start. */
-static int go_back(struct moment *m, int file) {
-    struct disk_frame d = {.files = &m->files, .file = file};
+static int go_back(struct moment *m, struct window *d) {
     struct frame_name at = {m->segment, m->start, 0};
     struct frame_header h;
     struct frame_walk w;
     int first = 1, err;
     for (;;) {
-        d.offset = at.offset;
-        const uint8_t *page = disk_frame_page(&d, 0);
+        d->frame = at.offset;
+        const uint8_t *page = window_page(d, 0);
         if (!page)
-            return ERR_IO;
+            return d->err;
         if (frame_header_decode(page, m->segment_bytes, &h) < 0 || h.segment != m->segment ||
             h.offset != at.offset || (!first && h.crc != at.crc))
             return ERR_INTEGRITY;
         first = 0;
         if (!is_beyond(m->target, h.first_sequence, h.time_ns)) {
-            frame_walk_begin(&w, &h, disk_frame_page, &d);
+            frame_walk_begin(&w, &h, window_page, d);
             m->found = newest_in(&w, h.time_ns, m->target, &err);
-            if (d.err < 0)
-                return d.err;
+            if (d->err < 0)
+                return d->err;
             if (m->found.sequence != 0)
                 return 0;
         }
@@ -147,11 +183,13 @@ static void moment_run(struct job *job) {
     char path[LOG_PATH_BYTES];
     log_slot_path(m->file, path);
     int file = m->files.ops->open(m->files.ctx, path, FILE_READ);
-    m->result = file < 0 ? file : 0;
+    struct window w = {.m = m, .file = file, .data = malloc(WINDOW_BYTES)};
+    m->result = file < 0 ? file : w.data ? 0 : ERR_NOMEM;
     if (m->result == 0 && m->start == 0)
         m->result = start_from_footer(m, file);
     if (m->result == 0)
-        m->result = go_back(m, file);
+        m->result = go_back(m, &w);
+    free(w.data);
     if (file >= 0)
         m->files.ops->close(m->files.ctx, file);
 }
@@ -171,6 +209,7 @@ static int start_in(struct moment *m, struct segment_h h) {
     struct log *l = m->l;
     const struct segment *s = segment_view(l->a, h);
     m->segment = s->number;
+    m->data_end = s->data_end;
     m->start = 0;
     if (s->slot.state != SEGMENT_SEALED) {
         const struct segment_notes *notes = segment_notes(l, s);
@@ -186,24 +225,6 @@ static int start_in(struct moment *m, struct segment_h h) {
     return 0;
 }
 
-/* The newest segment with a durable record that is old enough. */
-static struct segment_h segment_at(const struct log *l, struct target t) {
-    struct segment_h best = {0};
-    uint32_t number = 0;
-    for (struct segment_h h = segment_next(l->a, (struct segment_h){0}); h.v;
-         h = segment_next(l->a, h)) {
-        const struct segment *s = segment_view(l->a, h);
-        if ((s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING ||
-             s->slot.state == SEGMENT_SEALED) &&
-            s->frames > 0 && !is_beyond(t, s->first_sequence, s->first_time_ns) &&
-            s->number > number) {
-            best = h;
-            number = s->number;
-        }
-    }
-    return best;
-}
-
 /* 1: m->result and m->found are set; 0: a job runs. */
 static int look_up(struct moment *m) {
     struct log *l = m->l;
@@ -211,7 +232,7 @@ static int look_up(struct moment *m) {
     m->found = find_in_memory(l, m->target);
     if (m->found.sequence != 0)
         return 1;
-    struct segment_h h = segment_at(l, m->target);
+    struct segment_h h = history_at(l, m->target.by_sequence, m->target.value);
     int err = h.v ? start_in(m, h) : ERR_RANGE;
     if (err == 0)
         return 0;
@@ -265,7 +286,7 @@ static struct segment_h segment_before(const struct log *l, const struct moment 
     if (h.v || !at.v)
         return h;
     uint64_t first = segment_view(l->a, at)->first_sequence;
-    return segment_at(l, (struct target){.by_sequence = 1, .value = first - 1});
+    return history_at(l, 1, first - 1);
 }
 
 static void moment_done(struct job *job) {

@@ -27,7 +27,7 @@ struct plan {
 };
 
 static int take(struct log *l, struct plan *p) {
-    int err = segment_take(l, 1, &p->at);
+    int err = segment_take(l, SEGMENT_FOR_MOVES, &p->at);
     if (err < 0)
         return err;
     p->taken[p->taken_count++] = p->at;

@@ -383,6 +383,7 @@ int log_begin(struct log *l, struct log_report *report) {
         err = deliver(l, r);
     if (err < 0)
         return err;
+    history_derive(l);
     choose_append_segment(l, r);
     log_start_commit(l, 1);
     err = salvaged_write(l, r, report);

@@ -110,6 +110,8 @@ struct rig *rig_new(uint64_t seed) {
     r->params.unlogged_bytes_max = 6u << 20;
     r->params.submit_bytes = 64 * 1024;
     r->params.reserve_segments = 1;
+    r->params.control_segments = 0;
+    r->params.leave_bytes = 64 * 1024;
     r->params.ready_segments = 2;
     r->params.devices_max = 4;
     r->params.orphan_bytes = 1u << 20;
@@ -370,7 +372,8 @@ int rig_append(struct rig *r, enum place_kind kind, uint64_t block, uint64_t blo
             return ERR_AGAIN;
         fill_pages(r, data, extents, seed);
     }
-    struct log_append a = {.kind = kind,
+    struct log_append a = {.is_control = r->is_control,
+                           .kind = kind,
                            .timeline = w.timeline,
                            .family = w.family,
                            .flags = flags,

@@ -79,6 +79,7 @@ struct rig {
     struct list_index index;
     struct log_report report;
     int alive;
+    int is_control;                  /* of what rig_append appends */
     uint32_t freed[64], freed_count; /* the catalogue */
     uint64_t catalogue;              /* what it says at a start; 0: nothing */
     /* Model. */

@@ -243,7 +243,7 @@ static int place_frame(struct log *l, struct frame_header *h) {
                 return 0;
             }
         }
-        int err = segment_take(l, 1, &fresh);
+        int err = segment_take(l, SEGMENT_FOR_MOVES, &fresh);
         if (err == ERR_NOSPC)
             return err;
         if (err < 0) {

@@ -9,8 +9,10 @@
  * which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order;
  * and the lowest prepared number is opened first.
  *
- *  1. `reserve_segments` unused slots are never opened for new records, only for records that have
- *     to move. So there is always room for what has been answered.
+ *  1. `reserve_segments` unused slots are never opened for writes; `control_segments` of them are for
+ *     the few records of the control plane, so that a full store can still be restored and cleared;
+ *     the others only for records that have to move, so there is always room for what has been
+ *     answered. Writes do not use what is left of a segment that was opened out of the reserve.
  *  2. A slot with reads in flight, or that a dead write may still hit, is not prepared.
  *  3. by_number holds every slot with a number other than 0; find() gives those of any state.
  */
@@ -62,14 +64,9 @@ static struct segment_h find(const struct log *l, uint32_t number) {
     return (struct segment_h){0};
 }
 
-static int holds_data(const struct segment *s) {
-    return s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING ||
-           s->slot.state == SEGMENT_SEALED;
-}
-
 struct segment_h log_segment(const struct log *l, uint32_t number) {
     struct segment_h h = find(l, number);
-    if (h.v && !holds_data(segment_view(l->a, h)))
+    if (h.v && !segment_holds_data(segment_view(l->a, h)))
         h.v = 0;
     return h;
 }
@@ -92,9 +89,14 @@ void segment_set_number(struct log *l, struct segment_h h, uint32_t number) {
 
 void segment_set_state(struct log *l, struct segment_h h, enum segment_state state) {
     struct segment *s = segment_edit(l->a, h);
+    int held = segment_holds_data(s);
     l->state_count[s->slot.state]--;
     l->state_count[state]++;
     s->slot.state = (uint16_t)state;
+    if (!held && segment_holds_data(s))
+        history_add(l, h);
+    else if (held && !segment_holds_data(s))
+        history_remove(l, h);
 }
 
 struct segment_h segment_new_slot(struct log *l, enum segment_state state) {
@@ -123,6 +125,7 @@ void segments_index(struct log *l) {
         l->by_number_next[handle_index(h.v)] = *bucket_of(l, s->number);
         *bucket_of(l, s->number) = handle_index(h.v) + 1;
     }
+    history_derive(l);
 }
 
 /* The slot of a state with the lowest number; of FREE ones, those that need not rest. */
@@ -177,11 +180,19 @@ static int no_room(struct log *l) {
     return ERR_NOSPC;
 }
 
-int segment_take(struct log *l, int may_use_reserve, struct segment_h *out) {
-    uint32_t keep = may_use_reserve ? 0 : l->params.reserve_segments;
+int segments_left(struct log *l, enum segment_use use, uint32_t wanted) {
+    uint32_t keep = use == SEGMENT_FOR_WRITES ? l->params.reserve_segments
+                    : use == SEGMENT_FOR_CONTROL
+                        ? l->params.reserve_segments - l->params.control_segments
+                        : 0;
+    return unused_slots(l) >= keep + wanted ? 0 : no_room(l);
+}
+
+int segment_take(struct log *l, enum segment_use use, struct segment_h *out) {
     struct extent notes;
-    if (unused_slots(l) < keep + 1)
-        return no_room(l);
+    int room = segments_left(l, use, 1);
+    if (room < 0)
+        return room;
     struct segment_h h = lowest(l, SEGMENT_RESERVED);
     if (!h.v || buffer_take(l->buffers, 1, &notes, 1) < 0)
         return ERR_AGAIN;
@@ -253,7 +264,7 @@ void log_unpin_segment(struct log *l, uint32_t segment) {
 
 int log_free_segment(struct log *l, uint32_t segment) {
     struct segment_h h = find(l, segment);
-    if (!h.v || !holds_data(segment_view(l->a, h)))
+    if (!h.v || !segment_holds_data(segment_view(l->a, h)))
         return ERR_NOTFOUND;
     if (segment_view(l->a, h)->slot.state != SEGMENT_SEALED)
         return ERR_BUSY;
@@ -281,7 +292,7 @@ void log_space(const struct log *l, struct log_space *out) {
     out->unlogged_bytes = (uint64_t)l->unlogged_pages * BLOCK_BYTES;
     out->room_bytes = unused > keep ? (uint64_t)(unused - keep) * root->log_segment_bytes : 0;
     struct segment_h h = {root->log_append_segment};
-    if (h.v)
+    if (h.v && unused >= keep)
         out->room_bytes += root->log_segment_bytes - segment_view(l->a, h)->append_end;
     out->full = l->full && unused <= keep;
 }
@@ -305,7 +316,12 @@ static int write_zeroes(const struct file_system *fs, int file, uint32_t from, u
 
 static int create_slot(struct slot_job *j, int file) {
     const struct file_system *fs = &j->files;
-    int err = fs->ops->allocate(fs->ctx, file, 0, j->header.segment_bytes);
+    uint64_t total, left;
+    int err = fs->ops->space(fs->ctx, &total, &left);
+    if (err == 0 && left < j->header.segment_bytes + j->l->params.leave_bytes)
+        err = ERR_NOSPC;
+    if (err == 0)
+        err = fs->ops->allocate(fs->ctx, file, 0, j->header.segment_bytes);
     if (err == 0)
         err = fs->ops->sync(fs->ctx, file);
     if (err == 0)

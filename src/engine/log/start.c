@@ -19,6 +19,8 @@ struct log_params log_params_default(void) {
                                .submit_bytes = 256 * KIB,
                                .submit_age_ns = NS_PER_MS,
                                .reserve_segments = 4,
+                               .control_segments = 2,
+                               .leave_bytes = 32 * MIB,
                                .ready_segments = 2,
                                .zero_bytes = 8 * MIB,
                                .devices_max = 4096,
@@ -67,12 +69,13 @@ static int allocate(struct log *l) {
     l->by_number_mask = buckets - 1;
     l->by_number = calloc(buckets, sizeof *l->by_number);
     l->by_number_next = calloc(l->segment_capacity + 1, sizeof *l->by_number_next);
+    l->history = calloc(l->segment_capacity + 1, sizeof *l->history);
     l->pins = calloc(l->segment_capacity + 1, sizeof *l->pins);
     l->devices = calloc(l->segment_capacity + 1, sizeof *l->devices);
     l->device_asked = calloc(l->segment_capacity + 1, sizeof *l->device_asked);
     l->file_used = calloc(l->segment_capacity + 1, sizeof *l->file_used);
-    return l->by_number && l->by_number_next && l->pins && l->devices && l->device_asked &&
-                   l->file_used
+    return l->by_number && l->by_number_next && l->history && l->pins && l->devices &&
+                   l->device_asked && l->file_used
                ? 0
                : ERR_NOMEM;
 }
@@ -82,6 +85,7 @@ struct log *log_open(const struct log_env *env, const struct log_params *params)
     if (!l)
         return NULL;
     must(params->frame_bytes <= LOG_FRAME_BYTES && params->frame_bytes % BLOCK_BYTES == 0);
+    must(params->control_segments <= params->reserve_segments);
     must(params->frame_bytes >= (RECORD_BLOCKS_MAX + 2) * BLOCK_BYTES);
     l->env = *env;
     l->params = *params;
@@ -105,6 +109,7 @@ void log_close(struct log *l) {
     recovery_close(l);
     free(l->by_number);
     free(l->by_number_next);
+    free(l->history);
     free(l->pins);
     free(l->devices);
     free(l->device_asked);

@@ -77,14 +77,15 @@ static void close_append_segment(struct log *l) {
     segment_try_seal(l, h);
 }
 
-static int spot_in_new_frame(struct log *l, uint32_t data_pages, struct spot *at) {
+static int spot_in_new_frame(struct log *l, enum segment_use use, uint32_t data_pages,
+                             struct spot *at) {
     struct segment_h h = {root_view(l)->log_append_segment}, fresh;
     uint32_t bytes = (1 + data_pages) * BLOCK_BYTES;
     if (l->ring_count == LOG_FRAMES_MAX || frame_room(l->a) == 0)
         return ERR_AGAIN;
     const struct segment *s = h.v ? segment_view(l->a, h) : NULL;
     if (!s || !log_fits(l, s->append_end, bytes, s->records + 1, s->blocks + data_pages)) {
-        int err = segment_take(l, 0, &fresh);
+        int err = segment_take(l, use, &fresh);
         if (err < 0)
             return err;
         close_append_segment(l);
@@ -201,8 +202,11 @@ int log_append(struct log *l, const struct log_append *r, uint64_t *sequence) {
     if (!l->resumed || root_view(l)->log_move != LOG_MOVE_NONE ||
         (uint64_t)(l->unlogged_pages + data_pages + 2) * BLOCK_BYTES > l->params.unlogged_bytes_max)
         return ERR_AGAIN;
+    enum segment_use use = r->is_control ? SEGMENT_FOR_CONTROL : SEGMENT_FOR_WRITES;
+    if (!r->is_control && (err = segments_left(l, use, 0)) < 0)
+        return err;
     int in_open = spot_in_open_frame(l, bytes, data_pages, &at);
-    if (!in_open && (err = spot_in_new_frame(l, data_pages, &at)) < 0)
+    if (!in_open && (err = spot_in_new_frame(l, use, data_pages, &at)) < 0)
         return err;
     if (l->buffers->free_pages < 2)
         return ERR_AGAIN;
@@ -242,6 +246,21 @@ int log_append(struct log *l, const struct log_append *r, uint64_t *sequence) {
     *sequence = v.sequence;
     log_clock_save(l);
     return 0;
+}
+
+int log_room_for_control(struct log *l) {
+    const struct engine *root = root_view(l);
+    struct segment_h h = {root->log_append_segment};
+    if (segments_left(l, SEGMENT_FOR_CONTROL, 1) == 0)
+        return 0;
+    if (h.v) {
+        const struct segment *s = segment_view(l->a, h);
+        uint32_t bytes = (uint32_t)min_u64(MIB, root->log_segment_bytes / 16);
+        uint32_t records = (uint32_t)min_u64(2048, root->log_segment_records / 4);
+        if (log_fits(l, s->append_end, bytes, s->records + records, s->blocks))
+            return 0;
+    }
+    return segments_left(l, SEGMENT_FOR_CONTROL, 1);
 }
 
 /* To disk. ------------------------------------------------------------------------------------- */

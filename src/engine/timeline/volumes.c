@@ -72,6 +72,10 @@ void volumes_fill(struct arena *a, struct volume_h h, const struct catalogue_obj
     v->moment_ns = row->moment_ns;
     v->lease_until_ns = row->lease_ns;
     v->deleted_ns = row->deleted_ns;
+    if (row->oldest_sequence != 0) {
+        v->oldest_sequence = row->oldest_sequence;
+        v->oldest_ns = row->oldest_ns;
+    }
 }
 
 void timelines_fill(struct arena *a, struct timeline_h h, const struct catalogue_timeline *row) {

@@ -34,7 +34,8 @@ struct volume_h volumes_find_id(const struct arena *a, uint64_t id);
  * moment that was durable before it was opened: it is whole. */
 int volume_may_lose(const struct volume *v);
 
-/* Puts a row into a slot: `line` its timeline. The state follows from the row. */
+/* Puts a row into a slot: `line` its timeline. The state follows from the row; its oldest moment
+ * too, if the row has it: else it stays. */
 void volumes_fill(struct arena *a, struct volume_h h, const struct catalogue_object *row,
                   struct timeline_h line);
 
