@@ -110,7 +110,10 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     trace_note(&r->trace, TRACE_CONN_OPENED, (uint64_t)handle_index(h.v) << 32 | (uint32_t)fd,
                protocol);
     *mark_of(r, h) = (struct conn_mark){.moved_ns = r->now_ns};
-    r->streams.ops->watch(r->streams.ctx, fd, (uint64_t)TAG_CONN << 32 | h.v, STREAM_READABLE);
+    uint64_t tag = (uint64_t)TAG_CONN << 32 | h.v;
+    /* A dead engine may have registered it, for a slot that it could not commit. */
+    if (r->streams.ops->watch(r->streams.ctx, fd, tag, STREAM_READABLE) == ERR_EXISTS)
+        r->streams.ops->rewatch(r->streams.ctx, fd, tag, STREAM_READABLE);
     const struct protocol *p = r->protocols[protocol];
     if (p->opened && p->opened(p->ctx, h) < 0)
         reactor_abort(r, h);
