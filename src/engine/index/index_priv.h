@@ -182,7 +182,8 @@ uint32_t index_merged_device(const struct index_merged *m);
 int index_cache_open(struct index_cache *c, uint64_t limit_bytes);
 void index_cache_close(struct index_cache *c);
 struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, uint32_t leaf);
-void index_cache_drop_run(struct index_cache *c, uint64_t identity);
+/* What is kept of `count` runs, of which the first has that identity. */
+void index_cache_drop_runs(struct index_cache *c, uint64_t first, uint32_t count);
 /* Take over `bytes`; return the item, or NULL and *err. It stays until the next call. */
 struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity, uint32_t leaf,
                                         uint8_t *page, int *err);

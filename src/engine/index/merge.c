@@ -201,6 +201,8 @@ static int remove_one(struct index *x) {
         if (!m)
             return 0;
         memcpy(m->path, left->path, sizeof m->path);
+        /* One that is made later may have its name, and other versions. */
+        index_cache_drop_runs(&x->cache, left->t.identity, left->t.piece_count);
         close_device(x, left);
         free_merged(left);
         x->merged[i] = NULL;

@@ -300,6 +300,37 @@ static void freed_segments(void **state) {
     close_world(w);
 }
 
+/* A merged run that is made again has the name of the one before, and is not what that was: of a
+ * segment freed meanwhile it has nothing, and so the next one is in it. */
+static void made_again_of_other_segments(void **state) {
+    struct world *w = open_world(25, 1, 8 << 20);
+    new_timeline(w, 1, 0, 0);
+    new_timeline(w, 3, 0, 0);
+    next_segment(w);
+    while (w->segment_number < 14) {
+        for (uint64_t c = 0; c < 20; c++)
+            put_data(w, w->segment_number == 3 ? 3 : 1, c * CHUNK_BLOCKS, 1);
+        commit(w);
+        next_segment(w);
+    }
+    settle(w);
+    assert_int_equal(some_merged(w, 1)->t.segment_count, INDEX_FAN_IN);
+    block_table_drop(&w->x->table, 1, 0, 100);
+    look_everywhere(w, 1, 20, INDEX_NOW);
+    look_everywhere(w, 1, 20, w->sequence / 2);
+    index_log_ops.freed(w->x, segment_slot(w, 3));
+    segment_free(w->a, segment_slot(w, 3));
+    commit(w);
+    index_distrust(w->x, w->x->merged[0]);
+    settle(w);
+    assert_int_equal(some_merged(w, 1)->t.segments[INDEX_FAN_IN - 1].number, 9);
+    for (uint64_t n = 9; n > 5; n--) {
+        block_table_drop(&w->x->table, 1, 0, 100);
+        look_everywhere(w, 1, 20, n * 20);
+    }
+    close_world(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -309,6 +340,7 @@ int main(void) {
         cmocka_unit_test(a_damaged_run_is_left_alone),
         cmocka_unit_test(strange_files),
         cmocka_unit_test(freed_segments),
+        cmocka_unit_test(made_again_of_other_segments),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
