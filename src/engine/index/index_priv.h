@@ -35,7 +35,7 @@ struct index_run {
     struct index_piece piece; /* first */
     uint64_t first_sequence, last_sequence;
     struct index_merged *covered_by;
-    int is_bad; /* it does not check: never merged */
+    int is_bad; /* it does not check, or cannot be read: never merged */
 };
 
 /* A merged run in its file. */

@@ -424,7 +424,7 @@ static void merge_ended(struct job *job) {
         err = install_new(m);
     if (err == 0)
         x->n.merges++;
-    else if (err == ERR_FORMAT || err == ERR_INTEGRITY || err == ERR_UNSUPPORTED)
+    else if (m->work.has_bad_source)
         blame(m);
     else
         x->merges_wait = 1;

@@ -14,6 +14,14 @@
 
 /* ---- Reading ---- */
 
+static int blame(struct merge_work *w, uint32_t source, int err) {
+    if (err < 0 && err != ERR_NOMEM) {
+        w->has_bad_source = 1;
+        w->bad_source = source;
+    }
+    return err;
+}
+
 static void drop_piece(struct merge_cursor *c) {
     run_directory_close(&c->d);
     c->has_entry = 0;
@@ -83,10 +91,8 @@ static int refill(struct merge_work *w, uint32_t source) {
         int err = load_piece(w, source);
         if (err == 0)
             err = next_entry(c);
-        if (err < 0) {
-            w->bad_source = source;
-            return err;
-        }
+        if (err < 0)
+            return blame(w, source, err);
     }
     return 0;
 }
@@ -235,9 +241,7 @@ static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
             err = add_interval(w, &c->d.intervals[c->interval++]);
         else {
             add_entry(w, c);
-            err = next_entry(c);
-            if (err < 0)
-                w->bad_source = (uint32_t)source;
+            err = blame(w, (uint32_t)source, next_entry(c));
         }
         if (err == 0)
             err = refill(w, (uint32_t)source);
@@ -300,13 +304,14 @@ static int begin(struct merge_work *w) {
         err = ops->sync_dir(w->files.ctx, ".");
     if (err < 0 && err != ERR_EXISTS)
         return err;
+    ops->remove(w->files.ctx, w->path_new); /* what a merge has left that could not remove it */
     w->file = ops->open(w->files.ctx, w->path_new, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE);
     if (w->file < 0)
         return w->file;
     w->at = MERGED_PAGE_BYTES;
     for (uint32_t i = 0; i < w->source_count; i++) {
         w->cursors[i].file = ops->open(w->files.ctx, w->sources[i].path, FILE_READ);
-        err = w->cursors[i].file < 0 ? w->cursors[i].file : refill(w, i);
+        err = w->cursors[i].file < 0 ? blame(w, i, w->cursors[i].file) : refill(w, i);
         if (err < 0)
             return err;
     }
@@ -327,7 +332,12 @@ static int finish(struct merge_work *w) {
     int err = n < 0 ? (int)n : ops->sync(w->files.ctx, w->file);
     if (err == 0)
         err = ops->rename(w->files.ctx, w->path_new, w->path);
-    return err < 0 ? err : ops->sync_dir(w->files.ctx, MERGE_DIR);
+    if (err < 0)
+        return err;
+    err = ops->sync_dir(w->files.ctx, MERGE_DIR);
+    if (err < 0)
+        ops->remove(w->files.ctx, w->path);
+    return err;
 }
 
 static int step(struct merge_work *w) {

@@ -61,7 +61,8 @@ struct merge_work {
     uint64_t carried_count, carried_room;
     uint64_t carried_in; /* from the piece before to this one */
     int continues;       /* the next piece begins in the chunk in which the last one ended */
-    uint32_t bad_source; /* with ERR_FORMAT, ERR_INTEGRITY, ERR_UNSUPPORTED */
+    int has_bad_source;  /* the error is that this one cannot be read, or does not check: */
+    uint32_t bad_source;
 };
 
 /* 1: there is more; 0: the file stands there under its name, durable; or an error, and then nothing

@@ -331,6 +331,75 @@ static void made_again_of_other_segments(void **state) {
     close_world(w);
 }
 
+static void distrust_all(struct world *w) {
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        if (w->x->merged[i])
+            index_distrust(w->x, w->x->merged[i]);
+    w->x->merges_wait = 0;
+}
+
+/* Each call of a merge fails, or all of its kind from then on: look-ups are right, nothing stays
+ * behind, and when the disk is well again, all is merged. */
+static void faults_at_every_call(void **state) {
+    static const struct {
+        enum sim_fault_kind kind;
+        int err;
+    } faults[] = {
+        {SIM_WRITE_FAILS, ERR_IO},   {SIM_WRITE_FAILS, ERR_NOSPC}, {SIM_WRITE_SHORT, 0},
+        {SIM_SYNC_FAILS, ERR_IO},    {SIM_SYNC_FAILS, ERR_NOSPC},  {SIM_READ_FAILS, ERR_IO},
+        {SIM_READ_FLIPS, 0},         {SIM_NAME_FAILS, ERR_IO},     {SIM_NAME_FAILS, ERR_NOSPC},
+        {SIM_NAME_FAILS, ERR_NOMEM},
+    };
+    struct world *w = many_runs(26, 12, 4);
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    uint32_t hit = 0;
+    for (size_t k = 0; k < sizeof faults / sizeof faults[0]; k++)
+        for (uint32_t skip = 0, hits = 1; hits > 0; skip++) {
+            uint64_t before = sim_fault_hits(w->sim);
+            sim_fault_add(w->sim, &(struct sim_fault){.kind = faults[k].kind,
+                                                      .err = faults[k].err,
+                                                      .skip = skip,
+                                                      .count = skip % 3 ? 1 : 0});
+            distrust_all(w);
+            settle(w);
+            sim_fault_clear(w->sim);
+            hits = (uint32_t)(sim_fault_hits(w->sim) - before);
+            hit += hits > 0;
+            assert_no_pins(w);
+            look_everywhere(w, 1, 5, w->sequence / 2);
+            for (int i = 0; i < 2; i++) {
+                w->x->merges_wait = 0;
+                for (uint32_t r = 0; r < w->x->run_count; r++)
+                    w->x->runs[r].is_bad = 0;
+                settle(w);
+                assert_int_equal(index_counts(w->x).merged, 1);
+                look_everywhere(w, 1, 5, w->sequence / 2);
+                die_and_attach(w);
+            }
+            settle(w);
+            assert_int_equal(files_in_directory(w), 1);
+        }
+    assert_true(hit > 60);
+    close_world(w);
+}
+
+/* A run that cannot be read is left out, and the others are merged all the same. */
+static void a_run_that_cannot_be_read(void **state) {
+    struct world *w = many_runs(27, 30, 4);
+    settle(w);
+    char path[40];
+    snprintf(path, sizeof path, "log/slot-%08u", w->x->runs[3].piece.segment);
+    sim_fault_add(w->sim, &(struct sim_fault){.kind = SIM_READ_FAILS, .path = path});
+    distrust_all(w);
+    settle(w);
+    struct index_counts n = index_counts(w->x);
+    assert_true(n.merged >= 2 && n.uncovered < n.runs);
+    assert_null(w->x->runs[3].covered_by);
+    assert_no_pins(w);
+    close_world(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -341,6 +410,8 @@ int main(void) {
         cmocka_unit_test(strange_files),
         cmocka_unit_test(freed_segments),
         cmocka_unit_test(made_again_of_other_segments),
+        cmocka_unit_test(faults_at_every_call),
+        cmocka_unit_test(a_run_that_cannot_be_read),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
