@@ -35,7 +35,7 @@ struct index_run {
     struct index_piece piece; /* first */
     uint64_t first_sequence, last_sequence;
     struct index_merged *covered_by;
-    int is_bad; /* it does not check, or cannot be read: never merged */
+    int is_final; /* it does not check, or cannot be read, or says too much: never merged */
 };
 
 /* A merged run in its file. */
@@ -48,6 +48,7 @@ struct index_merged {
     uint32_t pins;   /* reads under way, and a merge */
     uint32_t covers; /* runs */
     int is_leaving;  /* nobody begins with it any more */
+    int is_final;    /* with others it says too much: not merged further */
 };
 
 /* What is kept of runs, last used first: leaves and directories. */

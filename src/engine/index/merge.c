@@ -332,6 +332,9 @@ static uint64_t first_of(const struct source *s) {
 static uint64_t last_of(const struct source *s) {
     return s->merged ? merged_last_sequence(&s->merged->t) : s->run->last_sequence;
 }
+static int is_final(const struct source *s) {
+    return s->merged ? s->merged->is_final : s->run->is_final;
+}
 static uint32_t segments_of(const struct source *s) {
     return s->merged ? s->merged->t.segment_count : 1;
 }
@@ -347,11 +350,10 @@ static uint32_t choose_of(struct index *x, uint32_t level, struct source out[MER
         i += s.merged ? s.merged->covers : 1;
         if (last_of(&s) >= limit)
             break;
-        if ((!s.merged && s.run->is_bad) || level_of(&s) > level || count == MERGE_SOURCES_MAX ||
+        if (is_final(&s) || level_of(&s) > level || count == MERGE_SOURCES_MAX ||
             (count > 0 && last_of(&out[count - 1]) >= first_of(&s)))
             count = of_level = 0;
-        if ((!s.merged && s.run->is_bad) || level_of(&s) > level ||
-            (count == 0 && level_of(&s) < level))
+        if (is_final(&s) || level_of(&s) > level || (count == 0 && level_of(&s) < level))
             continue;
         out[count++] = s;
         of_level += level_of(&s) == level;
@@ -408,7 +410,17 @@ static void blame(struct merging *m) {
         index_distrust(x, m->merged[i]);
     for (uint32_t k = 0; k < x->run_count; k++)
         if (m->segments[i] && x->runs[k].piece.segment == m->segments[i])
-            x->runs[k].is_bad = 1; /* look-ups that need it tell */
+            x->runs[k].is_final = 1; /* look-ups that need it tell */
+}
+
+static void leave_as_they_are(struct merging *m) {
+    struct index *x = m->x;
+    for (uint32_t i = 0; i < m->work.source_count; i++) {
+        if (m->merged[i])
+            m->merged[i]->is_final = 1;
+        for (uint32_t k = 0; k < x->run_count; k++)
+            x->runs[k].is_final |= m->segments[i] && x->runs[k].piece.segment == m->segments[i];
+    }
 }
 
 static void merge_ended(struct job *job) {
@@ -426,6 +438,8 @@ static void merge_ended(struct job *job) {
         x->n.merges++;
     else if (m->work.has_bad_source)
         blame(m);
+    else if (err == ERR_TOOBIG)
+        leave_as_they_are(m);
     else
         x->merges_wait = 1;
     let_go(m);
@@ -474,6 +488,8 @@ static struct merging *prepare(struct index *x, const struct source *sources, ui
         segments += segments_of(&sources[i]);
     m->work.files = x->parts.files;
     m->work.entries_max = x->parts.merge_entries ? x->parts.merge_entries : MERGE_ENTRIES_MAX;
+    m->work.intervals_max =
+        x->parts.merge_intervals ? x->parts.merge_intervals : MERGE_INTERVALS_MAX;
     m->work.table.level = level;
     m->work.table.segments = calloc(segments, sizeof *m->work.table.segments);
     if (!m->work.table.segments)

@@ -153,6 +153,8 @@ static int room_for_interval(struct run_interval **list, uint64_t count, uint64_
 }
 
 static int add_interval(struct merge_work *w, const struct run_interval *i) {
+    if (w->piece.interval_count >= w->intervals_max)
+        return ERR_TOOBIG;
     int err = room_for_interval(&w->piece.intervals, w->piece.interval_count, &w->interval_room);
     if (err == 0)
         w->piece.intervals[w->piece.interval_count++] = *i;
@@ -348,8 +350,10 @@ static int step(struct merge_work *w) {
         err = fill_piece(w, &family, &chunk);
     if (err > 0)
         err = put_piece(w, family, chunk, continues);
-    else if (err == 0)
-        return w->table.piece_count ? finish(w) : ERR_NOTFOUND;
+    else if (err == 0 && w->table.piece_count > 0)
+        return finish(w);
+    else if (err == 0) /* runs without versions: one piece that has none */
+        err = put_piece(w, 0, 0, 0);
     return err < 0 ? err : 1;
 }
 

@@ -5,8 +5,9 @@
  *
  * The sources' versions are read in the order of their keys, all at once, and written in that order
  * into pieces of about `entries_max` entries, which are cut between chunks; only the versions of one
- * chunk that are more than that go on in the next piece. Intervals are cut where pieces are. Every
- * version is kept. The times of versions are not: those are in the segments' own runs.
+ * chunk that are more than that go on in the next piece. Intervals are cut where pieces are, so one
+ * that reaches over many is in each; more than `intervals_max` in a piece are not merged: ERR_TOOBIG.
+ * Every version is kept. The times of versions are not: those are in the segments' own runs.
  */
 #ifndef ENGINE_INDEX_MERGE_JOB_H
 #define ENGINE_INDEX_MERGE_JOB_H
@@ -19,6 +20,7 @@
 #define MERGE_SOURCES_MAX 16u
 #define MERGE_PATH_BYTES 48u
 #define MERGE_ENTRIES_MAX (128u * 1024)
+#define MERGE_INTERVALS_MAX (256u * 1024)
 #define MERGE_DIR "index"
 
 struct merge_source_piece {
@@ -45,7 +47,7 @@ struct merge_work {
     struct file_system files;
     struct merge_source sources[MERGE_SOURCES_MAX];
     uint32_t source_count;
-    uint32_t entries_max;
+    uint32_t entries_max, intervals_max;
     struct merged_table table; /* pieces come as they are made */
     char path_new[MERGE_PATH_BYTES], path[MERGE_PATH_BYTES];
     /* Its own: */

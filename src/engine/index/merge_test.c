@@ -371,7 +371,7 @@ static void faults_at_every_call(void **state) {
             for (int i = 0; i < 2; i++) {
                 w->x->merges_wait = 0;
                 for (uint32_t r = 0; r < w->x->run_count; r++)
-                    w->x->runs[r].is_bad = 0;
+                    w->x->runs[r].is_final = 0;
                 settle(w);
                 assert_int_equal(index_counts(w->x).merged, 1);
                 look_everywhere(w, 1, 5, w->sequence / 2);
@@ -400,6 +400,59 @@ static void a_run_that_cannot_be_read(void **state) {
     close_world(w);
 }
 
+/* Segments whose records have no blocks, as marks: their runs say nothing, and are merged. */
+static void runs_without_versions(void **state) {
+    struct world *w = open_world(28, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    for (int i = 0; i < 30; i++) {
+        next_segment(w);
+        if (i >= 10 && i % 3 == 0)
+            put_data(w, 1, (uint64_t)i * CHUNK_BLOCKS, 3);
+        commit(w);
+        seal(w, w->segment_number);
+    }
+    settle(w);
+    assert_int_equal(index_counts(w->x).uncovered, 30 % INDEX_FAN_IN);
+    for (int i = 0; i < 2; i++) {
+        block_table_drop(&w->x->table, 1, 0, 100);
+        look_everywhere(w, 1, 31, INDEX_NOW);
+        die_and_attach(w);
+        settle(w);
+        assert_int_equal(index_counts(w->x).merges, 0);
+    }
+    close_world(w);
+}
+
+/* Intervals that reach over everything would be in each piece again: beyond a number that a look-up
+ * can bear, runs stay as they are, and others are merged. */
+static void too_many_intervals(void **state) {
+    struct world *w = open_world(29, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    next_segment(w);
+    while (w->segment_number < 30) {
+        if (w->segment_number == 4)
+            put_other(w, PLACE_HOLE, 1, 0, 20 * CHUNK_BLOCKS, 0, 0);
+        else
+            put_data(w, 1, w->count % 20 * CHUNK_BLOCKS, 3);
+        if (w->count % 20 == 0)
+            commit(w);
+    }
+    commit(w);
+    w->x->parts.merge_intervals = 100;
+    distrust_all(w);
+    uint32_t alerts = w->alerts;
+    settle(w);
+    struct index_counts n = index_counts(w->x);
+    assert_true(n.merged >= 2 && n.uncovered >= 8 && n.uncovered < 16);
+    assert_null(w->x->runs[3].covered_by);
+    assert_int_equal(w->alerts, alerts);
+    assert_int_equal(files_in_directory(w), n.merged);
+    assert_no_pins(w);
+    look_everywhere(w, 1, 21, w->sequence);
+    look_everywhere(w, 1, 21, w->sequence / 2);
+    close_world(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -412,6 +465,8 @@ int main(void) {
         cmocka_unit_test(made_again_of_other_segments),
         cmocka_unit_test(faults_at_every_call),
         cmocka_unit_test(a_run_that_cannot_be_read),
+        cmocka_unit_test(runs_without_versions),
+        cmocka_unit_test(too_many_intervals),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
