@@ -97,37 +97,31 @@ static int refill(struct merge_work *w, uint32_t source) {
     return 0;
 }
 
-struct key {
-    uint32_t family;
-    uint64_t block;
-    uint64_t sequence;
-};
-
-static int is_before(const struct key *a, const struct key *b) {
+static int is_before(const struct merge_key *a, const struct merge_key *b) {
     if (a->family != b->family)
         return a->family < b->family;
     return a->block != b->block ? a->block < b->block : a->sequence > b->sequence;
 }
 
-static struct key entry_key(const struct merge_cursor *c) {
+static struct merge_key entry_key(const struct merge_cursor *c) {
     const struct run_entry *e = &c->reader.entry;
-    return (struct key){e->family, e->block, e->sequence};
+    return (struct merge_key){e->family, e->block, e->sequence};
 }
 
-static struct key interval_key(const struct merge_cursor *c) {
+static struct merge_key interval_key(const struct merge_cursor *c) {
     const struct run_interval *i = &c->d.intervals[c->interval];
-    return (struct key){i->family, i->block, i->sequence};
+    return (struct merge_key){i->family, i->block, i->sequence};
 }
 
 /* The source with the smallest key, and whether that is an interval; -1: all are done. */
-static int smallest(const struct merge_work *w, struct key *key, int *is_interval) {
+static int smallest(const struct merge_work *w, struct merge_key *key, int *is_interval) {
     int found = -1;
     for (uint32_t i = 0; i < w->source_count; i++) {
         const struct merge_cursor *c = &w->cursors[i];
         for (int interval = 0; interval < 2; interval++) {
             if (interval ? c->interval >= c->d.interval_count : !c->has_entry)
                 continue;
-            struct key k = interval ? interval_key(c) : entry_key(c);
+            struct merge_key k = interval ? interval_key(c) : entry_key(c);
             if (found >= 0 && !is_before(&k, key))
                 continue;
             *key = k;
@@ -211,7 +205,7 @@ static int cut_intervals(struct merge_work *w, uint32_t family, uint64_t chunk) 
 
 /* Takes versions until the piece is full. *key: of its first chunk. 0: there is nothing. */
 static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
-    struct key key, last = {0, 0, 0};
+    struct merge_key key;
     int is_interval, source, any = 0;
     w->piece.entry_count = w->piece.interval_count = w->check_count = 0;
     for (uint64_t i = 0; i < w->carried_count; i++) {
@@ -225,8 +219,10 @@ static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
     while ((source = smallest(w, &key, &is_interval)) >= 0) {
         struct merge_cursor *c = &w->cursors[source];
         uint64_t key_chunk = chunk_of_block(key.block);
+        if (w->has_last && is_before(&key, &w->last))
+            return blame(w, (uint32_t)source, ERR_FORMAT);
         int same_chunk =
-            any && key.family == last.family && key_chunk == chunk_of_block(last.block);
+            any && key.family == w->last.family && key_chunk == chunk_of_block(w->last.block);
         if (any && is_full(w) && (!same_chunk || is_more_than_full(w))) {
             w->continues = same_chunk;
             int err = cut_intervals(w, key.family, key_chunk + (same_chunk ? 1 : 0));
@@ -236,8 +232,8 @@ static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
             *family = key.family;
             *chunk = key_chunk;
         }
-        any = 1;
-        last = key;
+        any = w->has_last = 1;
+        w->last = key;
         int err = 0;
         if (is_interval)
             err = add_interval(w, &c->d.intervals[c->interval++]);

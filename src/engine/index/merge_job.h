@@ -42,6 +42,12 @@ struct merge_cursor {
     int has_entry;
 };
 
+struct merge_key {
+    uint32_t family;
+    uint64_t block;
+    uint64_t sequence; /* descending */
+};
+
 struct merge_work {
     /* Given: */
     struct file_system files;
@@ -53,6 +59,8 @@ struct merge_work {
     /* Its own: */
     struct merge_cursor cursors[MERGE_SOURCES_MAX];
     int begun, file;
+    struct merge_key last; /* taken: the next is not before it */
+    int has_last;
     uint64_t at;
     uint32_t piece_room;
     struct run_input piece;

@@ -5,6 +5,8 @@
  */
 #include "engine/index/index_world_test.h"
 
+#include "base/bytes.h"
+
 /* Which blocks of a chunk changed, against the list of all versions. */
 static uint64_t compare_changes(struct world *w, uint32_t timeline, uint64_t since, uint64_t limit,
                                 uint64_t chunk) {
@@ -453,6 +455,62 @@ static void too_many_intervals(void **state) {
     close_world(w);
 }
 
+/* The entries of a leaf the other way round, with its checksum right. */
+static void turn_round(struct world *w, uint32_t segment) {
+    struct file_system fs = sim_files(w->sim);
+    struct run_directory d;
+    struct leaf_reader r;
+    struct run_entry entries[8];
+    uint32_t crc[8], count = 0;
+    uint8_t *run = malloc(1 << 16), page[RUN_PAGE_BYTES];
+    char path[40];
+    snprintf(path, sizeof path, "log/slot-%08u", segment);
+    int f = fs.ops->open(fs.ctx, path, FILE_WRITE);
+    int64_t bytes = fs.ops->read(fs.ctx, f, run, 1 << 16, RUN_OFFSET);
+    assert_int_equal(run_directory_open(&d, run, (uint64_t)bytes, run_identity(segment)), 0);
+    assert_int_equal(d.header.leaves, 1);
+    uint64_t at = (uint64_t)d.header.first_leaf_page * RUN_PAGE_BYTES;
+    assert_int_equal(leaf_seek(&r, &d.tables, run + at, 0, 0), 0);
+    for (; leaf_next(&r) > 0; count++) {
+        assert_true(count < 8 && r.entry.blocks == 1);
+        entries[count] = r.entry;
+        crc[count] = get_le32(r.crc);
+        entries[count].crc = &crc[count];
+    }
+    struct leaf_numbers n = {.base_sequence = get_le64(d.tables.segments + 8)};
+    struct leaf_writer writer;
+    leaf_begin(&writer, page, d.header.identity);
+    assert_true(count > 2);
+    while (count-- > 0)
+        assert_int_equal(leaf_add(&writer, &entries[count], &n), 1);
+    leaf_end(&writer, 0);
+    fs.ops->write(fs.ctx, f, page, sizeof page, RUN_OFFSET + at);
+    fs.ops->close(fs.ctx, f);
+    run_directory_close(&d);
+}
+
+/* A run that checks and stands in the wrong order: what is merged of it could not be found. */
+static void a_run_in_the_wrong_order(void **state) {
+    struct world *w = open_world(30, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    for (uint64_t i = 0; i < 12; i++) {
+        next_segment(w);
+        for (uint64_t c = 0; c < 5; c++)
+            put_data(w, 1, c * CHUNK_BLOCKS + i, 1);
+        commit(w);
+        seal(w, w->segment_number);
+    }
+    settle(w);
+    turn_round(w, 3);
+    distrust_all(w);
+    settle(w);
+    assert_null(w->x->runs[2].covered_by);
+    assert_non_null(w->x->runs[3].covered_by);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    assert_int_equal(files_in_directory(w), 1);
+    close_world(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -467,6 +525,7 @@ int main(void) {
         cmocka_unit_test(a_run_that_cannot_be_read),
         cmocka_unit_test(runs_without_versions),
         cmocka_unit_test(too_many_intervals),
+        cmocka_unit_test(a_run_in_the_wrong_order),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
