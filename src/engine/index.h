@@ -74,6 +74,9 @@ void index_apply(struct index *x);
 /* In a turn: look-ups and runs that wait for room go on. */
 void index_turn(struct index *x);
 
+/* 1: something waits for a turn, though perhaps nothing happens that brings one. */
+int index_waits(const struct index *x);
+
 /* ---- Look-ups ---- */
 
 struct block_place {

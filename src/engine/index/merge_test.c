@@ -511,6 +511,38 @@ static void a_run_in_the_wrong_order(void **state) {
     close_world(w);
 }
 
+/* A look-up goes on by itself when one merged run after the other turns out to be damaged: nobody
+ * needs to come by. */
+static void nobody_comes_by(void **state) {
+    uint32_t waited = 0;
+    for (uint64_t seed = 31; seed < 37; seed++) {
+        struct world *w = many_runs(seed, 60, 20);
+        settle(w);
+        assert_true(level_count(w, 1) >= 5);
+        for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+            for (uint32_t k = 0; w->x->merged[i] && k < w->x->merged[i]->t.piece_count; k++)
+                sim_corrupt(w->sim, w->x->merged[i]->path, w->x->merged[i]->pieces[k].offset_bytes,
+                            1);
+        die_and_attach(w);
+        settle(w);
+        struct asked q;
+        ask(w, &q, 2, w->sequence, 21, UINT64_MAX);
+        commit(w);
+        while (!q.ended) {
+            int happened = sim_step(w->sim);
+            assert_true(happened || index_waits(w->x));
+            waited += !happened;
+            sim_jobs(w->sim).ops->reap(sim_jobs(w->sim).ctx);
+            io_take(&w->io, 64);
+            index_turn(w->x);
+            commit(w);
+        }
+        compare(w, &q, w->sequence);
+        close_world(w);
+    }
+    assert_true(waited > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -526,6 +558,7 @@ int main(void) {
         cmocka_unit_test(runs_without_versions),
         cmocka_unit_test(too_many_intervals),
         cmocka_unit_test(a_run_in_the_wrong_order),
+        cmocka_unit_test(nobody_comes_by),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
