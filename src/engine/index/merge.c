@@ -376,15 +376,7 @@ static void let_go(struct merging *m) {
 
 static void run_merge(struct job *job) {
     struct merging *m = (struct merging *)(void *)job;
-    uint64_t total, left, need = UINT64_C(256) << 20;
-    const struct file_system *fs = &m->work.files;
-    for (uint32_t i = 0; i < m->work.source_count && !m->work.begun; i++)
-        for (uint32_t k = 0; k < m->work.sources[i].piece_count; k++)
-            need += m->work.sources[i].pieces[k].size_bytes;
-    int err = m->work.begun ? 0 : fs->ops->space(fs->ctx, &total, &left);
-    if (err == 0 && !m->work.begun && left < need)
-        err = ERR_NOSPC; /* what is left is for the log */
-    m->result = err < 0 ? err : merge_step(&m->work);
+    m->result = merge_step(&m->work);
 }
 
 static int install_new(struct merging *m) {

@@ -359,9 +359,21 @@ static void close_file(const struct merge_work *w, int *file) {
     *file = -1;
 }
 
+/* What is left is for the log. */
+static int check_space(const struct merge_work *w) {
+    uint64_t total, left, need = MERGE_LEAVES_BYTES;
+    for (uint32_t i = 0; i < w->source_count && !w->begun; i++)
+        for (uint32_t k = 0; k < w->sources[i].piece_count; k++)
+            need += w->sources[i].pieces[k].size_bytes;
+    int err = w->files.ops->space(w->files.ctx, &total, &left);
+    return err < 0 ? err : left < need ? ERR_NOSPC : 0;
+}
+
 int merge_step(struct merge_work *w) {
-    int err = step(w);
-    if (err > 0)
+    int err = check_space(w);
+    if (err == 0)
+        err = step(w);
+    if (err > 0 || !w->begun)
         return err;
     if (err < 0 && w->file >= 0)
         w->files.ops->remove(w->files.ctx, w->path_new);

@@ -21,6 +21,7 @@
 #define MERGE_PATH_BYTES 48u
 #define MERGE_ENTRIES_MAX (128u * 1024)
 #define MERGE_INTERVALS_MAX (256u * 1024)
+#define MERGE_LEAVES_BYTES (UINT64_C(256) << 20) /* of the disk: a merge that finds less ends */
 #define MERGE_DIR "index"
 
 struct merge_source_piece {

@@ -543,6 +543,37 @@ static void nobody_comes_by(void **state) {
     assert_true(waited > 0);
 }
 
+static void see_new(void *arg, const char *name) {
+    *(int *)arg |= strncmp(name, "new-", 4) == 0;
+}
+
+/* A disk that becomes full while runs are merged is left to the log. */
+static void the_disk_becomes_full(void **state) {
+    struct world *w = many_runs(38, 12, 20);
+    struct file_system fs = sim_files(w->sim);
+    uint64_t total, left;
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    distrust_all(w);
+    for (int begun = 0, i = 0; !begun; i++) {
+        step(w);
+        fs.ops->list(fs.ctx, MERGE_DIR, see_new, &begun);
+        assert_true(i < 1000);
+    }
+    assert_int_equal(fs.ops->space(fs.ctx, &total, &left), 0);
+    sim_disk_limit(w->sim, total - left + MERGE_LEAVES_BYTES - MIB);
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 0);
+    assert_int_equal(files_in_directory(w), 0);
+    assert_no_pins(w);
+    look_everywhere(w, 2, 21, w->sequence);
+    sim_disk_limit(w->sim, total);
+    w->x->merges_wait = 0;
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    close_world(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -559,6 +590,7 @@ int main(void) {
         cmocka_unit_test(too_many_intervals),
         cmocka_unit_test(a_run_in_the_wrong_order),
         cmocka_unit_test(nobody_comes_by),
+        cmocka_unit_test(the_disk_becomes_full),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
