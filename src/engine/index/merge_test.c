@@ -574,6 +574,28 @@ static void the_disk_becomes_full(void **state) {
     close_world(w);
 }
 
+/* A table before the header would have a piece that goes once round all numbers. */
+static void a_table_in_no_place(void **state) {
+    struct merged_piece piece = {.offset = MERGED_PAGE_BYTES,
+                                 .bytes = -(uint64_t)MERGED_PAGE_BYTES};
+    struct merged_segment segment = {1, 5, 9};
+    struct merged_table t = {.identity = merged_identity(1, 1),
+                             .level = 1,
+                             .piece_count = 1,
+                             .segment_count = 1,
+                             .pieces = &piece,
+                             .segments = &segment};
+    struct merged_table out;
+    uint8_t table[256], header[MERGED_PAGE_BYTES];
+    assert_true(merged_table_bytes(&t) <= sizeof table);
+    merged_encode(&t, 0, table, header);
+    assert_int_equal(merged_decode(header, table, &out), ERR_FORMAT);
+    piece.bytes = MERGED_PAGE_BYTES;
+    merged_encode(&t, 2 * MERGED_PAGE_BYTES, table, header);
+    assert_int_equal(merged_decode(header, table, &out), 0);
+    merged_free(&out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -591,6 +613,7 @@ int main(void) {
         cmocka_unit_test(a_run_in_the_wrong_order),
         cmocka_unit_test(nobody_comes_by),
         cmocka_unit_test(the_disk_becomes_full),
+        cmocka_unit_test(a_table_in_no_place),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
