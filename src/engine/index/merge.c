@@ -122,10 +122,19 @@ void index_merged_unpin(struct index *x, struct index_merged *m) {
     must(m->pins-- > 0);
 }
 
+/* The runs that may be its: from the first one on, as long as is_within(). There are many others. */
+static uint32_t first_within(struct index *x, const struct merged_table *t) {
+    const struct index_run *before = index_run_before(x, merged_first_sequence(t));
+    return before ? (uint32_t)(before - x->runs) + 1 : 0;
+}
+static int is_within(const struct index *x, uint32_t i, const struct merged_table *t) {
+    return i < x->run_count && x->runs[i].first_sequence <= merged_last_sequence(t);
+}
+
 static void leave(struct index *x, struct index_merged *m) {
     m->is_leaving = 1;
     m->covers = 0;
-    for (uint32_t i = 0; i < x->run_count; i++)
+    for (uint32_t i = first_within(x, &m->t); is_within(x, i, &m->t); i++)
         if (x->runs[i].covered_by == m)
             x->runs[i].covered_by = NULL;
 }
@@ -153,7 +162,8 @@ static int install(struct index *x, struct index_merged *m) {
         number++;
     if (number == INDEX_MERGED_MAX)
         return ERR_NOSPC;
-    for (uint32_t i = 0; i < x->run_count && left < m->t.segment_count;) {
+    for (uint32_t i = first_within(x, &m->t);
+         is_within(x, i, &m->t) && left < m->t.segment_count;) {
         struct index_run *run = &x->runs[i];
         const struct merged_segment *s = &m->t.segments[left];
         if (s->first_sequence == run->first_sequence && s->number == run->piece.segment) {
@@ -259,16 +269,13 @@ static uint64_t first_unsealed(const struct index *x) {
 }
 
 /* Whether it says of what is there what the segments' runs say, and more than what is known. */
-static int may_install(const struct index *x, const struct index_merged *m) {
+static int may_install(struct index *x, const struct index_merged *m) {
     const struct merged_table *t = &m->t;
     uint32_t at = 0, fresh = 0;
     if (merged_last_sequence(t) >= first_unsealed(x))
         return 0;
-    for (uint32_t i = 0; i < x->run_count; i++) {
+    for (uint32_t i = first_within(x, t); is_within(x, i, t); i++) {
         const struct index_run *run = &x->runs[i];
-        if (run->first_sequence < merged_first_sequence(t) ||
-            run->first_sequence > merged_last_sequence(t))
-            continue;
         while (at < t->segment_count && t->segments[at].first_sequence < run->first_sequence)
             if (index_segment_is_live(x, t->segments[at++].number))
                 return 0;
