@@ -14,6 +14,7 @@
 
 #define AHEAD_BLOCKS (4 * MIB / BLOCK_BYTES)
 #define AHEAD_FROM_BLOCKS (512 * KIB / BLOCK_BYTES) /* read in order before it is believed */
+#define AHEAD_PIECES 64u /* of one request, beyond twice its own blocks: each takes its time */
 #define AHEAD_NEAR_REQUESTS 16u /* those that are under way at once come in any order */
 
 static struct stream_ahead *stream_of(struct engine_run *e, uint32_t timeline, uint64_t first,
@@ -44,6 +45,7 @@ static void advise(struct engine_run *e, uint64_t place, uint32_t blocks) {
         io->router.ops->read_ahead(io->router.ctx, router_device, place_offset_bytes(place),
                                    (uint64_t)blocks * BLOCK_BYTES);
         e->n.advised_blocks += blocks;
+        e->advised_pieces++;
     }
     log_unpin_segment(e->log, segment);
 }
@@ -106,7 +108,8 @@ void ahead_note(struct engine_run *e, const struct ancestry *view, uint64_t firs
     if (s->in_order < AHEAD_FROM_BLOCKS || s->until > s->next + AHEAD_BLOCKS / 2)
         return;
     end = min_u64(end, round_up_u64(s->next + AHEAD_BLOCKS, CHUNK_BLOCKS));
-    while (s->until < end && e->advices < ENGINE_ADVICES_MAX) {
+    uint64_t pieces_end = e->advised_pieces + 2 * (uint64_t)blocks + AHEAD_PIECES;
+    while (s->until < end && e->advices < ENGINE_ADVICES_MAX && e->advised_pieces < pieces_end) {
         uint64_t chunk = chunk_of_block(s->until);
         uint64_t next = min_u64((chunk + 1) * CHUNK_BLOCKS, end);
         uint64_t want = chunk_mask(chunk * CHUNK_BLOCKS, s->until, next);

@@ -470,7 +470,8 @@ void engine_after_commit(struct engine_run *e) {
 uint64_t engine_deadline(const struct engine_run *e) {
     if (e->again || e->ready.first || e->status.first || (e->taking_up && e->arrivals.first))
         return 0;
-    int waits = e->room.first || e->log_queue.first || e->arrivals.first || e->readers_waiting;
+    int waits = e->room.first || e->log_queue.first || e->arrivals.first || e->readers_waiting ||
+                index_waits(e->index);
     return waits && e->p.clock.ops ? clock_monotonic_ns(&e->p.clock) + ENGINE_ROOM_RETRY_NS
                                    : UINT64_MAX;
 }

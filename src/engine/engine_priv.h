@@ -158,6 +158,7 @@ struct engine_run {
     uint64_t streams_used;
     uint32_t advices; /* look-ups ahead under way */
     struct engine_changes *changes;
+    uint64_t advised_pieces;
     uint32_t *begun;         /* by volume slot: requests begun and not DONE */
     struct request_h partly; /* recorded in part: no other may be recorded */
     int chain_open;          /* the newest record says that more follows */

@@ -566,6 +566,30 @@ static void changes_between_moments(void **state) {
     world_close(w);
 }
 
+/* What was written at random lies in many pieces: each request advises some of them, and those who
+ * come after it do not wait for thousands. */
+static void reading_ahead_of_pieces(void **state) {
+    struct world *w = world_open(&(struct world_options){
+        .seed = 4, .table_sets = 64, .cache_bytes = MIB, .buffer_pages = 6000, .memtables = 6});
+    uint64_t size = 6 * MIB, blocks = size / BLOCK_BYTES, before = 0;
+    world_volume(w, world_line(w, 0, 0), size, 512, 0);
+    world_turn(w, WORLD_LIVES);
+    for (uint64_t i = 0; i < blocks; i++)
+        assert_int_equal(
+            world_do(w, 0, REQUEST_WRITE, i * 7919 % blocks * BLOCK_BYTES, BLOCK_BYTES, 0), 0);
+    for (uint64_t i = 0; i < 300; i++) /* so that what was written is sealed */
+        world_do(w, 0, REQUEST_WRITE, size - BLOCK_BYTES, 512, 0);
+    world_settle(w);
+    for (uint64_t at = 0; at < size; at += 64 * KIB) {
+        assert_int_equal(world_do(w, 0, REQUEST_READ, at, 64 * KIB, 0), 0);
+        uint64_t advised = engine_counts(w->engine).advised_blocks;
+        assert_true(advised - before < 2 * 64 * KIB / BLOCK_BYTES + 2 * CHUNK_BLOCKS);
+        before = advised;
+    }
+    assert_in_range(before, blocks / 2, blocks);
+    world_close(w);
+}
+
 static void a_chain_of_a_thousand_forks(void **state) {
     enum { DEPTH = 1000 };
     struct world *w = new_world(10, 64);
@@ -608,6 +632,7 @@ int main(void) {
         cmocka_unit_test(a_write_during_an_unknown_look_up),
         cmocka_unit_test(reading_ahead),
         cmocka_unit_test(changes_between_moments),
+        cmocka_unit_test(reading_ahead_of_pieces),
         cmocka_unit_test(a_chain_of_a_thousand_forks),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);

@@ -40,8 +40,9 @@ struct index_parts {
     struct job_runner jobs;
     struct job_runner background; /* merges: not before anything else */
     struct file_system files;
-    uint32_t merge_entries; /* of a piece of a merged run; 0: MERGE_ENTRIES_MAX */
-    uint32_t merge_fan_in;  /* 0: INDEX_FAN_IN */
+    uint32_t merge_entries;   /* of a piece of a merged run; 0: MERGE_ENTRIES_MAX */
+    uint32_t merge_fan_in;    /* 0: INDEX_FAN_IN */
+    uint32_t merge_intervals; /* of a piece, at most; 0: MERGE_INTERVALS_MAX */
     struct ancestries *ancestries;
     struct alert_sink alerts;
     uint64_t cache_bytes; /* limit of what is kept of runs in private memory */
@@ -72,6 +73,9 @@ void index_apply(struct index *x);
 
 /* In a turn: look-ups and runs that wait for room go on. */
 void index_turn(struct index *x);
+
+/* 1: something waits for a turn, though perhaps nothing happens that brings one. */
+int index_waits(const struct index *x);
 
 /* ---- Look-ups ---- */
 

@@ -72,10 +72,10 @@ struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, ui
     return i;
 }
 
-void index_cache_drop_run(struct index_cache *c, uint64_t identity) {
+void index_cache_drop_runs(struct index_cache *c, uint64_t first, uint32_t count) {
     for (struct cache_item *i = c->newest, *next; i; i = next) {
         next = i->older;
-        if (i->identity == identity)
+        if (i->identity - first < count)
             drop(c, i);
     }
 }

@@ -302,6 +302,10 @@ void index_turn(struct index *x) {
     }
 }
 
+int index_waits(const struct index *x) {
+    return x->retry != NULL;
+}
+
 /* Takes from the block table what it knows; returns the blocks that it does not. */
 static uint64_t ask_table(struct index *x, struct index_find *f, uint32_t *page) {
     uint64_t unknown = f->want;

@@ -229,7 +229,7 @@ static void freed(void *ctx, struct segment_h segment) {
     for (uint32_t i = 0; i < x->run_count; i++)
         if (x->runs[i].piece.segment == number) {
             struct index_merged *covered_by = x->runs[i].covered_by;
-            index_cache_drop_run(&x->cache, x->runs[i].piece.identity);
+            index_cache_drop_runs(&x->cache, x->runs[i].piece.identity, 1);
             memmove(&x->runs[i], &x->runs[i + 1], (--x->run_count - i) * sizeof *x->runs);
             if (covered_by)
                 index_uncover(x, covered_by);

@@ -35,7 +35,7 @@ struct index_run {
     struct index_piece piece; /* first */
     uint64_t first_sequence, last_sequence;
     struct index_merged *covered_by;
-    int is_bad; /* it does not check: never merged */
+    int is_final; /* it does not check, or cannot be read, or says too much: never merged */
 };
 
 /* A merged run in its file. */
@@ -48,6 +48,7 @@ struct index_merged {
     uint32_t pins;   /* reads under way, and a merge */
     uint32_t covers; /* runs */
     int is_leaving;  /* nobody begins with it any more */
+    int is_final;    /* with others it says too much: not merged further */
 };
 
 /* What is kept of runs, last used first: leaves and directories. */
@@ -182,7 +183,8 @@ uint32_t index_merged_device(const struct index_merged *m);
 int index_cache_open(struct index_cache *c, uint64_t limit_bytes);
 void index_cache_close(struct index_cache *c);
 struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, uint32_t leaf);
-void index_cache_drop_run(struct index_cache *c, uint64_t identity);
+/* What is kept of `count` runs, of which the first has that identity. */
+void index_cache_drop_runs(struct index_cache *c, uint64_t first, uint32_t count);
 /* Take over `bytes`; return the item, or NULL and *err. It stays until the next call. */
 struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity, uint32_t leaf,
                                         uint8_t *page, int *err);

@@ -264,6 +264,8 @@ void log_write_run(struct log *l, struct segment_h segment, void *run, uint32_t 
     l->device[slot->number] = sim_router(w->sim).ops->open(sim_router(w->sim).ctx, path, 0);
     assert_true(l->device[slot->number] >= 0);
     assert_int_equal(run_header_decode(run, &h), 0);
+    if (h.last_sequence == 0) /* records that are no versions have numbers, too */
+        h.first_sequence = h.last_sequence = ++w->sequence;
     slot->first_sequence = h.first_sequence;
     slot->last_sequence = h.last_sequence;
     slot->run_offset = RUN_OFFSET;

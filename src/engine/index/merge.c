@@ -122,10 +122,19 @@ void index_merged_unpin(struct index *x, struct index_merged *m) {
     must(m->pins-- > 0);
 }
 
+/* The runs that may be its: from the first one on, as long as is_within(). There are many others. */
+static uint32_t first_within(struct index *x, const struct merged_table *t) {
+    const struct index_run *before = index_run_before(x, merged_first_sequence(t));
+    return before ? (uint32_t)(before - x->runs) + 1 : 0;
+}
+static int is_within(const struct index *x, uint32_t i, const struct merged_table *t) {
+    return i < x->run_count && x->runs[i].first_sequence <= merged_last_sequence(t);
+}
+
 static void leave(struct index *x, struct index_merged *m) {
     m->is_leaving = 1;
     m->covers = 0;
-    for (uint32_t i = 0; i < x->run_count; i++)
+    for (uint32_t i = first_within(x, &m->t); is_within(x, i, &m->t); i++)
         if (x->runs[i].covered_by == m)
             x->runs[i].covered_by = NULL;
 }
@@ -153,7 +162,8 @@ static int install(struct index *x, struct index_merged *m) {
         number++;
     if (number == INDEX_MERGED_MAX)
         return ERR_NOSPC;
-    for (uint32_t i = 0; i < x->run_count && left < m->t.segment_count;) {
+    for (uint32_t i = first_within(x, &m->t);
+         is_within(x, i, &m->t) && left < m->t.segment_count;) {
         struct index_run *run = &x->runs[i];
         const struct merged_segment *s = &m->t.segments[left];
         if (s->first_sequence == run->first_sequence && s->number == run->piece.segment) {
@@ -201,6 +211,8 @@ static int remove_one(struct index *x) {
         if (!m)
             return 0;
         memcpy(m->path, left->path, sizeof m->path);
+        /* One that is made later may have its name, and other versions. */
+        index_cache_drop_runs(&x->cache, left->t.identity, left->t.piece_count);
         close_device(x, left);
         free_merged(left);
         x->merged[i] = NULL;
@@ -257,16 +269,13 @@ static uint64_t first_unsealed(const struct index *x) {
 }
 
 /* Whether it says of what is there what the segments' runs say, and more than what is known. */
-static int may_install(const struct index *x, const struct index_merged *m) {
+static int may_install(struct index *x, const struct index_merged *m) {
     const struct merged_table *t = &m->t;
     uint32_t at = 0, fresh = 0;
     if (merged_last_sequence(t) >= first_unsealed(x))
         return 0;
-    for (uint32_t i = 0; i < x->run_count; i++) {
+    for (uint32_t i = first_within(x, t); is_within(x, i, t); i++) {
         const struct index_run *run = &x->runs[i];
-        if (run->first_sequence < merged_first_sequence(t) ||
-            run->first_sequence > merged_last_sequence(t))
-            continue;
         while (at < t->segment_count && t->segments[at].first_sequence < run->first_sequence)
             if (index_segment_is_live(x, t->segments[at++].number))
                 return 0;
@@ -330,6 +339,9 @@ static uint64_t first_of(const struct source *s) {
 static uint64_t last_of(const struct source *s) {
     return s->merged ? merged_last_sequence(&s->merged->t) : s->run->last_sequence;
 }
+static int is_final(const struct source *s) {
+    return s->merged ? s->merged->is_final : s->run->is_final;
+}
 static uint32_t segments_of(const struct source *s) {
     return s->merged ? s->merged->t.segment_count : 1;
 }
@@ -345,11 +357,10 @@ static uint32_t choose_of(struct index *x, uint32_t level, struct source out[MER
         i += s.merged ? s.merged->covers : 1;
         if (last_of(&s) >= limit)
             break;
-        if ((!s.merged && s.run->is_bad) || level_of(&s) > level || count == MERGE_SOURCES_MAX ||
+        if (is_final(&s) || level_of(&s) > level || count == MERGE_SOURCES_MAX ||
             (count > 0 && last_of(&out[count - 1]) >= first_of(&s)))
             count = of_level = 0;
-        if ((!s.merged && s.run->is_bad) || level_of(&s) > level ||
-            (count == 0 && level_of(&s) < level))
+        if (is_final(&s) || level_of(&s) > level || (count == 0 && level_of(&s) < level))
             continue;
         out[count++] = s;
         of_level += level_of(&s) == level;
@@ -372,15 +383,7 @@ static void let_go(struct merging *m) {
 
 static void run_merge(struct job *job) {
     struct merging *m = (struct merging *)(void *)job;
-    uint64_t total, left, need = UINT64_C(256) << 20;
-    const struct file_system *fs = &m->work.files;
-    for (uint32_t i = 0; i < m->work.source_count && !m->work.begun; i++)
-        for (uint32_t k = 0; k < m->work.sources[i].piece_count; k++)
-            need += m->work.sources[i].pieces[k].size_bytes;
-    int err = m->work.begun ? 0 : fs->ops->space(fs->ctx, &total, &left);
-    if (err == 0 && !m->work.begun && left < need)
-        err = ERR_NOSPC; /* what is left is for the log */
-    m->result = err < 0 ? err : merge_step(&m->work);
+    m->result = merge_step(&m->work);
 }
 
 static int install_new(struct merging *m) {
@@ -406,7 +409,17 @@ static void blame(struct merging *m) {
         index_distrust(x, m->merged[i]);
     for (uint32_t k = 0; k < x->run_count; k++)
         if (m->segments[i] && x->runs[k].piece.segment == m->segments[i])
-            x->runs[k].is_bad = 1; /* look-ups that need it tell */
+            x->runs[k].is_final = 1; /* look-ups that need it tell */
+}
+
+static void leave_as_they_are(struct merging *m) {
+    struct index *x = m->x;
+    for (uint32_t i = 0; i < m->work.source_count; i++) {
+        if (m->merged[i])
+            m->merged[i]->is_final = 1;
+        for (uint32_t k = 0; k < x->run_count; k++)
+            x->runs[k].is_final |= m->segments[i] && x->runs[k].piece.segment == m->segments[i];
+    }
 }
 
 static void merge_ended(struct job *job) {
@@ -422,8 +435,10 @@ static void merge_ended(struct job *job) {
         err = install_new(m);
     if (err == 0)
         x->n.merges++;
-    else if (err == ERR_FORMAT || err == ERR_INTEGRITY || err == ERR_UNSUPPORTED)
+    else if (m->work.has_bad_source)
         blame(m);
+    else if (err == ERR_TOOBIG)
+        leave_as_they_are(m);
     else
         x->merges_wait = 1;
     let_go(m);
@@ -472,6 +487,8 @@ static struct merging *prepare(struct index *x, const struct source *sources, ui
         segments += segments_of(&sources[i]);
     m->work.files = x->parts.files;
     m->work.entries_max = x->parts.merge_entries ? x->parts.merge_entries : MERGE_ENTRIES_MAX;
+    m->work.intervals_max =
+        x->parts.merge_intervals ? x->parts.merge_intervals : MERGE_INTERVALS_MAX;
     m->work.table.level = level;
     m->work.table.segments = calloc(segments, sizeof *m->work.table.segments);
     if (!m->work.table.segments)

@@ -14,6 +14,14 @@
 
 /* ---- Reading ---- */
 
+static int blame(struct merge_work *w, uint32_t source, int err) {
+    if (err < 0 && err != ERR_NOMEM) {
+        w->has_bad_source = 1;
+        w->bad_source = source;
+    }
+    return err;
+}
+
 static void drop_piece(struct merge_cursor *c) {
     run_directory_close(&c->d);
     c->has_entry = 0;
@@ -83,45 +91,37 @@ static int refill(struct merge_work *w, uint32_t source) {
         int err = load_piece(w, source);
         if (err == 0)
             err = next_entry(c);
-        if (err < 0) {
-            w->bad_source = source;
-            return err;
-        }
+        if (err < 0)
+            return blame(w, source, err);
     }
     return 0;
 }
 
-struct key {
-    uint32_t family;
-    uint64_t block;
-    uint64_t sequence;
-};
-
-static int is_before(const struct key *a, const struct key *b) {
+static int is_before(const struct merge_key *a, const struct merge_key *b) {
     if (a->family != b->family)
         return a->family < b->family;
     return a->block != b->block ? a->block < b->block : a->sequence > b->sequence;
 }
 
-static struct key entry_key(const struct merge_cursor *c) {
+static struct merge_key entry_key(const struct merge_cursor *c) {
     const struct run_entry *e = &c->reader.entry;
-    return (struct key){e->family, e->block, e->sequence};
+    return (struct merge_key){e->family, e->block, e->sequence};
 }
 
-static struct key interval_key(const struct merge_cursor *c) {
+static struct merge_key interval_key(const struct merge_cursor *c) {
     const struct run_interval *i = &c->d.intervals[c->interval];
-    return (struct key){i->family, i->block, i->sequence};
+    return (struct merge_key){i->family, i->block, i->sequence};
 }
 
 /* The source with the smallest key, and whether that is an interval; -1: all are done. */
-static int smallest(const struct merge_work *w, struct key *key, int *is_interval) {
+static int smallest(const struct merge_work *w, struct merge_key *key, int *is_interval) {
     int found = -1;
     for (uint32_t i = 0; i < w->source_count; i++) {
         const struct merge_cursor *c = &w->cursors[i];
         for (int interval = 0; interval < 2; interval++) {
             if (interval ? c->interval >= c->d.interval_count : !c->has_entry)
                 continue;
-            struct key k = interval ? interval_key(c) : entry_key(c);
+            struct merge_key k = interval ? interval_key(c) : entry_key(c);
             if (found >= 0 && !is_before(&k, key))
                 continue;
             *key = k;
@@ -147,6 +147,8 @@ static int room_for_interval(struct run_interval **list, uint64_t count, uint64_
 }
 
 static int add_interval(struct merge_work *w, const struct run_interval *i) {
+    if (w->piece.interval_count >= w->intervals_max)
+        return ERR_TOOBIG;
     int err = room_for_interval(&w->piece.intervals, w->piece.interval_count, &w->interval_room);
     if (err == 0)
         w->piece.intervals[w->piece.interval_count++] = *i;
@@ -203,7 +205,7 @@ static int cut_intervals(struct merge_work *w, uint32_t family, uint64_t chunk) 
 
 /* Takes versions until the piece is full. *key: of its first chunk. 0: there is nothing. */
 static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
-    struct key key, last = {0, 0, 0};
+    struct merge_key key;
     int is_interval, source, any = 0;
     w->piece.entry_count = w->piece.interval_count = w->check_count = 0;
     for (uint64_t i = 0; i < w->carried_count; i++) {
@@ -217,8 +219,10 @@ static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
     while ((source = smallest(w, &key, &is_interval)) >= 0) {
         struct merge_cursor *c = &w->cursors[source];
         uint64_t key_chunk = chunk_of_block(key.block);
+        if (w->has_last && is_before(&key, &w->last))
+            return blame(w, (uint32_t)source, ERR_FORMAT);
         int same_chunk =
-            any && key.family == last.family && key_chunk == chunk_of_block(last.block);
+            any && key.family == w->last.family && key_chunk == chunk_of_block(w->last.block);
         if (any && is_full(w) && (!same_chunk || is_more_than_full(w))) {
             w->continues = same_chunk;
             int err = cut_intervals(w, key.family, key_chunk + (same_chunk ? 1 : 0));
@@ -228,16 +232,14 @@ static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
             *family = key.family;
             *chunk = key_chunk;
         }
-        any = 1;
-        last = key;
+        any = w->has_last = 1;
+        w->last = key;
         int err = 0;
         if (is_interval)
             err = add_interval(w, &c->d.intervals[c->interval++]);
         else {
             add_entry(w, c);
-            err = next_entry(c);
-            if (err < 0)
-                w->bad_source = (uint32_t)source;
+            err = blame(w, (uint32_t)source, next_entry(c));
         }
         if (err == 0)
             err = refill(w, (uint32_t)source);
@@ -300,13 +302,14 @@ static int begin(struct merge_work *w) {
         err = ops->sync_dir(w->files.ctx, ".");
     if (err < 0 && err != ERR_EXISTS)
         return err;
+    ops->remove(w->files.ctx, w->path_new); /* what a merge has left that could not remove it */
     w->file = ops->open(w->files.ctx, w->path_new, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE);
     if (w->file < 0)
         return w->file;
     w->at = MERGED_PAGE_BYTES;
     for (uint32_t i = 0; i < w->source_count; i++) {
         w->cursors[i].file = ops->open(w->files.ctx, w->sources[i].path, FILE_READ);
-        err = w->cursors[i].file < 0 ? w->cursors[i].file : refill(w, i);
+        err = w->cursors[i].file < 0 ? blame(w, i, w->cursors[i].file) : refill(w, i);
         if (err < 0)
             return err;
     }
@@ -327,7 +330,12 @@ static int finish(struct merge_work *w) {
     int err = n < 0 ? (int)n : ops->sync(w->files.ctx, w->file);
     if (err == 0)
         err = ops->rename(w->files.ctx, w->path_new, w->path);
-    return err < 0 ? err : ops->sync_dir(w->files.ctx, MERGE_DIR);
+    if (err < 0)
+        return err;
+    err = ops->sync_dir(w->files.ctx, MERGE_DIR);
+    if (err < 0)
+        ops->remove(w->files.ctx, w->path);
+    return err;
 }
 
 static int step(struct merge_work *w) {
@@ -338,8 +346,10 @@ static int step(struct merge_work *w) {
         err = fill_piece(w, &family, &chunk);
     if (err > 0)
         err = put_piece(w, family, chunk, continues);
-    else if (err == 0)
-        return w->table.piece_count ? finish(w) : ERR_NOTFOUND;
+    else if (err == 0 && w->table.piece_count > 0)
+        return finish(w);
+    else if (err == 0) /* runs without versions: one piece that has none */
+        err = put_piece(w, 0, 0, 0);
     return err < 0 ? err : 1;
 }
 
@@ -349,9 +359,21 @@ static void close_file(const struct merge_work *w, int *file) {
     *file = -1;
 }
 
+/* What is left is for the log. */
+static int check_space(const struct merge_work *w) {
+    uint64_t total, left, need = MERGE_LEAVES_BYTES;
+    for (uint32_t i = 0; i < w->source_count && !w->begun; i++)
+        for (uint32_t k = 0; k < w->sources[i].piece_count; k++)
+            need += w->sources[i].pieces[k].size_bytes;
+    int err = w->files.ops->space(w->files.ctx, &total, &left);
+    return err < 0 ? err : left < need ? ERR_NOSPC : 0;
+}
+
 int merge_step(struct merge_work *w) {
-    int err = step(w);
-    if (err > 0)
+    int err = check_space(w);
+    if (err == 0)
+        err = step(w);
+    if (err > 0 || !w->begun)
         return err;
     if (err < 0 && w->file >= 0)
         w->files.ops->remove(w->files.ctx, w->path_new);

@@ -5,8 +5,9 @@
  *
  * The sources' versions are read in the order of their keys, all at once, and written in that order
  * into pieces of about `entries_max` entries, which are cut between chunks; only the versions of one
- * chunk that are more than that go on in the next piece. Intervals are cut where pieces are. Every
- * version is kept. The times of versions are not: those are in the segments' own runs.
+ * chunk that are more than that go on in the next piece. Intervals are cut where pieces are, so one
+ * that reaches over many is in each; more than `intervals_max` in a piece are not merged: ERR_TOOBIG.
+ * Every version is kept. The times of versions are not: those are in the segments' own runs.
  */
 #ifndef ENGINE_INDEX_MERGE_JOB_H
 #define ENGINE_INDEX_MERGE_JOB_H
@@ -19,6 +20,8 @@
 #define MERGE_SOURCES_MAX 16u
 #define MERGE_PATH_BYTES 48u
 #define MERGE_ENTRIES_MAX (128u * 1024)
+#define MERGE_INTERVALS_MAX (256u * 1024)
+#define MERGE_LEAVES_BYTES (UINT64_C(256) << 20) /* of the disk: a merge that finds less ends */
 #define MERGE_DIR "index"
 
 struct merge_source_piece {
@@ -40,17 +43,25 @@ struct merge_cursor {
     int has_entry;
 };
 
+struct merge_key {
+    uint32_t family;
+    uint64_t block;
+    uint64_t sequence; /* descending */
+};
+
 struct merge_work {
     /* Given: */
     struct file_system files;
     struct merge_source sources[MERGE_SOURCES_MAX];
     uint32_t source_count;
-    uint32_t entries_max;
+    uint32_t entries_max, intervals_max;
     struct merged_table table; /* pieces come as they are made */
     char path_new[MERGE_PATH_BYTES], path[MERGE_PATH_BYTES];
     /* Its own: */
     struct merge_cursor cursors[MERGE_SOURCES_MAX];
     int begun, file;
+    struct merge_key last; /* taken: the next is not before it */
+    int has_last;
     uint64_t at;
     uint32_t piece_room;
     struct run_input piece;
@@ -61,7 +72,8 @@ struct merge_work {
     uint64_t carried_count, carried_room;
     uint64_t carried_in; /* from the piece before to this one */
     int continues;       /* the next piece begins in the chunk in which the last one ended */
-    uint32_t bad_source; /* with ERR_FORMAT, ERR_INTEGRITY, ERR_UNSUPPORTED */
+    int has_bad_source;  /* the error is that this one cannot be read, or does not check: */
+    uint32_t bad_source;
 };
 
 /* 1: there is more; 0: the file stands there under its name, durable; or an error, and then nothing

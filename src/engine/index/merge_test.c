@@ -5,6 +5,8 @@
  */
 #include "engine/index/index_world_test.h"
 
+#include "base/bytes.h"
+
 /* Which blocks of a chunk changed, against the list of all versions. */
 static uint64_t compare_changes(struct world *w, uint32_t timeline, uint64_t since, uint64_t limit,
                                 uint64_t chunk) {
@@ -300,6 +302,300 @@ static void freed_segments(void **state) {
     close_world(w);
 }
 
+/* A merged run that is made again has the name of the one before, and is not what that was: of a
+ * segment freed meanwhile it has nothing, and so the next one is in it. */
+static void made_again_of_other_segments(void **state) {
+    struct world *w = open_world(25, 1, 8 << 20);
+    new_timeline(w, 1, 0, 0);
+    new_timeline(w, 3, 0, 0);
+    next_segment(w);
+    while (w->segment_number < 14) {
+        for (uint64_t c = 0; c < 20; c++)
+            put_data(w, w->segment_number == 3 ? 3 : 1, c * CHUNK_BLOCKS, 1);
+        commit(w);
+        next_segment(w);
+    }
+    settle(w);
+    assert_int_equal(some_merged(w, 1)->t.segment_count, INDEX_FAN_IN);
+    block_table_drop(&w->x->table, 1, 0, 100);
+    look_everywhere(w, 1, 20, INDEX_NOW);
+    look_everywhere(w, 1, 20, w->sequence / 2);
+    index_log_ops.freed(w->x, segment_slot(w, 3));
+    segment_free(w->a, segment_slot(w, 3));
+    commit(w);
+    index_distrust(w->x, w->x->merged[0]);
+    settle(w);
+    assert_int_equal(some_merged(w, 1)->t.segments[INDEX_FAN_IN - 1].number, 9);
+    for (uint64_t n = 9; n > 5; n--) {
+        block_table_drop(&w->x->table, 1, 0, 100);
+        look_everywhere(w, 1, 20, n * 20);
+    }
+    close_world(w);
+}
+
+static void distrust_all(struct world *w) {
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        if (w->x->merged[i])
+            index_distrust(w->x, w->x->merged[i]);
+    w->x->merges_wait = 0;
+}
+
+/* Each call of a merge fails, or all of its kind from then on: look-ups are right, nothing stays
+ * behind, and when the disk is well again, all is merged. */
+static void faults_at_every_call(void **state) {
+    static const struct {
+        enum sim_fault_kind kind;
+        int err;
+    } faults[] = {
+        {SIM_WRITE_FAILS, ERR_IO},   {SIM_WRITE_FAILS, ERR_NOSPC}, {SIM_WRITE_SHORT, 0},
+        {SIM_SYNC_FAILS, ERR_IO},    {SIM_SYNC_FAILS, ERR_NOSPC},  {SIM_READ_FAILS, ERR_IO},
+        {SIM_READ_FLIPS, 0},         {SIM_NAME_FAILS, ERR_IO},     {SIM_NAME_FAILS, ERR_NOSPC},
+        {SIM_NAME_FAILS, ERR_NOMEM},
+    };
+    struct world *w = many_runs(26, 12, 4);
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    uint32_t hit = 0;
+    for (size_t k = 0; k < sizeof faults / sizeof faults[0]; k++)
+        for (uint32_t skip = 0, hits = 1; hits > 0; skip++) {
+            uint64_t before = sim_fault_hits(w->sim);
+            sim_fault_add(w->sim, &(struct sim_fault){.kind = faults[k].kind,
+                                                      .err = faults[k].err,
+                                                      .skip = skip,
+                                                      .count = skip % 3 ? 1 : 0});
+            distrust_all(w);
+            settle(w);
+            sim_fault_clear(w->sim);
+            hits = (uint32_t)(sim_fault_hits(w->sim) - before);
+            hit += hits > 0;
+            assert_no_pins(w);
+            look_everywhere(w, 1, 5, w->sequence / 2);
+            for (int i = 0; i < 2; i++) {
+                w->x->merges_wait = 0;
+                for (uint32_t r = 0; r < w->x->run_count; r++)
+                    w->x->runs[r].is_final = 0;
+                settle(w);
+                assert_int_equal(index_counts(w->x).merged, 1);
+                look_everywhere(w, 1, 5, w->sequence / 2);
+                die_and_attach(w);
+            }
+            settle(w);
+            assert_int_equal(files_in_directory(w), 1);
+        }
+    assert_true(hit > 60);
+    close_world(w);
+}
+
+/* A run that cannot be read is left out, and the others are merged all the same. */
+static void a_run_that_cannot_be_read(void **state) {
+    struct world *w = many_runs(27, 30, 4);
+    settle(w);
+    char path[40];
+    snprintf(path, sizeof path, "log/slot-%08u", w->x->runs[3].piece.segment);
+    sim_fault_add(w->sim, &(struct sim_fault){.kind = SIM_READ_FAILS, .path = path});
+    distrust_all(w);
+    settle(w);
+    struct index_counts n = index_counts(w->x);
+    assert_true(n.merged >= 2 && n.uncovered < n.runs);
+    assert_null(w->x->runs[3].covered_by);
+    assert_no_pins(w);
+    close_world(w);
+}
+
+/* Segments whose records have no blocks, as marks: their runs say nothing, and are merged. */
+static void runs_without_versions(void **state) {
+    struct world *w = open_world(28, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    for (int i = 0; i < 30; i++) {
+        next_segment(w);
+        if (i >= 10 && i % 3 == 0)
+            put_data(w, 1, (uint64_t)i * CHUNK_BLOCKS, 3);
+        commit(w);
+        seal(w, w->segment_number);
+    }
+    settle(w);
+    assert_int_equal(index_counts(w->x).uncovered, 30 % INDEX_FAN_IN);
+    for (int i = 0; i < 2; i++) {
+        block_table_drop(&w->x->table, 1, 0, 100);
+        look_everywhere(w, 1, 31, INDEX_NOW);
+        die_and_attach(w);
+        settle(w);
+        assert_int_equal(index_counts(w->x).merges, 0);
+    }
+    close_world(w);
+}
+
+/* Intervals that reach over everything would be in each piece again: beyond a number that a look-up
+ * can bear, runs stay as they are, and others are merged. */
+static void too_many_intervals(void **state) {
+    struct world *w = open_world(29, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    next_segment(w);
+    while (w->segment_number < 30) {
+        if (w->segment_number == 4)
+            put_other(w, PLACE_HOLE, 1, 0, 20 * CHUNK_BLOCKS, 0, 0);
+        else
+            put_data(w, 1, w->count % 20 * CHUNK_BLOCKS, 3);
+        if (w->count % 20 == 0)
+            commit(w);
+    }
+    commit(w);
+    w->x->parts.merge_intervals = 100;
+    distrust_all(w);
+    uint32_t alerts = w->alerts;
+    settle(w);
+    struct index_counts n = index_counts(w->x);
+    assert_true(n.merged >= 2 && n.uncovered >= 8 && n.uncovered < 16);
+    assert_null(w->x->runs[3].covered_by);
+    assert_int_equal(w->alerts, alerts);
+    assert_int_equal(files_in_directory(w), n.merged);
+    assert_no_pins(w);
+    look_everywhere(w, 1, 21, w->sequence);
+    look_everywhere(w, 1, 21, w->sequence / 2);
+    close_world(w);
+}
+
+/* The entries of a leaf the other way round, with its checksum right. */
+static void turn_round(struct world *w, uint32_t segment) {
+    struct file_system fs = sim_files(w->sim);
+    struct run_directory d;
+    struct leaf_reader r;
+    struct run_entry entries[8];
+    uint32_t crc[8], count = 0;
+    uint8_t *run = malloc(1 << 16), page[RUN_PAGE_BYTES];
+    char path[40];
+    snprintf(path, sizeof path, "log/slot-%08u", segment);
+    int f = fs.ops->open(fs.ctx, path, FILE_WRITE);
+    int64_t bytes = fs.ops->read(fs.ctx, f, run, 1 << 16, RUN_OFFSET);
+    assert_int_equal(run_directory_open(&d, run, (uint64_t)bytes, run_identity(segment)), 0);
+    assert_int_equal(d.header.leaves, 1);
+    uint64_t at = (uint64_t)d.header.first_leaf_page * RUN_PAGE_BYTES;
+    assert_int_equal(leaf_seek(&r, &d.tables, run + at, 0, 0), 0);
+    for (; leaf_next(&r) > 0; count++) {
+        assert_true(count < 8 && r.entry.blocks == 1);
+        entries[count] = r.entry;
+        crc[count] = get_le32(r.crc);
+        entries[count].crc = &crc[count];
+    }
+    struct leaf_numbers n = {.base_sequence = get_le64(d.tables.segments + 8)};
+    struct leaf_writer writer;
+    leaf_begin(&writer, page, d.header.identity);
+    assert_true(count > 2);
+    while (count-- > 0)
+        assert_int_equal(leaf_add(&writer, &entries[count], &n), 1);
+    leaf_end(&writer, 0);
+    fs.ops->write(fs.ctx, f, page, sizeof page, RUN_OFFSET + at);
+    fs.ops->close(fs.ctx, f);
+    run_directory_close(&d);
+}
+
+/* A run that checks and stands in the wrong order: what is merged of it could not be found. */
+static void a_run_in_the_wrong_order(void **state) {
+    struct world *w = open_world(30, 1, 1 << 20);
+    new_timeline(w, 1, 0, 0);
+    for (uint64_t i = 0; i < 12; i++) {
+        next_segment(w);
+        for (uint64_t c = 0; c < 5; c++)
+            put_data(w, 1, c * CHUNK_BLOCKS + i, 1);
+        commit(w);
+        seal(w, w->segment_number);
+    }
+    settle(w);
+    turn_round(w, 3);
+    distrust_all(w);
+    settle(w);
+    assert_null(w->x->runs[2].covered_by);
+    assert_non_null(w->x->runs[3].covered_by);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    assert_int_equal(files_in_directory(w), 1);
+    close_world(w);
+}
+
+/* A look-up goes on by itself when one merged run after the other turns out to be damaged: nobody
+ * needs to come by. */
+static void nobody_comes_by(void **state) {
+    uint32_t waited = 0;
+    for (uint64_t seed = 31; seed < 37; seed++) {
+        struct world *w = many_runs(seed, 60, 20);
+        settle(w);
+        assert_true(level_count(w, 1) >= 5);
+        for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+            for (uint32_t k = 0; w->x->merged[i] && k < w->x->merged[i]->t.piece_count; k++)
+                sim_corrupt(w->sim, w->x->merged[i]->path, w->x->merged[i]->pieces[k].offset_bytes,
+                            1);
+        die_and_attach(w);
+        settle(w);
+        struct asked q;
+        ask(w, &q, 2, w->sequence, 21, UINT64_MAX);
+        commit(w);
+        while (!q.ended) {
+            int happened = sim_step(w->sim);
+            assert_true(happened || index_waits(w->x));
+            waited += !happened;
+            sim_jobs(w->sim).ops->reap(sim_jobs(w->sim).ctx);
+            io_take(&w->io, 64);
+            index_turn(w->x);
+            commit(w);
+        }
+        compare(w, &q, w->sequence);
+        close_world(w);
+    }
+    assert_true(waited > 0);
+}
+
+static void see_new(void *arg, const char *name) {
+    *(int *)arg |= strncmp(name, "new-", 4) == 0;
+}
+
+/* A disk that becomes full while runs are merged is left to the log. */
+static void the_disk_becomes_full(void **state) {
+    struct world *w = many_runs(38, 12, 20);
+    struct file_system fs = sim_files(w->sim);
+    uint64_t total, left;
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    distrust_all(w);
+    for (int begun = 0, i = 0; !begun; i++) {
+        step(w);
+        fs.ops->list(fs.ctx, MERGE_DIR, see_new, &begun);
+        assert_true(i < 1000);
+    }
+    assert_int_equal(fs.ops->space(fs.ctx, &total, &left), 0);
+    sim_disk_limit(w->sim, total - left + MERGE_LEAVES_BYTES - MIB);
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 0);
+    assert_int_equal(files_in_directory(w), 0);
+    assert_no_pins(w);
+    look_everywhere(w, 2, 21, w->sequence);
+    sim_disk_limit(w->sim, total);
+    w->x->merges_wait = 0;
+    settle(w);
+    assert_int_equal(index_counts(w->x).merged, 1);
+    close_world(w);
+}
+
+/* A table before the header would have a piece that goes once round all numbers. */
+static void a_table_in_no_place(void **state) {
+    struct merged_piece piece = {.offset = MERGED_PAGE_BYTES,
+                                 .bytes = -(uint64_t)MERGED_PAGE_BYTES};
+    struct merged_segment segment = {1, 5, 9};
+    struct merged_table t = {.identity = merged_identity(1, 1),
+                             .level = 1,
+                             .piece_count = 1,
+                             .segment_count = 1,
+                             .pieces = &piece,
+                             .segments = &segment};
+    struct merged_table out;
+    uint8_t table[256], header[MERGED_PAGE_BYTES];
+    assert_true(merged_table_bytes(&t) <= sizeof table);
+    merged_encode(&t, 0, table, header);
+    assert_int_equal(merged_decode(header, table, &out), ERR_FORMAT);
+    piece.bytes = MERGED_PAGE_BYTES;
+    merged_encode(&t, 2 * MERGED_PAGE_BYTES, table, header);
+    assert_int_equal(merged_decode(header, table, &out), 0);
+    merged_free(&out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
@@ -309,6 +605,15 @@ int main(void) {
         cmocka_unit_test(a_damaged_run_is_left_alone),
         cmocka_unit_test(strange_files),
         cmocka_unit_test(freed_segments),
+        cmocka_unit_test(made_again_of_other_segments),
+        cmocka_unit_test(faults_at_every_call),
+        cmocka_unit_test(a_run_that_cannot_be_read),
+        cmocka_unit_test(runs_without_versions),
+        cmocka_unit_test(too_many_intervals),
+        cmocka_unit_test(a_run_in_the_wrong_order),
+        cmocka_unit_test(nobody_comes_by),
+        cmocka_unit_test(the_disk_becomes_full),
+        cmocka_unit_test(a_table_in_no_place),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }

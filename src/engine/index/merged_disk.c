@@ -69,7 +69,8 @@ int merged_header_decode(const uint8_t header[MERGED_PAGE_BYTES], uint64_t *offs
     if (!header_checks(header) || pieces == 0 || pieces > MERGED_PIECES_MAX || segments == 0 ||
         segments > MERGED_SEGMENTS_MAX ||
         *bytes != pieces * PIECE_BYTES + segments * SEGMENT_BYTES ||
-        *offset % MERGED_PAGE_BYTES != 0 || *offset > INT64_MAX)
+        *offset % MERGED_PAGE_BYTES != 0 || *offset < MERGED_PAGE_BYTES ||
+        *offset > INT64_MAX - *bytes)
         return ERR_FORMAT;
     uint32_t level = get_le32(header + 40);
     uint64_t identity = get_le64(header + 32);
