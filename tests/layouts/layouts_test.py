@@ -36,6 +36,7 @@ class World:
 
     def __init__(self, server, connections, *options):
         self.server, self.now = server, 1
+        self.made_by = server.status()['version']
         self.model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', SIZE, '--block-size', 512)
         self.client = Client(STORM, server, '--connections', connections, '--rate', 8000, '--seed', SEED,
@@ -48,6 +49,8 @@ class World:
         self.server.control('reload', binary=PROGRAMS[version])
         status = self.server.wait_generation(generation)
         expect('how the engine began', status['reload']['kind'], 'planned')
+        expect('whose constants it has', status['arena']['made_by'], self.made_by)
+        must_hold('it is the wanted program', version == 1 or status['version'] == f'layout {version}')
         self.converted(status, version)
         return status
 
