@@ -76,14 +76,17 @@ def tour(connections):
     with Server((PROGRAMS[1], PERDURE)) as server:
         world = World(server, connections)
         with world.client:
+            pauses = {True: [], False: []}
             for version in TOUR:
-                world.reload(version)
+                up = version > world.now
+                pauses[up].append(world.reload(version)['reload']['pause_ns'] / 1e6)
                 time.sleep(0.1)  # a period, not a proof
             outlived = {one['reloads'] for one in server.ask('connections')['connections']}
             expect('engines that each connection has outlived', outlived, {len(TOUR)})
             told = world.finish(len(TOUR))
         sizes = server.status()['arena']['size_bytes']
-        return f'{told}, arena {sizes >> 20} MiB'
+        middle = {up: sorted(some)[len(some) // 2] for up, some in pauses.items()}
+        return f'{told}, pause ms up {middle[True]:.1f} down {middle[False]:.1f}, arena {sizes >> 20} MiB'
 
 
 def engines(server):
@@ -263,6 +266,8 @@ def every_store():
                 died = points.deaths(ATTACHING) > before
                 deaths[there] += died
                 alive = 0 if died else alive + 1
+                if died:
+                    expect('the program of before serves on', points_serve(status['pid']), bool(there))
                 there = points_serve(status['pid'])
             points.order(ATTACHING, 0)
             must_hold('nobody began cold', 'starting cold' not in server.log())
