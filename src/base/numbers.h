@@ -32,6 +32,13 @@ enum region_number {
     REGION_MEMTABLES = 1,   /* engine/index: records of unsealed segments */
     REGION_BLOCK_TABLE = 2, /* engine/index: where each block is now; a cache */
     REGION_TRACE = 3,       /* recent trace points */
+    REGION_CONSTANTS = 4,   /* arena/constants.h */
+};
+
+/* Constants that preserved data name (arena/constants.h). */
+enum constant_number {
+    CONSTANT_PROGRAM = 1,         /* text: version of the program that made the arena */
+    CONSTANT_PROTOCOL_FIRST = 16, /* text: the name of protocol n of a slot is constant 16 + n */
 };
 
 enum routine_number {

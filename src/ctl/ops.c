@@ -423,19 +423,20 @@ const struct ctl_op ctl_ops[] = {
         .noun = "status",
         .flags = CTL_READ,
         .summary = "show how the server is",
-        .result = "{\"version\": string, \"state\": \"serving\" | \"reloading\", "
-                  "\"pid\": integer, \"started_at\": time, \"platform\": \"linux\" | \"posix\", "
-                  "\"disks\": \"io_uring\" | \"threads\", \"reload\": RELOAD, "
-                  "\"store\": {\"path\": string, \"size_bytes\": integer, \"free_bytes\": integer, "
-                  "\"used_bytes\": integer, \"reserve_bytes\": integer, \"newest\": MOMENT, "
-                  "\"durable_sequence\": integer}, "
-                  "\"arena\": {\"size_bytes\": integer, \"used_bytes\": integer, "
-                  "\"huge_bytes\": integer}, "
-                  "\"index\": {\"runs\": integer, \"unmerged\": integer, \"merged\": integer, "
-                  "\"cache_bytes\": integer}, "
-                  "\"listeners\": [{\"protocol\": string, \"address\": string}], "
-                  "\"volumes\": integer, \"images\": integer, \"connections\": integer, "
-                  "\"alerts\": integer}",
+        .result =
+            "{\"version\": string, \"state\": \"serving\" | \"reloading\", "
+            "\"pid\": integer, \"started_at\": time, \"platform\": \"linux\" | \"posix\", "
+            "\"disks\": \"io_uring\" | \"threads\", \"reload\": RELOAD, "
+            "\"store\": {\"path\": string, \"size_bytes\": integer, \"free_bytes\": integer, "
+            "\"used_bytes\": integer, \"reserve_bytes\": integer, \"newest\": MOMENT, "
+            "\"durable_sequence\": integer}, "
+            "\"arena\": {\"made_by\": string, \"size_bytes\": integer, \"used_bytes\": integer, "
+            "\"huge_bytes\": integer}, "
+            "\"index\": {\"runs\": integer, \"unmerged\": integer, \"merged\": integer, "
+            "\"cache_bytes\": integer}, "
+            "\"listeners\": [{\"protocol\": string, \"address\": string}], "
+            "\"volumes\": integer, \"images\": integer, \"connections\": integer, "
+            "\"alerts\": integer}",
         .example = "perdure status",
     },
     {

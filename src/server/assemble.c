@@ -30,6 +30,19 @@ static int fail(char *why, size_t room, int err, const char *what) {
     return err;
 }
 
+/* What slots name by number; of an arena that has none of it, ours. */
+static int open_constants(struct perdured *p) {
+    static const struct constant list[] = {
+        {CONSTANT_PROGRAM, PERDURE_VERSION, sizeof PERDURE_VERSION},
+        {CONSTANT_PROTOCOL_FIRST + PROTOCOL_NBD, "nbd", sizeof "nbd"},
+    };
+    int err = constants_open(&p->constants, &p->core.r.a, REGION_CONSTANTS);
+    if (err == 0 &&
+        (err = constants_write(&p->constants, list, sizeof list / sizeof list[0])) == ERR_EXISTS)
+        err = 0;
+    return err;
+}
+
 /* --- what the parts ask of each other --- */
 
 static void reply(void *ctx, struct request_h h) {
@@ -469,6 +482,8 @@ int perdured_assemble(struct perdured *p, char *why, size_t room) {
     static const struct moment_zone zone = {&zone_ops, NULL};
     static struct nbd_front_exports exports;
     p->control.zone = &zone;
+    if ((err = open_constants(p)) < 0)
+        return fail(why, room, err, "the constants");
     if ((err = open_lanes(p)) < 0)
         return fail(why, room, err, "the control plane");
     exports = perdured_exports_template;

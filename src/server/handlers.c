@@ -451,6 +451,10 @@ static int image_list(void *ctx, const struct ctl_request *q) {
     return answer(p, q, json_pack("{s:o}", "images", list));
 }
 
+static const char *protocol_name(const struct perdured *p, uint32_t protocol) {
+    return constants_text(&p->constants, CONSTANT_PROTOCOL_FIRST + protocol, "unknown");
+}
+
 static int status(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     struct core *c = &p->core;
@@ -462,9 +466,10 @@ static int status(void *ctx, const struct ctl_request *q) {
     p->files.ops->space(p->files.ctx, &total, &free_bytes);
     for (struct listener_h h = listener_next(&c->r.a, (struct listener_h){0}); h.v;
          h = listener_next(&c->r.a, h))
-        json_array_append_new(listeners,
-                              json_pack("{s:s,s:s}", "protocol", "nbd", "address",
-                                        (const char *)listener_view(&c->r.a, h)->address));
+        json_array_append_new(
+            listeners, json_pack("{s:s,s:s}", "protocol",
+                                 protocol_name(p, listener_view(&c->r.a, h)->protocol), "address",
+                                 (const char *)listener_view(&c->r.a, h)->address));
     for (struct volume_h h = volume_next(&c->r.a, (struct volume_h){0}); h.v;
          h = volume_next(&c->r.a, h)) {
         int is_image = (volume_view(&c->r.a, h)->flags & VOLUME_IMAGE) != 0;
@@ -479,7 +484,8 @@ static int status(void *ctx, const struct ctl_request *q) {
         perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)),
         "durable_sequence", (json_int_t)log_durable(p->log));
     json_t *arena = json_pack(
-        "{s:I,s:I,s:I}", "size_bytes", (json_int_t)c->bytes, "used_bytes",
+        "{s:s,s:I,s:I,s:I}", "made_by", constants_text(&p->constants, CONSTANT_PROGRAM, "unknown"),
+        "size_bytes", (json_int_t)c->bytes, "used_bytes",
         (json_int_t)((c->r.buffers.pages - c->r.buffers.free_pages) * (uint64_t)BUFFER_PAGE_BYTES),
         "huge_bytes",
         (json_int_t)(c->bytes / 100 *
@@ -524,7 +530,7 @@ static int connections(void *ctx, const struct ctl_request *q) {
         json_array_append_new(
             list,
             json_pack("{s:I,s:s,s:s,s:s,s:s,s:s?,s:o,s:b,s:I,s:I,s:I,s:I,s:I}", "id",
-                      (json_int_t)h.v, "protocol", "nbd", "transport",
+                      (json_int_t)h.v, "protocol", protocol_name(p, c->protocol), "transport",
                       strncmp((const char *)c->peer, "unix:", 5) == 0 ? "unix" : "tcp", "peer",
                       (const char *)c->peer, "state", state, "export",
                       v ? (const char *)v->name : NULL, "connected_at",

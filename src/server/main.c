@@ -126,60 +126,6 @@ static void event(void *ctx, uint32_t kind, uint32_t handle, uint32_t events) {
         control_event(&p->control, kind, handle);
 }
 
-/* --- the arena's plan --- */
-
-/* What an entry of the undo log takes beside the bytes that it saves, at most. */
-#define UNDO_ENTRY_BYTES 48u
-
-/* A turn may end all connections of a volume with all their requests: each slot is saved once. */
-static uint64_t undo_bytes(const struct config *c) {
-    uint64_t requests = c->requests * (sizeof(struct request) + UNDO_ENTRY_BYTES);
-    uint64_t connections =
-        c->connections * (sizeof(struct conn) + sizeof(struct nbd) + 2 * UNDO_ENTRY_BYTES);
-    return round_up_u64(4 * MIB + requests + connections, MIB);
-}
-
-static const struct arena_plan *plan_of(const struct config *c) {
-    static struct arena_table_plan tables[16];
-    static struct arena_region_plan regions[4];
-    static struct arena_plan plan;
-    const struct arena_table_plan t[] = {
-        {&server_spec, 1},
-        {&listener_spec, CONFIG_LISTENERS_MAX},
-        {&conn_spec, (uint32_t)c->connections},
-        {&nbd_spec, (uint32_t)c->connections},
-        {&request_spec, (uint32_t)c->requests},
-        {&io_spec, 8192},
-        {&lane_spec, 4},
-        {&engine_spec, 1},
-        {&volume_spec, CATALOGUE_OBJECTS_MAX},
-        {&timeline_spec, CATALOGUE_TIMELINES_MAX},
-        {&segment_spec, (uint32_t)c->segments},
-        {&frame_spec, LOG_FRAMES_MAX},
-        {&wall_spec, 1},
-        {&memtable_spec, PERDURED_MEMTABLES},
-        {&operation_spec, 256},
-    };
-    const struct arena_region_plan r[] = {
-        {REGION_BUFFERS, 1, c->buffer_bytes, 2 * MIB},
-        {REGION_MEMTABLES, 1,
-         index_memtable_region_bytes(PERDURED_MEMTABLES, LOG_SEGMENT_RECORDS,
-                                     LOG_SEGMENT_BYTES / BLOCK_BYTES),
-         2 * MIB},
-        {REGION_BLOCK_TABLE, 1, c->block_table_bytes, 2 * MIB},
-        {REGION_TRACE, 1, SERVER_TRACE_BYTES, 64},
-    };
-    memcpy(tables, t, sizeof t);
-    memcpy(regions, r, sizeof r);
-    plan = (struct arena_plan){.tables = tables,
-                               .table_count = sizeof t / sizeof t[0],
-                               .regions = regions,
-                               .region_count = sizeof r / sizeof r[0],
-                               .undo_bytes = undo_bytes(c),
-                               .steps = &perdured_steps};
-    return &plan;
-}
-
 _Static_assert(sizeof(struct config) <= CUSTODY_CONFIG_BYTES, "fits");
 
 static void leave_config(const struct perdured *p) {
@@ -247,7 +193,7 @@ static int engine_process(struct boot *b) {
     int dir = store_open(p->config.store, why, sizeof why);
     if (dir < 0 || store_lock(b, dir, why, sizeof why) < 0)
         give_up(p, why);
-    int err = core_prepare(c, b, plan_of(&p->config), dir, p->config.platform);
+    int err = core_prepare(c, b, perdured_plan(&p->config), dir, p->config.platform);
     if (err < 0) {
         snprintf(why, sizeof why, "the disks cannot be reached: %s", err_text(err));
         give_up(p, why);
@@ -303,7 +249,7 @@ int main(int argc, char **argv) {
         return status;
     if (argc > 1 && strcmp(argv[1], "--layouts") == 0) {
         static const struct config any;
-        perdured_tell_layouts(plan_of(&any));
+        perdured_tell_layouts(perdured_plan(&any));
         return 0;
     }
     if (argc > 1 && strcmp(argv[1], "--qualify") == 0) {
@@ -311,7 +257,7 @@ int main(int argc, char **argv) {
         argv[1] = argv[0];
         if (config_read(&config, argc - 1, argv + 1, &status) < 0)
             return status;
-        return perdured_qualify(&config, plan_of(&config));
+        return perdured_qualify(&config, perdured_plan(&config));
     }
     return boot(argc, argv, engine_process);
 }

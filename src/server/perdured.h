@@ -3,6 +3,7 @@
 #ifndef SERVER_PERDURED_H
 #define SERVER_PERDURED_H
 
+#include "arena/constants.h"
 #include "arena/control_plane.h"
 #include "engine/admin.h"
 #include "engine/ancestry.h"
@@ -50,6 +51,7 @@ struct perdured {
     struct posix_random posix_random;
     struct random_source random;
     struct posix_jobs *jobs, *catalogue_jobs, *background_jobs;
+    struct constants constants;
     struct cp_lanes lanes;
     struct control_plane cp;
     int listener; /* of the engine's group */
@@ -102,6 +104,9 @@ json_t *perdured_trace_points(struct perdured *p, uint32_t deaths_ago, uint64_t 
 /* server/exports.c */
 extern const struct nbd_front_exports perdured_exports_template;
 int perdured_moment_opened(struct perdured *p, struct operation_h h);
+
+/* server/plan.c: the arena of this configuration. */
+const struct arena_plan *perdured_plan(const struct config *c);
 
 /* server/steps.c: from and to the layouts that were released before this one. */
 extern const struct arena_steps perdured_steps;

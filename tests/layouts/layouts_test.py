@@ -36,6 +36,7 @@ class World:
 
     def __init__(self, server, connections, *options):
         self.server, self.now = server, 1
+        self.made_by = server.status()['version']
         self.model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', SIZE, '--block-size', 512)
         self.client = Client(STORM, server, '--connections', connections, '--rate', 8000, '--seed', SEED,
@@ -48,6 +49,8 @@ class World:
         self.server.control('reload', binary=PROGRAMS[version])
         status = self.server.wait_generation(generation)
         expect('how the engine began', status['reload']['kind'], 'planned')
+        expect('whose constants it has', status['arena']['made_by'], self.made_by)
+        must_hold('it is the wanted program', version == 1 or status['version'] == f'layout {version}')
         self.converted(status, version)
         return status
 
@@ -73,14 +76,17 @@ def tour(connections):
     with Server((PROGRAMS[1], PERDURE)) as server:
         world = World(server, connections)
         with world.client:
+            pauses = {True: [], False: []}
             for version in TOUR:
-                world.reload(version)
+                up = version > world.now
+                pauses[up].append(world.reload(version)['reload']['pause_ns'] / 1e6)
                 time.sleep(0.1)  # a period, not a proof
             outlived = {one['reloads'] for one in server.ask('connections')['connections']}
             expect('engines that each connection has outlived', outlived, {len(TOUR)})
             told = world.finish(len(TOUR))
         sizes = server.status()['arena']['size_bytes']
-        return f'{told}, arena {sizes >> 20} MiB'
+        middle = {up: sorted(some)[len(some) // 2] for up, some in pauses.items()}
+        return f'{told}, pause ms up {middle[True]:.1f} down {middle[False]:.1f}, arena {sizes >> 20} MiB'
 
 
 def engines(server):
@@ -260,6 +266,8 @@ def every_store():
                 died = points.deaths(ATTACHING) > before
                 deaths[there] += died
                 alive = 0 if died else alive + 1
+                if died:
+                    expect('the program of before serves on', points_serve(status['pid']), bool(there))
                 there = points_serve(status['pid'])
             points.order(ATTACHING, 0)
             must_hold('nobody began cold', 'starting cold' not in server.log())
