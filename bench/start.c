@@ -21,22 +21,6 @@
 #define STARTS 5
 #define MOMENTS 1000u
 
-static uint32_t run_bytes_max(void *ctx, uint32_t records, uint32_t blocks) {
-    return BLOCK_BYTES;
-}
-static int begin(void *ctx, struct segment_h segment) {
-    return 0;
-}
-static int append(void *ctx, struct segment_h segment, const struct version *v) {
-    return 0;
-}
-static void moved(void *ctx, struct segment_h segment, const struct version *v) {
-}
-static void seal(void *ctx, struct segment_h segment) {
-}
-static const struct log_index_ops no_index = {run_bytes_max, begin, append, moved,
-                                              seal,          begin, seal};
-
 static void check(int err, const char *what) {
     if (err >= 0)
         return;
@@ -99,7 +83,7 @@ static void start(int dir, struct file_system files, uint32_t segments, int last
                           .files = files,
                           .jobs = posix_jobs(jobs),
                           .clock = clock,
-                          .index = &no_index};
+                          .index = &big_store_no_index};
     struct log_params params = log_params_default();
     struct log *l = log_open(&env, &params);
     io.device = log_device;

@@ -136,6 +136,8 @@ struct arena_fault {
 };
 enum arena_verdict arena_check_slots(const void *base, const struct arena_plan *plan,
                                      struct arena_fault *fault);
+/* The verdict, and where. */
+void arena_fault_text(const struct arena_fault *f, char *out, size_t room);
 
 /* Undoes the uncommitted turn, if there is one. Idempotent; needs no layout, only the header.
  * Returns the verdict on the undo log and changes nothing if it is not sound. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether memory is an arena that this build may take over (mission P8); arena.h tells the order. What is read
  * here may be anything: no check relies on more than those before it have shown. */
+#include <stdio.h>
 #include <string.h>
 
 #include "arena/arena.h"
@@ -194,4 +195,9 @@ const char *arena_verdict_text(enum arena_verdict v) {
         return "the disks are not reached any more in the way that the arena's operations were";
     }
     return "unknown verdict";
+}
+
+void arena_fault_text(const struct arena_fault *f, char *out, size_t room) {
+    snprintf(out, room, "%s: table %s, slot %u: %s", arena_verdict_text(ARENA_BAD_SLOTS),
+             f->table->name, f->slot, f->field ? f->field : "its state");
 }

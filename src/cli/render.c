@@ -362,8 +362,9 @@ static void diff(const struct view *v) {
     size_t i;
     json_t *item;
     json_int_t bytes = 0;
-    json_array_foreach(list, i, item) bytes +=
-        json_integer_value(json_object_get(item, "length_bytes"));
+    json_array_foreach(list, i, item) {
+        bytes += json_integer_value(json_object_get(item, "length_bytes"));
+    }
     char size[SIZE_TEXT_BYTES];
     size_format(size, (uint64_t)bytes);
     fprintf(v->out, "%s of %s written from %s to %s\n", size, text_of(v->result, "volume").s,

@@ -19,7 +19,6 @@ static void end(struct engine_changes *c, int err) {
 /* Adds the blocks of a chunk; 0: there is no room for another range, and next_block is there. */
 static int take_chunk(struct engine_changes *c, const struct index_find *f) {
     uint64_t first = f->chunk * CHUNK_BLOCKS, left = f->changed;
-    c->newest = max_u64(c->newest, f->newest);
     while (left) {
         uint32_t b = (uint32_t)__builtin_ctzll(left);
         uint64_t beyond = ~(left >> b);
@@ -90,7 +89,6 @@ int engine_changes_begin(struct engine_run *e, struct engine_changes *c) {
     c->engine = e;
     c->count = c->chunks = 0;
     c->waits = 0;
-    c->newest = 0;
     c->next_block = c->block;
     c->next = e->changes;
     e->changes = c;

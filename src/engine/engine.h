@@ -100,7 +100,6 @@ struct engine_changes {
     /* The answer: */
     uint32_t count;
     uint64_t next_block; /* up to where it tells; ask again from there if that is not end_block */
-    uint64_t newest;     /* sequence of these changes */
     /* private */
     struct engine_run *engine;
     const struct ancestry *view;

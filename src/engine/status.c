@@ -81,8 +81,6 @@ void status_go_on(struct work *w) {
     uint64_t end = q->offset_bytes + q->length_bytes;
     for (uint32_t n = 0; n < STATUS_CHUNKS_PER_TURN; n++) {
         uint64_t first = block_of_byte(w->at), chunk = chunk_of_block(first);
-        uint64_t last = min_u64((chunk + 1) * CHUNK_BLOCKS, bytes_to_blocks_up(end)) - 1;
-        uint64_t count = last - first + 1;
         struct lookup *l = engine_lookup_new(e);
         if (!l) {
             end_status(w, ERR_NOMEM);
@@ -93,8 +91,7 @@ void status_go_on(struct work *w) {
             .view = w->view,
             .limit = INDEX_NOW,
             .chunk = chunk,
-            .want = (count == CHUNK_BLOCKS ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1)
-                    << first % CHUNK_BLOCKS,
+            .want = chunk_mask(chunk * CHUNK_BLOCKS, first, bytes_to_blocks_up(end)),
             .done = found,
             .owner = l};
         int err = index_find(e->index, &l->f);

@@ -175,8 +175,7 @@ static void check_slots(struct core *c) {
     struct arena_fault f;
     c->verdict = arena_check_slots(c->base, &c->plan, &f);
     if (c->verdict != ARENA_QUALIFIES)
-        snprintf(c->why, sizeof c->why, "%s: table %s, slot %u: %s", arena_verdict_text(c->verdict),
-                 f.table->name, f.slot, f.field ? f.field : "its state");
+        arena_fault_text(&f, c->why, sizeof c->why);
 }
 
 _Noreturn void core_give_way(struct core *c, int err, const char *why) {

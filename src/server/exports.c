@@ -16,21 +16,6 @@
 #include "engine/timeline/volumes.h"
 #include "server/perdured.h"
 
-static void set_moment(struct admin_request *a, const struct moment *m) {
-    if (m->kind == MOMENT_TIME) {
-        a->moment_kind = OPERATION_AT_TIME;
-        a->moment = m->time_ns;
-    } else if (m->kind == MOMENT_SEQUENCE) {
-        a->moment_kind = OPERATION_AT_SEQUENCE;
-        a->moment = m->sequence;
-    } else if (m->kind == MOMENT_MARK) {
-        a->moment_kind = OPERATION_AT_MARK;
-        snprintf(a->label, sizeof a->label, "%s", m->label);
-    } else {
-        a->moment_kind = OPERATION_AT_NOW;
-    }
-}
-
 /* --- limits --- */
 
 /* The peer's text without its port: a Unix socket has none, and all of its peers are one. */
@@ -141,7 +126,7 @@ static int open_moment(void *ctx, struct nbd_h n, const char *name, struct volum
                               .reply = ++p->numbers,
                               .volume_count = 1};
     snprintf(a.volumes[0], sizeof a.volumes[0], "%s", e.volume);
-    set_moment(&a, &m);
+    perdured_put_moment(&a, &m);
     err = admin_begin(&p->admin, &a, &h);
     if (err < 0)
         return err;

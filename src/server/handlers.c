@@ -107,8 +107,7 @@ static json_t *converted_of(const struct core *c) {
     json_t *list = json_array();
     for (uint32_t i = 0; c->converted && i < c->part_count; i++) {
         const struct arena_part_fit *f = &c->parts[i];
-        const char *name =
-            f->kind == ARENA_PART_TABLE ? layouts_table_name(&c->plan, f->number) : NULL;
+        const char *name = layouts_part_name(&c->plan, f);
         if (f->fit != ARENA_FIT_SAME)
             json_array_append_new(list,
                                   json_pack("{s:s,s:I,s:s?,s:I,s:I}", "kind",
@@ -645,10 +644,6 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
 
 /* --- reload --- */
 
-static int diff(void *ctx, const struct ctl_request *q) {
-    return looking_diff(ctx, q);
-}
-
 static int reload(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     const char *why = NULL;
@@ -702,7 +697,7 @@ const struct ctl_handler perdured_handlers[] = {
     {"mark.create", mark_create},
     {"mark.list", mark_list},
     {"mark.delete", mark_delete},
-    {"diff", diff},
+    {"diff", looking_diff},
     {"status", status},
     {"connections", connections},
     {"reload", reload},

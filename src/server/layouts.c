@@ -21,9 +21,9 @@
 
 extern char **environ;
 
-const char *layouts_table_name(const struct arena_plan *plan, uint32_t number) {
-    for (uint32_t i = 0; i < plan->table_count; i++)
-        if (plan->tables[i].spec->number == number)
+const char *layouts_part_name(const struct arena_plan *plan, const struct arena_part_fit *part) {
+    for (uint32_t i = 0; i < plan->table_count && part->kind == ARENA_PART_TABLE; i++)
+        if (plan->tables[i].spec->number == part->number)
             return plan->tables[i].spec->name;
     return NULL;
 }
@@ -34,13 +34,12 @@ void layouts_describe(const struct arena_plan *plan, const struct arena_part_fit
     out[0] = 0;
     for (uint32_t i = 0; i < count && at < room; i++) {
         const struct arena_part_fit *p = &parts[i];
-        const char *name = p->kind == ARENA_PART_TABLE ? layouts_table_name(plan, p->number) : NULL;
         if (p->fit == ARENA_FIT_SAME)
             continue;
         if (at > 0)
             at += (size_t)snprintf(out + at, room - at, "; ");
         if (at < room)
-            at += (size_t)arena_part_fit_text(p, name, out + at, room - at);
+            at += (size_t)arena_part_fit_text(p, layouts_part_name(plan, p), out + at, room - at);
     }
 }
 

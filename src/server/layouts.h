@@ -52,8 +52,8 @@ enum arena_verdict layouts_convert(struct core *c);
 /* What a conversion says of each part, in one line: only what is not the same. */
 void layouts_describe(const struct arena_plan *plan, const struct arena_part_fit *parts,
                       uint32_t count, char *out, size_t room);
-/* The name of a table of the plan; NULL: it has none. */
-const char *layouts_table_name(const struct arena_plan *plan, uint32_t number);
+/* The name of a part that is a table of the plan; NULL: it has none. */
+const char *layouts_part_name(const struct arena_plan *plan, const struct arena_part_fit *part);
 
 /* Has `program` try or do a conversion of the arena to the plan's layout. The order is filled with its answer;
  * its result is returned. ERR_UNSUPPORTED: the program knows no way, or nothing of conversions. */

@@ -96,14 +96,17 @@ static void look(struct looking *l, const struct volume *v) {
         refuse(l, err, err_text(err), NULL);
 }
 
-static int resolve(struct looking *l) {
+/* The next stage: what `ask` asks for is being resolved. */
+static int resolve(struct looking *l, enum stage stage, struct admin_request *ask) {
     struct operation_h h;
-    l->number = ++l->p->numbers;
-    l->ask.reply = l->number;
-    return admin_begin(&l->p->admin, &l->ask, &h);
+    l->number = ask->reply = ++l->p->numbers;
+    int err = admin_begin(&l->p->admin, ask, &h);
+    l->stage = err < 0 ? LOOKING_FREE : stage;
+    return err;
 }
 
-int looking_diff(struct perdured *p, const struct ctl_request *q) {
+int looking_diff(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
     struct looking *l = NULL;
     for (uint32_t i = 0; i < LOOKINGS_MAX && !l; i++) {
         if (!p->lookings[i])
@@ -124,11 +127,7 @@ int looking_diff(struct perdured *p, const struct ctl_request *q) {
     struct admin_request first = l->ask;
     perdured_put_moment(&l->ask, ctl_moment(&q->args, "to"));
     perdured_put_moment(&first, ctl_moment(&q->args, "from"));
-    l->number = first.reply = ++p->numbers;
-    struct operation_h h;
-    int err = admin_begin(&p->admin, &first, &h);
-    l->stage = err < 0 ? LOOKING_FREE : LOOKING_FROM;
-    return err;
+    return resolve(l, LOOKING_FROM, &first);
 }
 
 void looking_resolved(struct perdured *p, const struct operation *o) {
@@ -149,8 +148,7 @@ void looking_resolved(struct perdured *p, const struct operation *o) {
             look(l, volume_try(&p->core.r.a, o->volumes[0]));
             return;
         }
-        l->stage = LOOKING_TO;
-        int err = resolve(l);
+        int err = resolve(l, LOOKING_TO, &l->ask);
         if (err < 0)
             refuse(l, err, err_text(err), NULL);
         return;

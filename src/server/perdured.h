@@ -91,7 +91,7 @@ json_t *perdured_moment_json(uint64_t sequence, uint64_t wall_ns);
 void perdured_put_moment(struct admin_request *a, const struct moment *m);
 
 /* server/looking.c: the operation `diff`; an operation that has ended, which may be part of it. */
-int looking_diff(struct perdured *p, const struct ctl_request *q);
+int looking_diff(void *perdured, const struct ctl_request *q);
 void looking_resolved(struct perdured *p, const struct operation *o);
 
 /* server/hints.c: what to do about an operation that failed, one line; empty: its sentence says all. */

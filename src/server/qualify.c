@@ -166,11 +166,11 @@ static json_t *tables_of(const struct dry_run *d) {
     for (uint32_t i = 0; i < d->order.part_count; i++) {
         const struct arena_part_fit *f = &d->order.parts[i];
         int is_table = f->kind == ARENA_PART_TABLE;
-        json_t *one = json_pack("{s:s,s:I,s:s?,s:I,s:I,s:s}", "kind", is_table ? "table" : "region",
-                                "number", (json_int_t)f->number, "name",
-                                is_table ? layouts_table_name(&d->here, f->number) : NULL, "from",
-                                (json_int_t)f->from, "to", (json_int_t)f->to, "verdict",
-                                f->fit <= ARENA_FIT_SLOT ? words[f->fit] : "unknown");
+        json_t *one =
+            json_pack("{s:s,s:I,s:s?,s:I,s:I,s:s}", "kind", is_table ? "table" : "region", "number",
+                      (json_int_t)f->number, "name", layouts_part_name(&d->here, f), "from",
+                      (json_int_t)f->from, "to", (json_int_t)f->to, "verdict",
+                      f->fit <= ARENA_FIT_SLOT ? words[f->fit] : "unknown");
         if (f->fit == ARENA_FIT_IN_USE || f->fit == ARENA_FIT_SLOT)
             json_object_set_new(one, "slot", json_integer((json_int_t)f->slot));
         json_array_append_new(list, one);
@@ -197,8 +197,7 @@ static int check_slots(struct dry_run *d) {
         return check(d, "slots", 1, "");
     if (arena_check_slots(d->base, &d->here, &f) == ARENA_QUALIFIES)
         return check(d, "slots", 1, "");
-    snprintf(text, sizeof text, "%s: table %s, slot %u: %s", arena_verdict_text(ARENA_BAD_SLOTS),
-             f.table->name, f.slot, f.field ? f.field : "its state");
+    arena_fault_text(&f, text, sizeof text);
     return check(d, "slots", 0, text);
 }
 

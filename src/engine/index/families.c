@@ -4,13 +4,6 @@
 #include "base/err.h"
 #include "engine/index/index_priv.h"
 
-static struct index_run *run_of(struct index *x, uint32_t segment) {
-    for (uint32_t i = 0; i < x->run_count; i++)
-        if (x->runs[i].piece.segment == segment)
-            return &x->runs[i];
-    return NULL;
-}
-
 static int contains(const uint32_t *families, uint32_t count, uint32_t family) {
     uint32_t low = 0, high = count;
     while (low < high) {
@@ -25,7 +18,7 @@ static int contains(const uint32_t *families, uint32_t count, uint32_t family) {
 
 int index_segment_families(struct index *x, uint32_t segment, const uint32_t *families,
                            uint32_t count) {
-    struct index_run *run = run_of(x, segment);
+    struct index_run *run = index_run_of(x, segment);
     int err;
     if (!run)
         return 0;

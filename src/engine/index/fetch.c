@@ -86,7 +86,7 @@ static int pin(struct index *x, const struct index_piece *p, uint32_t *device) {
 
 static void unpin(struct index *x, uint32_t segment, struct index_merged *merged) {
     if (merged)
-        index_merged_unpin(x, merged);
+        index_merged_unpin(merged);
     else
         log_unpin_segment(x->log, segment);
 }

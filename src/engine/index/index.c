@@ -210,6 +210,13 @@ struct index_run *index_run_before(struct index *x, uint64_t cursor) {
     return low ? &x->runs[low - 1] : NULL;
 }
 
+struct index_run *index_run_of(struct index *x, uint32_t segment) {
+    for (uint32_t i = 0; i < x->run_count; i++)
+        if (x->runs[i].piece.segment == segment)
+            return &x->runs[i];
+    return NULL;
+}
+
 static int sealed(void *ctx, struct segment_h segment) {
     struct index *x = ctx;
     const struct segment *s = segment_view(x->a, segment);
@@ -226,15 +233,15 @@ static void freed(void *ctx, struct segment_h segment) {
     struct memtable_h h = index_memtable_of(x, number);
     if (h.v)
         memtable_free(x->a, h);
-    for (uint32_t i = 0; i < x->run_count; i++)
-        if (x->runs[i].piece.segment == number) {
-            struct index_merged *covered_by = x->runs[i].covered_by;
-            index_cache_drop_runs(&x->cache, x->runs[i].piece.identity, 1);
-            memmove(&x->runs[i], &x->runs[i + 1], (--x->run_count - i) * sizeof *x->runs);
-            if (covered_by)
-                index_uncover(x, covered_by);
-            break;
-        }
+    struct index_run *run = index_run_of(x, number);
+    if (run) {
+        struct index_merged *covered_by = run->covered_by;
+        index_cache_drop_runs(&x->cache, run->piece.identity, 1);
+        x->run_count--;
+        memmove(run, run + 1, (size_t)(x->runs + x->run_count - run) * sizeof *run);
+        if (covered_by)
+            index_uncover(x, covered_by);
+    }
     live_remove(x, number);
 }
 

@@ -166,6 +166,8 @@ void index_close_jobs(struct index *x);
 
 /* The youngest run that begins before `cursor`, or NULL. It may be covered. */
 struct index_run *index_run_before(struct index *x, uint64_t cursor);
+/* That of a segment, or NULL. */
+struct index_run *index_run_of(struct index *x, uint32_t segment);
 
 /* merge.c: merged runs. In each turn: begins what is to be done. */
 void index_merge(struct index *x);
@@ -174,7 +176,7 @@ void index_close_merged(struct index *x);
 void index_distrust(struct index *x, struct index_merged *m);
 /* A run that it covers is gone. */
 void index_uncover(struct index *x, struct index_merged *m);
-void index_merged_unpin(struct index *x, struct index_merged *m);
+void index_merged_unpin(struct index_merged *m);
 /* For struct log_index_ops; and the number for io.device. */
 int index_device(void *ctx, uint32_t device);
 uint32_t index_merged_device(const struct index_merged *m);
@@ -193,7 +195,7 @@ struct cache_item *index_cache_put_directory(struct index_cache *c, uint64_t ide
 
 /* fetch.c: what a look-up needs of a run. Returns the item; or NULL and *err: ERR_AGAIN, the search
  * waits (for the read or for room), ERR_IO, ERR_INTEGRITY. Without a search: ask again in a later turn. */
-struct cache_item *index_fetch(struct index *x, struct index_piece *run, uint32_t leaf,
+struct cache_item *index_fetch(struct index *x, struct index_piece *piece, uint32_t leaf,
                                struct index_search *s, int *err);
 int index_fetch_done(void *ctx, struct io_h h, const struct io *io, int32_t result);
 

@@ -117,8 +117,7 @@ static void close_device(struct index *x, struct index_merged *m) {
     m->device = 0;
 }
 
-void index_merged_unpin(struct index *x, struct index_merged *m) {
-    (void)x;
+void index_merged_unpin(struct index_merged *m) {
     must(m->pins-- > 0);
 }
 
@@ -375,7 +374,7 @@ static void let_go(struct merging *m) {
         if (m->segments[i])
             log_unpin_segment(m->x->log, m->segments[i]);
         if (m->merged[i])
-            index_merged_unpin(m->x, m->merged[i]);
+            index_merged_unpin(m->merged[i]);
     }
     merge_free(&m->work);
     free(m);
@@ -402,24 +401,21 @@ static int install_new(struct merging *m) {
     return err;
 }
 
-static void blame(struct merging *m) {
-    struct index *x = m->x;
-    uint32_t i = m->work.bad_source;
-    if (m->merged[i])
-        index_distrust(x, m->merged[i]);
-    for (uint32_t k = 0; k < x->run_count; k++)
-        if (m->segments[i] && x->runs[k].piece.segment == m->segments[i])
-            x->runs[k].is_final = 1; /* look-ups that need it tell */
+static void leave_as_it_is(struct merging *m, uint32_t source) {
+    struct index_run *run = m->segments[source] ? index_run_of(m->x, m->segments[source]) : NULL;
+    if (m->merged[source])
+        m->merged[source]->is_final = 1;
+    if (run)
+        run->is_final = 1;
 }
 
-static void leave_as_they_are(struct merging *m) {
-    struct index *x = m->x;
-    for (uint32_t i = 0; i < m->work.source_count; i++) {
-        if (m->merged[i])
-            m->merged[i]->is_final = 1;
-        for (uint32_t k = 0; k < x->run_count; k++)
-            x->runs[k].is_final |= m->segments[i] && x->runs[k].piece.segment == m->segments[i];
-    }
+/* Look-ups that need a segment's run tell that it does not check. */
+static void blame(struct merging *m) {
+    uint32_t source = m->work.bad_source;
+    if (m->merged[source])
+        index_distrust(m->x, m->merged[source]);
+    else
+        leave_as_it_is(m, source);
 }
 
 static void merge_ended(struct job *job) {
@@ -438,7 +434,8 @@ static void merge_ended(struct job *job) {
     else if (m->work.has_bad_source)
         blame(m);
     else if (err == ERR_TOOBIG)
-        leave_as_they_are(m);
+        for (uint32_t i = 0; i < m->work.source_count; i++)
+            leave_as_it_is(m, i);
     else
         x->merges_wait = 1;
     let_go(m);

@@ -124,3 +124,19 @@ int big_store_make(const struct file_system *fs, uint32_t segments, uint64_t beg
         err = make_segment(fs, &store, i, begin_ns, &previous);
     return err == 0 ? fs->ops->sync_dir(fs->ctx, LOG_DIR) : err;
 }
+
+static uint32_t run_bytes_max(void *ctx, uint32_t records, uint32_t blocks) {
+    return BLOCK_BYTES;
+}
+static int begin(void *ctx, struct segment_h segment) {
+    return 0;
+}
+static int append(void *ctx, struct segment_h segment, const struct version *v) {
+    return 0;
+}
+static void moved(void *ctx, struct segment_h segment, const struct version *v) {
+}
+static void seal(void *ctx, struct segment_h segment) {
+}
+const struct log_index_ops big_store_no_index = {run_bytes_max, begin, append, moved,
+                                                 seal,          begin, seal};

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/units.h"
+#include "engine/log.h"
 #include "plat/file.h"
 
 #define BIG_STORE_NUMBER 1000u
@@ -24,5 +25,8 @@ static inline uint64_t big_store_sequence(uint32_t i) {
 
 /* begin_ns: when its history begins; *time_ns of segment i is begin_ns + i seconds. 0 or an error. */
 int big_store_make(const struct file_system *fs, uint32_t segments, uint64_t begin_ns);
+
+/* An index that keeps nothing. */
+extern const struct log_index_ops big_store_no_index;
 
 #endif

@@ -13,9 +13,7 @@
 #include "engine/log/log_priv.h"
 
 static struct segment_h handle_at(const struct log *l, uint32_t i) {
-    uint32_t index = l->history[i];
-    return (struct segment_h){
-        handle_make(index, arena_slot_at(l->a, TABLE_SEGMENT, index)->generation)};
+    return log_segment_handle(l, l->history[i]);
 }
 
 static const struct segment *segment_of(const struct log *l, uint32_t i) {

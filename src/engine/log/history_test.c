@@ -44,23 +44,6 @@ static void count_from_here(void) {
     counted.opens = counted.reads = counted.bytes = 0;
 }
 
-/* An index that keeps nothing. */
-static uint32_t run_bytes_max(void *ctx, uint32_t records, uint32_t blocks) {
-    return BLOCK_BYTES;
-}
-static int begin(void *ctx, struct segment_h segment) {
-    return 0;
-}
-static int append(void *ctx, struct segment_h segment, const struct version *v) {
-    return 0;
-}
-static void moved(void *ctx, struct segment_h segment, const struct version *v) {
-}
-static void seal(void *ctx, struct segment_h segment) {
-}
-static const struct log_index_ops no_index = {run_bytes_max, begin, append, moved,
-                                              seal,          begin, seal};
-
 #define SEGMENT_BYTES (4u << 20)
 #define BEGIN_NS (UINT64_C(1700000000) * NS_PER_S)
 
@@ -97,7 +80,7 @@ static void start(struct history *h) {
                           .files = counting(sim_files(h->sim)),
                           .jobs = sim_jobs(h->sim),
                           .clock = sim_clock(h->sim),
-                          .index = &no_index};
+                          .index = &big_store_no_index};
     h->l = log_open(&env, &params);
     h->io.device = log_device;
     h->io.device_ctx = h->l;

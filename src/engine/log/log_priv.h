@@ -169,6 +169,13 @@ void seals_close(struct log *l);
 int log_write_header(struct log *l, uint32_t state); /* at start and stop: waits */
 int log_write_headers(struct log *l);                /* at start: both copies, in use */
 void log_raise_epoch(struct log *l);
+/* What the header will say of this epoch: it ended where the log ends now. */
+static inline void log_epoch_ends_here(struct engine *root, uint64_t epoch) {
+    root->log_ended_epoch = epoch;
+    root->log_ended_segment = root->log_end_segment;
+    root->log_ended_offset = root->log_end_bytes;
+    root->log_ended_sequence = root->log_end_sequence;
+}
 int log_epoch_written(void *ctx, struct io_h h, const struct io *io, int32_t result);
 
 /* Store time (clock.c). */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Moments: time to sequence, and sequence to time. What is not durable yet is looked up in its frames
- * in memory. Else the segments' times and numbers say which segment (history.c), its samples say where to
- * begin, and a job goes back from frame to frame, in a window of the file that is read at once, as each names its previous one: so it meets exactly the
- * frames that count, whatever lies between them. It stops at the newest record that is old enough and
- * ends a request: no moment lies within one. If a segment has none, another job goes on in the one before.
+ * in memory. Else the segments' times and numbers say which segment (history.c), its samples say where
+ * to begin, and a job goes back from frame to frame, in a window of the file that is read at once, as
+ * each names its previous one: so it meets exactly the frames that count, whatever lies between them.
+ * It stops at the newest record that is old enough and ends a request: no moment lies within one. If a
+ * segment has none, another job goes on in the one before.
  *
  * A wall time may mean several store times (wall.h). Each is looked up, one after the other; if they
  * lead to the same record it is one moment after all.

@@ -210,10 +210,7 @@ static int make_root(struct log *l, struct recovery *r) {
     root->log_numbers_above = r->highest_number + LOG_NUMBERS_GAP;
     root->log_recorded = root->log_durable = root->log_numbers_above;
     root->log_catalogue = r->catalogue;
-    root->log_ended_epoch = r->highest_epoch;
-    root->log_ended_segment = root->log_end_segment;
-    root->log_ended_offset = root->log_end_bytes;
-    root->log_ended_sequence = root->log_end_sequence;
+    log_epoch_ends_here(root, r->highest_epoch);
     root->log_left_out = (uint32_t)(leaves_all_out(r) ? l->params.orphan_bytes : r->left_out);
     struct wall *wall = wall_edit(l->a, l->wall);
     memcpy(wall->span, r->wall, sizeof wall->span);

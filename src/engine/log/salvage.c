@@ -325,9 +325,6 @@ int salvaged_write(struct log *l, struct recovery *r, struct log_report *report)
     if (report->salvaged_frames == 0)
         return 0;
     struct engine *root = root_edit(l);
-    root->log_ended_epoch = root->log_epoch++;
-    root->log_ended_segment = root->log_end_segment;
-    root->log_ended_offset = root->log_end_bytes;
-    root->log_ended_sequence = root->log_end_sequence;
+    log_epoch_ends_here(root, root->log_epoch++);
     return log_write_headers(l);
 }

@@ -250,10 +250,7 @@ int log_stop(struct log *l) {
         l->slot_job || seals_run(l))
         return ERR_BUSY;
     struct engine *edit = root_edit(l);
-    edit->log_ended_epoch = edit->log_epoch;
-    edit->log_ended_segment = edit->log_end_segment;
-    edit->log_ended_offset = edit->log_end_bytes;
-    edit->log_ended_sequence = edit->log_end_sequence;
+    log_epoch_ends_here(edit, edit->log_epoch);
     edit->log_epoch_state = LOG_EPOCH_WANTED;
     l->resumed = 0;
     return log_write_header(l, STORE_STOPPED);
