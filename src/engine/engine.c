@@ -467,6 +467,17 @@ void engine_after_commit(struct engine_run *e) {
     }
 }
 
+uint64_t engine_oldest_moment(const struct engine_run *e) {
+    uint64_t oldest = UINT64_MAX;
+    for (const struct work *w = e->all; w; w = w->all_next)
+        for (int i = 0; i < 2; i++)
+            if (w->readers[i].places)
+                oldest = min_u64(oldest, w->readers[i].limit);
+    for (const struct engine_changes *c = e->changes; c; c = c->next)
+        oldest = min_u64(oldest, c->until);
+    return oldest;
+}
+
 uint64_t engine_deadline(const struct engine_run *e) {
     if (e->again || e->ready.first || e->status.first || (e->taking_up && e->arrivals.first))
         return 0;

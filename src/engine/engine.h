@@ -78,6 +78,9 @@ int engine_is_quiet(const struct engine_run *e, struct volume_h v);
 /* The volume's slot has changed in this turn: what waits for it looks again. */
 void engine_volume_changed(struct engine_run *e, struct volume_h v);
 
+/* The oldest moment that something under way looks at, or UINT64_MAX. */
+uint64_t engine_oldest_moment(const struct engine_run *e);
+
 /* Newest sequence after which no request is half recorded. */
 uint64_t engine_recorded_whole(const struct engine_run *e);
 

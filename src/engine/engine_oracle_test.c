@@ -37,7 +37,10 @@ static void random_request(struct world *w, uint32_t v, uint64_t long_one_in) {
 }
 
 static void fork_something(struct world *w) {
-    uint32_t parent = 1 + (uint32_t)prng_below(&w->prng, w->line_count);
+    uint32_t parent;
+    do
+        parent = 1 + (uint32_t)prng_below(&w->prng, w->line_count);
+    while (!world_line_is_promised(w, parent));
     if (w->volumes == WORLD_VOLUMES)
         return;
     uint32_t line = world_line(w, parent, world_some_moment(w));
@@ -61,6 +64,8 @@ static void restore_range(struct world *w, uint32_t v) {
     uint32_t line = world_volume_line(w, v);
     for (uint64_t up = prng_below(&w->prng, 3); up > 0 && w->lines[line].parent; up--)
         line = w->lines[line].parent;
+    if (!world_line_is_promised(w, line))
+        line = world_volume_line(w, v);
     world_hold(w, v);
     world_reference(w, v, block, 1 + prng_below(&w->prng, blocks - block), line,
                     world_some_moment(w));
@@ -83,9 +88,19 @@ static void resize(struct world *w, uint32_t v) {
     world_turn(w, WORLD_LIVES);
 }
 
+/* Up to anywhere between the last time and now. */
+static void clean_something(struct world *w) {
+    uint64_t moment = world_some_moment(w);
+    if (prng_one_in(&w->prng, 4))
+        moment = world_now(w);
+    world_clean(w, min_u64(moment, index_applied(w->index)),
+                prng_one_in(&w->prng, 3) ? moment : UINT64_MAX);
+}
+
 struct run {
     int kills, power_cuts, turns, faults;
     int cold_starts, stops;
+    int cleanings;
     int wide; /* all volumes are restored, writes are longer, faults of all kinds */
     uint32_t table_sets;
     uint64_t cache_bytes;
@@ -95,6 +110,7 @@ struct run {
 /* What the lives of one test have seen; counted in the last process of each. */
 struct seen {
     uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks, merged;
+    uint64_t cleanings, freed, cold, dropped;
 };
 
 static void add_fault(struct world *w, int any_kind) {
@@ -161,6 +177,8 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
             restore_range(w, run->wide ? some_volume(w) : 0);
         if (prng_one_in(&w->prng, 80))
             resize(w, 1);
+        if (run->cleanings && prng_one_in(&w->prng, (uint64_t)run->cleanings))
+            clean_something(w);
         if (run->power_cuts && prng_one_in(&w->prng, (uint64_t)run->power_cuts)) {
             sim_fault_clear(w->sim);
             world_power_cut(w);
@@ -203,6 +221,10 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     seen->merged += x.merged;
     seen->misses += x.table_misses;
     seen->forks += w->line_count - 2;
+    struct clean_counts c = clean_counts(w->clean);
+    seen->cleanings += c.passes;
+    seen->freed += c.segments_freed;
+    seen->cold += c.segments_made;
     world_close(w);
 }
 
@@ -332,6 +354,24 @@ static void live_with_more(uint64_t seed, struct seen *seen) {
     live(seed, &run, seen);
 }
 
+/* The past is given up, again and again. */
+static void live_with_cleanings(uint64_t seed, struct seen *seen) {
+    static const uint32_t sets[] = {0, 1, 2, 64}, pages[] = {1000, 1100, 1500, 6000};
+    struct prng p = prng_seed(seed);
+    struct run run = {.turns = 300,
+                      .table_sets = sets[prng_below(&p, 4)],
+                      .cache_bytes = 9000u << prng_below(&p, 8),
+                      .buffer_pages = pages[prng_below(&p, 4)],
+                      .kills = (int)prng_below(&p, 2) * 20,
+                      .power_cuts = (int)prng_below(&p, 2) * 70,
+                      .faults = (int)prng_below(&p, 3) / 2 * 30,
+                      .cold_starts = (int)prng_below(&p, 2) * 70,
+                      .stops = (int)prng_below(&p, 2) * 90,
+                      .cleanings = 8,
+                      .wide = (int)prng_below(&p, 2)};
+    live(seed, &run, seen);
+}
+
 /* PERDURE_SEED: other lives, and more of them. */
 static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct seen *seen) {
     const char *from = getenv("PERDURE_SEED");
@@ -352,6 +392,14 @@ static void with_everything(void **state) {
 static void with_more(void **state) {
     struct seen seen = {0};
     many_lives(live_with_more, &seen);
+}
+
+static void with_cleanings(void **state) {
+    struct seen seen = {0};
+    many_lives(live_with_cleanings, &seen);
+    printf("%llu cleanings, %llu segments freed, %llu cold\n", (unsigned long long)seen.cleanings,
+           (unsigned long long)seen.freed, (unsigned long long)seen.cold);
+    assert_true(seen.cleanings > 8 && seen.freed > 20 && seen.cold > 4);
 }
 
 /* Lives in which the power went when a segment was sealed and one before it was not. */
@@ -412,6 +460,7 @@ int main(void) {
         cmocka_unit_test(with_look_ups_while_frames_move),
         cmocka_unit_test(with_everything),
         cmocka_unit_test(with_more),
+        cmocka_unit_test(with_cleanings),
         cmocka_unit_test(with_a_fork_that_reads_what_moves),
         cmocka_unit_test(with_a_later_segment_sealed_first),
         cmocka_unit_test(with_a_request_cut_off_across_segments),

@@ -45,7 +45,121 @@ static void raise_alert(void *ctx, enum alert_level level, const char *code, con
 static void clear_alert(void *ctx, const char *code, const char *subject) {
 }
 static int segment_freed(void *ctx, uint32_t segment) {
+    const struct world *w = ctx;
+    for (uint32_t i = 0; i < w->freed_count; i++)
+        if (w->freed[i] == segment)
+            return 1;
     return 0;
+}
+
+static uint64_t sealed_up_to(void *ctx) {
+    return ((const struct world *)ctx)->sealed;
+}
+
+/* ---- Cleaning, as admin does it ---- */
+
+static void add_freed(struct world *w, uint32_t segment) {
+    if (segment_freed(w, segment))
+        return;
+    assert_true(w->freed_count < WORLD_FREED_MAX);
+    w->freed[w->freed_count++] = segment;
+}
+
+int world_line_is_promised(struct world *w, uint32_t line) {
+    if (w->horizon == 0)
+        return 1;
+    for (uint32_t i = 0; i < w->volumes; i++)
+        if (world_volume_line(w, i) == line)
+            return 1;
+    return 0;
+}
+
+static void want_keeps(void *ctx) {
+    struct world *w = ctx;
+    struct keep_timeline *lines = calloc(w->line_count + 1, sizeof *lines);
+    struct keep_moments *moments = calloc(w->line_count + w->change_count + 1, sizeof *moments);
+    struct keep_window *windows = calloc(w->line_count + 1, sizeof *windows);
+    struct clean_keeps k = {lines, moments, windows, w->line_count, 0, 0};
+    for (uint32_t i = 1; i <= w->line_count; i++) {
+        uint32_t family = i;
+        for (uint32_t p = w->lines[i].parent; p; p = w->lines[p].parent)
+            family = p;
+        lines[i - 1] = (struct keep_timeline){i, family, w->lines[i].parent, w->lines[i].fork};
+        if (!world_line_is_promised(w, i))
+            continue;
+        moments[k.moment_count++] = (struct keep_moments){i, family, w->horizon, UINT64_MAX};
+        windows[k.window_count++] = (struct keep_window){family, w->horizon};
+    }
+    for (uint32_t i = 0; i < w->change_count; i++) {
+        const struct change_made *c = &w->changes[i];
+        if (c->kind == CHANGE_REFERENCE)
+            moments[k.moment_count++] =
+                (struct keep_moments){c->ref_timeline, lines[c->ref_timeline - 1].family,
+                                      c->ref_sequence, c->ref_sequence};
+    }
+    clean_keeps(w->clean, 0, &k);
+    free(lines);
+    free(moments);
+    free(windows);
+}
+
+static void want_freed(void *ctx, uint32_t segment) {
+    struct world *w = ctx;
+    add_freed(w, segment);
+    clean_freed(w->clean, 0);
+}
+
+static void want_commit(void *ctx, uint32_t cold, uint64_t first_sequence, uint64_t last_sequence) {
+    struct world *w = ctx;
+    uint32_t segments[128], n = log_sealed_in(w->log, first_sequence, last_sequence, segments, 128);
+    assert_true(n > 0 && !w->commit.wanted);
+    for (uint32_t i = 0; i < n; i++)
+        add_freed(w, segments[i]);
+    for (uint32_t i = 0; cold && i < w->freed_count; i++)
+        if (w->freed[i] == cold)
+            w->freed[i--] = w->freed[--w->freed_count];
+    w->commit.wanted = w->commit.asked = 1;
+    w->sealed = max_u64(w->sealed, last_sequence);
+    w->commit.cold = cold;
+    w->commit.first_sequence = first_sequence;
+    w->commit.last_sequence = last_sequence;
+}
+
+static uint64_t oldest_reader(void *ctx) {
+    struct world *w = ctx;
+    return engine_oldest_moment(w->engine);
+}
+
+static const struct clean_ops clean_ops = {want_keeps, want_freed, want_commit, oldest_reader};
+
+static void do_commit(struct world *w) {
+    if (!w->commit.wanted || w->commit.done)
+        return;
+    log_clean(w->log, w->commit.cold, w->commit.first_sequence, w->commit.last_sequence);
+    w->commit.done = 1;
+    if (w->commit.asked)
+        clean_committed(w->clean, 0);
+}
+
+static void open_clean(struct world *w, struct alert_sink alerts) {
+    struct clean_parts parts = {.a = w->a,
+                                .log = w->log,
+                                .index = w->index,
+                                .files = sim_files(w->sim),
+                                .jobs = sim_jobs(w->sim),
+                                .alerts = alerts,
+                                .segment_bytes = WORLD_SEGMENT_BYTES,
+                                .ops = &clean_ops,
+                                .ctx = w};
+    assert_int_equal(clean_open(&w->clean, &parts), 0);
+    w->commit.asked = w->commit.done = 0;
+}
+
+void world_clean(struct world *w, uint64_t horizon, uint64_t up_to) {
+    if (clean_is_busy(w->clean) || w->commit.wanted)
+        return;
+    w->horizon = max_u64(w->horizon, max_u64(horizon, 1));
+    assert_int_equal(clean_begin(w->clean, up_to), 0);
 }
 
 static struct asked *asked_of(struct world *w, struct request_h h) {
@@ -121,6 +235,7 @@ static void open_process(struct world *w) {
                           .index = &index_log_ops,
                           .index_ctx = w->index,
                           .segment_freed = segment_freed,
+                          .sealed_up_to = sealed_up_to,
                           .catalogue_ctx = w};
     w->log = log_open(&env, &w->params);
     assert_non_null(w->log);
@@ -139,9 +254,11 @@ static void open_process(struct world *w) {
                               .reply = reply,
                               .reply_ctx = w};
     assert_int_equal(engine_open(&w->engine, &ep), 0);
+    open_clean(w, alerts);
 }
 
 static void close_process(struct world *w) {
+    clean_close(w->clean);
     engine_close(w->engine);
     log_close(w->log);
     index_close(w->index);
@@ -161,6 +278,7 @@ static void map_arena(struct world *w) {
 /* dead: the arena of the process before, to be salvaged; or NULL. */
 static void cold_start(struct world *w, const void *dead) {
     struct log_report report;
+    w->commit.wanted = 0; /* the catalogue tells the log */
     map_arena(w);
     open_process(w);
     assert_int_equal(log_recover(w->log, &report), 0);
@@ -214,7 +332,7 @@ struct world *world_open(const struct world_options *options) {
     w->params.unlogged_bytes_max = 6u << 20;
     w->params.submit_bytes = 64 * 1024;
     w->params.reserve_segments = 1;
-    w->params.control_segments = 0;
+    w->params.control_segments = w->params.clean_segments = 0;
     w->params.leave_bytes = 0;
     w->params.orphan_bytes = 1u << 20;
     w->params.quarantine_ns = 100 * NS_PER_MS;
@@ -306,6 +424,7 @@ static void attach(struct world *w) {
                 arena_commit(w->a);
     }
     log_resume(w->log);
+    log_cold_drop_others(w->log, w->commit.wanted ? w->commit.cold : 0);
 }
 
 void world_kill(struct world *w) {
@@ -498,7 +617,7 @@ uint64_t world_now(struct world *w) {
 
 uint64_t world_some_moment(struct world *w) {
     uint64_t i = prng_below(&w->prng, w->change_count + 1);
-    return i == 0 ? 0 : w->changes[i - 1].sequence;
+    return max_u64(w->horizon, i == 0 ? 0 : w->changes[i - 1].sequence);
 }
 
 /* The change that an answered or applied request has made. */
@@ -690,6 +809,9 @@ void world_turn(struct world *w, enum world_stage die) {
     log_turn_begin(w->log);
     io_take(&w->io, 64);
     sim_jobs(w->sim).ops->reap(w->sim);
+    do_commit(w);
+    if (!w->commit.wanted) /* one at a time */
+        clean_turn(w->clean);
     engine_turn(w->engine);
     log_turn_end(w->log);
     w->turns++;
@@ -699,6 +821,8 @@ void world_turn(struct world *w, enum world_stage die) {
     }
     arena_commit(w->a);
     buffer_commit(&w->buffers);
+    if (w->commit.done)
+        w->commit.wanted = w->commit.done = w->commit.asked = 0;
     take_turn(w);
     if (die != WORLD_DIES_AFTER_COMMIT) {
         engine_after_commit(w->engine);

@@ -17,6 +17,7 @@
 #include "arena/io.h"
 #include "arena/request.h"
 #include "base/prng.h"
+#include "engine/clean/clean.h"
 #include "engine/engine.h"
 #include "plat/sim/sim.h"
 
@@ -25,6 +26,7 @@
 #define WORLD_REQUESTS 64u
 #define WORLD_SEGMENT_BYTES (4u << 20)
 #define WORLD_SEGMENT_RECORDS 250u
+#define WORLD_FREED_MAX 4096u
 
 /* One change of a timeline. The new content of sector s is stamp, 0: zeroes; of a reference, what it
  * refers to. */
@@ -118,6 +120,18 @@ struct world {
     char loss[40];     /* the first alert that says that something is damaged or lost, if any */
     uint64_t answered; /* newest sequence of an answer; after a power cut, of a promise */
     int ignore_data;   /* answers are not compared: the test does so */
+    /* Cleaning. What the catalogue knows, over deaths: */
+    struct clean *clean;
+    uint64_t horizon; /* older moments are not promised */
+    uint64_t sealed;
+    uint32_t freed[WORLD_FREED_MAX], freed_count;
+    struct {
+        int wanted; /* committed, and to be done in the slots */
+        int done;   /* in the turn that is not committed */
+        int asked;  /* by this process */
+        uint32_t cold;
+        uint64_t first_sequence, last_sequence;
+    } commit;
 };
 
 struct world *world_open(const struct world_options *options);
@@ -162,8 +176,14 @@ void world_stop(struct world *w);
 /* The process dies between two turns. */
 void world_kill(struct world *w);
 
+/* Gives up what is older than a moment, and begins a cleaning up to a sequence number, if none is under
+ * way. From now on only lines that volumes show are promised, and what references name. */
+void world_clean(struct world *w, uint64_t horizon, uint64_t up_to);
+int world_line_is_promised(struct world *w, uint32_t line);
+
 /* Newest sequence of which the model knows all; a sequence of some change, or 0. */
 uint64_t world_now(struct world *w);
+/* One that is promised. */
 uint64_t world_some_moment(struct world *w);
 
 /* Stamps of sectors [first, first + count) of a timeline as of a sequence. */

@@ -127,6 +127,32 @@ int index_segment_is_sealed(const struct index *x, uint32_t segment);
 int index_segment_families(struct index *x, uint32_t segment, const uint32_t *families,
                            uint32_t count);
 
+/* What is said of all segments that begin up to a sequence number and are older than every memtable:
+ * merged runs where there are some, else the segments' own, oldest first; pinned until they are given
+ * back. */
+struct merge_source;
+struct merged_segment;
+struct index_sources {
+    struct merge_source *sources;
+    uint32_t count;
+    struct merged_segment *segments; /* rising */
+    uint32_t segment_count;
+    uint64_t last_sequence;       /* of the last one: up to there it is complete */
+    struct index_merged **pinned; /* by source; NULL: a segment's own */
+    uint32_t *pinned_segments;
+};
+/* At most `max` sources; more than that are left out, the youngest first. ERR_AGAIN: not known yet;
+ * ERR_NOMEM. */
+int index_take_sources(struct index *x, uint64_t up_to, uint32_t max, struct index_sources *out);
+void index_give_sources(struct index *x, struct index_sources *s);
+/* Of a process that ends: the memory alone. */
+void index_sources_free(struct index_sources *s);
+/* That source cannot be read or does not check. */
+void index_blame_source(struct index *x, const struct index_sources *s, uint32_t source);
+
+/* The oldest limit of a look-up under way, or UINT64_MAX. */
+uint64_t index_oldest_search(const struct index *x);
+
 struct index_counts {
     uint32_t runs, memtables, merged, uncovered; /* uncovered: runs that no merged one covers */
     uint64_t merges;

@@ -74,7 +74,8 @@ struct log_params {
     uint32_t submit_bytes;     /* an open frame of so many is submitted at once */
     uint64_t submit_age_ns;    /* or with a record this old */
     uint32_t reserve_segments; /* never used for writes */
-    uint32_t control_segments; /* of them, for control records; the others are for moves */
+    uint32_t clean_segments;   /* of them, for cleanings, which give back more than they take; */
+    uint32_t control_segments; /* for control records; the others are for moves */
     uint64_t leave_bytes; /* of the file system, for the catalogue: no slot file is made of them */
     uint32_t ready_segments; /* prepared ahead */
     uint32_t zero_bytes;     /* of a slot that is used first, written in one job */
@@ -98,6 +99,9 @@ struct log_env {
     /* At a cold start: does the catalogue say that the segment is freed? It never forgets one: an
      * old slot file put back in the place of the new one is known by that. */
     int (*segment_freed)(void *ctx, uint32_t segment);
+    /* The highest sequence number up to which everything was sealed when segments were freed: no frame of
+     * a segment that is not sealed counts up to there, as those that would say so may be gone. */
+    uint64_t (*sealed_up_to)(void *ctx);
     void *catalogue_ctx;
 };
 
@@ -254,6 +258,38 @@ void log_write_run(struct log *l, struct segment_h segment, void *run, uint32_t 
 /* The catalogue says durably that nobody needs the segment. ERR_NOTFOUND, or ERR_BUSY: it is not
  * sealed. */
 int log_free_segment(struct log *l, uint32_t segment);
+
+/* A cold segment: what is left of segments that are neighbours in the order of sequence numbers, written
+ * by a cleaning (clean/) to a slot of its own and put in their place. It is found by its run like any
+ * sealed segment, and has no frames: no moment is looked up in it. Its number is higher than theirs. */
+struct log_cold {
+    uint32_t segment;
+    uint32_t file;
+    uint64_t first_sequence, last_sequence; /* of the range that it stands for */
+    uint64_t first_time_ns, last_time_ns;
+    uint32_t data_end; /* data begin at BLOCK_BYTES */
+    uint32_t blocks, versions;
+    uint32_t run_offset, run_bytes, run_crc;
+};
+
+/* Takes a prepared slot; c->segment and c->file say which. ERR_AGAIN, ERR_NOSPC. Whoever took it writes
+ * data, run and footer, in that order, after the catalogue says that the number is freed: until log_clean
+ * the slot is room to any start. Preserved; a new process drops what it does not know. */
+int log_cold_take(struct log *l, struct log_cold *c);
+void log_cold_drop(struct log *l, uint32_t segment);
+void log_cold_drop_others(struct log *l, uint32_t keep);
+void log_cold_footer(const uint8_t store_id[16], const struct log_cold *c, uint8_t footer[4096]);
+
+/* All of it is durable on disk. */
+void log_cold_written(struct log *l, const struct log_cold *c);
+
+/* The catalogue says durably that the cold segment (0: none) counts and that the sealed ones of the
+ * range are freed. */
+void log_clean(struct log *l, uint32_t cold, uint64_t first_sequence, uint64_t last_sequence);
+
+/* The sealed segments of a range, those that a cold one stands for included, rising; at most `max`. */
+uint32_t log_sealed_in(const struct log *l, uint64_t first_sequence, uint64_t last_sequence,
+                       uint32_t *segments, uint32_t max);
 
 /* For status: slot files in use for history, and unused ones; room for writes in bytes that the log
  * has now, without the reserve and without what the file system may still give. */

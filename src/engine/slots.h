@@ -84,6 +84,8 @@ SLOT_TABLE(timeline, TABLE_TIMELINE)
  *   RESERVED --append needs room--> OPEN --full, and all durable--> SEALING --footer durable-->
  *   SEALED --catalogue: freed--> FREE, or LEAVING until the last read of it ends
  *   OPEN --no frame was ever durable in it--> FREE
+ *   RESERVED --a cleaning takes it--> COLD --catalogue: it counts, others are freed--> SEALED
+ *   COLD --the cleaning ends without that--> FREE
  */
 enum segment_state {
     SEGMENT_OPEN = 1,      /* takes records, or frames of it are on their way */
@@ -93,6 +95,7 @@ enum segment_state {
     SEGMENT_RESERVED = 5,  /* prepared for segment `number`, which has no frame yet */
     SEGMENT_PREPARING = 6, /* a job works on the slot */
     SEGMENT_LEAVING = 7,   /* freed, and still read */
+    SEGMENT_COLD = 8,      /* a cleaning writes it; nobody reads it */
 };
 
 enum segment_flag {
@@ -100,6 +103,7 @@ enum segment_flag {
     SEGMENT_RAW = 1 << 1,           /* its room was never written */
     SEGMENT_CREATING = 1 << 2,      /* PREPARING: the file is being made */
     SEGMENT_MORE_FAMILIES = 1 << 3, /* more than its notes hold */
+    SEGMENT_IS_COLD = 1 << 4,       /* SEALED: it has a run and data, but no frames */
 };
 
 /* first_*, last_* and what follows data_end count durable frames; number to blocks, all. */

@@ -367,6 +367,20 @@ int index_find(struct index *x, struct index_find *f) {
     return to_owner(err);
 }
 
+static uint64_t oldest_of(const struct index_search *s) {
+    uint64_t oldest = UINT64_MAX;
+    for (; s; s = s->next)
+        oldest = min_u64(oldest, s->whole_limit);
+    return oldest;
+}
+
+uint64_t index_oldest_search(const struct index *x) {
+    uint64_t oldest = oldest_of(x->retry);
+    for (uint32_t i = 0; i < INDEX_FETCHES_MAX; i++)
+        oldest = min_u64(oldest, oldest_of(x->fetches[i].waiting));
+    return oldest;
+}
+
 void index_forget(struct index *x, const struct ancestry *view, uint64_t block,
                   struct block_place p) {
     block_table_forget(&x->table, view->timeline, block, p);

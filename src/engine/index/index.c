@@ -237,10 +237,11 @@ static void freed(void *ctx, struct segment_h segment) {
     if (run) {
         struct index_merged *covered_by = run->covered_by;
         index_cache_drop_runs(&x->cache, run->piece.identity, 1);
+        x->moves++;
         x->run_count--;
         memmove(run, run + 1, (size_t)(x->runs + x->run_count - run) * sizeof *run);
         if (covered_by)
-            index_uncover(x, covered_by);
+            index_segment_gone(x, covered_by);
     }
     live_remove(x, number);
 }

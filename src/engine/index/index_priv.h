@@ -174,8 +174,8 @@ void index_merge(struct index *x);
 void index_close_merged(struct index *x);
 /* A piece of it did not check: the runs of the segments are asked again. */
 void index_distrust(struct index *x, struct index_merged *m);
-/* A run that it covers is gone. */
-void index_uncover(struct index *x, struct index_merged *m);
+/* A segment whose run it covers is gone. */
+void index_segment_gone(struct index *x, struct index_merged *m);
 void index_merged_unpin(struct index_merged *m);
 /* For struct log_index_ops; and the number for io.device. */
 int index_device(void *ctx, uint32_t device);

@@ -11,9 +11,11 @@
  *     when it does not check.
  *  2. Only runs are merged that are older than every memtable: nothing is ever recorded or sealed
  *     between them.
- *  3. The files of the directory tell what there is. They are read by a job before the first look-up
+ *  3. A merged run names segments that are live, or it goes: a cleaning has put other places and fewer
+ *     versions in the place of those that are not.
+ *  4. The files of the directory tell what there is. They are read by a job before the first look-up
  *     that needs runs; a file that is no merged run of this store, or is covered by another, is removed.
- *  4. A file that is read is pinned; it is closed and removed when nobody reads it.
+ *  5. A file that is read is pinned; it is closed and removed when nobody reads it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,9 +140,15 @@ static void leave(struct index *x, struct index_merged *m) {
             x->runs[i].covered_by = NULL;
 }
 
-void index_uncover(struct index *x, struct index_merged *m) {
+static void uncover(struct index *x, struct index_merged *m) {
     if (--m->covers == 0)
         leave(x, m);
+}
+
+void index_segment_gone(struct index *x, struct index_merged *m) {
+    if (!m->is_leaving)
+        leave(x, m);
+    x->merges_wait = 0;
 }
 
 void index_distrust(struct index *x, struct index_merged *m) {
@@ -170,11 +178,11 @@ static int install(struct index *x, struct index_merged *m) {
             run->covered_by = m;
             m->covers++;
             if (before)
-                index_uncover(x, before);
+                uncover(x, before);
             i++;
             left++;
         } else if (s->first_sequence < run->first_sequence) {
-            left++; /* that segment is gone */
+            left++;
         } else {
             i++;
         }
@@ -267,17 +275,22 @@ static uint64_t first_unsealed(const struct index *x) {
     return first;
 }
 
+/* Rule 3. */
+static int names_what_is_gone(const struct index *x, const struct merged_table *t) {
+    for (uint32_t i = 0; i < t->segment_count; i++)
+        if (!index_segment_is_live(x, t->segments[i].number))
+            return 1;
+    return 0;
+}
+
 /* Whether it says of what is there what the segments' runs say, and more than what is known. */
 static int may_install(struct index *x, const struct index_merged *m) {
     const struct merged_table *t = &m->t;
     uint32_t at = 0, fresh = 0;
-    if (merged_last_sequence(t) >= first_unsealed(x))
+    if (merged_last_sequence(t) >= first_unsealed(x) || names_what_is_gone(x, t))
         return 0;
     for (uint32_t i = first_within(x, t); is_within(x, i, t); i++) {
         const struct index_run *run = &x->runs[i];
-        while (at < t->segment_count && t->segments[at].first_sequence < run->first_sequence)
-            if (index_segment_is_live(x, t->segments[at++].number))
-                return 0;
         if (at == t->segment_count || t->segments[at].number != run->piece.segment ||
             t->segments[at].first_sequence != run->first_sequence ||
             t->segments[at].last_sequence != run->last_sequence || run->covered_by)
@@ -394,6 +407,10 @@ static int install_new(struct merging *m) {
     m->work.table.segments = NULL;
     memcpy(n->path, m->work.path, sizeof n->path);
     int err = make_pieces(n);
+    if (err == 0 && names_what_is_gone(m->x, &n->t)) {
+        reject(m->x, n);
+        return 0;
+    }
     if (err == 0)
         err = install(m->x, n);
     if (err < 0)
@@ -411,7 +428,7 @@ static void leave_as_it_is(struct merging *m, uint32_t source) {
 
 /* Look-ups that need a segment's run tell that it does not check. */
 static void blame(struct merging *m) {
-    uint32_t source = m->work.bad_source;
+    uint32_t source = m->work.reader.bad_source;
     if (m->merged[source])
         index_distrust(m->x, m->merged[source]);
     else
@@ -431,7 +448,7 @@ static void merge_ended(struct job *job) {
         err = install_new(m);
     if (err == 0)
         x->n.merges++;
-    else if (m->work.has_bad_source)
+    else if (m->work.reader.has_bad_source)
         blame(m);
     else if (err == ERR_TOOBIG)
         for (uint32_t i = 0; i < m->work.source_count; i++)
@@ -440,6 +457,89 @@ static void merge_ended(struct job *job) {
         x->merges_wait = 1;
     let_go(m);
 }
+
+/* ---- For a cleaning ---- */
+
+static int take_for_cleaning(struct index *x, const struct source *s, struct index_sources *out) {
+    uint32_t n = out->count, count = s->merged ? s->merged->t.piece_count : 1, file;
+    const struct index_piece *pieces = s->merged ? s->merged->pieces : &s->run->piece;
+    struct merge_source *to = &out->sources[n];
+    to->pieces = calloc(count, sizeof *to->pieces);
+    if (!to->pieces)
+        return ERR_NOMEM;
+    to->piece_count = count;
+    out->count++;
+    for (uint32_t i = 0; i < count; i++)
+        to->pieces[i] = (struct merge_source_piece){pieces[i].identity, pieces[i].offset_bytes,
+                                                    pieces[i].size_bytes};
+    if (s->merged) {
+        memcpy(to->path, s->merged->path, sizeof to->path);
+        out->pinned[n] = s->merged;
+        s->merged->pins++;
+        return 0;
+    }
+    int err = log_pin_segment(x->log, s->run->piece.segment, &file);
+    if (err < 0)
+        return err;
+    out->pinned_segments[n] = s->run->piece.segment;
+    log_slot_path(file, to->path);
+    return 0;
+}
+
+int index_take_sources(struct index *x, uint64_t up_to, uint32_t max, struct index_sources *out) {
+    uint64_t limit = first_unsealed(x);
+    int err = 0;
+    *out = (struct index_sources){0};
+    if (!x->merged_are_known)
+        return ERR_AGAIN;
+    out->sources = calloc(max + 1u, sizeof *out->sources);
+    out->pinned = calloc(max + 1u, sizeof *out->pinned);
+    out->pinned_segments = calloc(max + 1u, sizeof *out->pinned_segments);
+    out->segments = calloc(x->run_count + 1u, sizeof *out->segments);
+    if (!out->sources || !out->pinned || !out->pinned_segments || !out->segments)
+        err = ERR_NOMEM;
+    for (uint32_t i = 0, n; i < x->run_count && err == 0 && out->count < max; i += n) {
+        struct source s = {&x->runs[i], x->runs[i].covered_by};
+        n = s.merged ? s.merged->covers : 1;
+        if (last_of(&s) >= limit || first_of(&s) > up_to)
+            break;
+        err = take_for_cleaning(x, &s, out);
+        for (uint32_t k = i; k < i + n; k++)
+            out->segments[out->segment_count++] = (struct merged_segment){
+                x->runs[k].piece.segment, x->runs[k].first_sequence, x->runs[k].last_sequence};
+        out->last_sequence = x->runs[i + n - 1].last_sequence;
+    }
+    if (err < 0)
+        index_give_sources(x, out);
+    return err;
+}
+
+void index_sources_free(struct index_sources *s) {
+    for (uint32_t i = 0; i < s->count; i++)
+        free(s->sources[i].pieces);
+    free(s->sources);
+    free(s->pinned);
+    free(s->pinned_segments);
+    free(s->segments);
+    *s = (struct index_sources){0};
+}
+
+void index_give_sources(struct index *x, struct index_sources *s) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (s->pinned[i])
+            index_merged_unpin(s->pinned[i]);
+        if (s->pinned_segments[i])
+            log_unpin_segment(x->log, s->pinned_segments[i]);
+    }
+    index_sources_free(s);
+}
+
+void index_blame_source(struct index *x, const struct index_sources *s, uint32_t source) {
+    if (s->pinned[source])
+        index_distrust(x, s->pinned[source]);
+}
+
+/* ---- Merging, from the loop ---- */
 
 static int take_source(struct merging *m, const struct source *s) {
     struct merge_work *w = &m->work;

@@ -14,122 +14,18 @@
 
 /* ---- Reading ---- */
 
-static int blame(struct merge_work *w, uint32_t source, int err) {
-    if (err < 0 && err != ERR_NOMEM) {
-        w->has_bad_source = 1;
-        w->bad_source = source;
-    }
-    return err;
+static int next_item(struct merge_work *w) {
+    int n = merge_read_next(&w->reader, &w->item);
+    w->has_item = n > 0;
+    return n < 0 ? n : 0;
 }
 
-static void drop_piece(struct merge_cursor *c) {
-    run_directory_close(&c->d);
-    c->has_entry = 0;
+static uint32_t item_family(const struct merge_work *w) {
+    return w->item.is_interval ? w->item.interval.family : w->item.entry.family;
 }
 
-static int load_piece(struct merge_work *w, uint32_t source) {
-    struct merge_cursor *c = &w->cursors[source];
-    const struct merge_source_piece *p = &w->sources[source].pieces[c->piece];
-    uint8_t *bytes = malloc(p->size_bytes);
-    if (!bytes)
-        return ERR_NOMEM;
-    int64_t n = w->files.ops->read(w->files.ctx, c->file, bytes, p->size_bytes, p->offset_bytes);
-    int err = n < 0 ? (int)n : n == (int64_t)p->size_bytes ? 0 : ERR_FORMAT;
-    if (err == 0)
-        err = run_directory_open(&c->d, bytes, p->size_bytes, p->identity);
-    if (err == 0 && c->d.header.bytes > p->size_bytes) {
-        drop_piece(c);
-        return ERR_FORMAT;
-    }
-    if (err < 0)
-        free(bytes);
-    c->leaf = c->interval = 0;
-    c->reader.left = 0;
-    return err;
-}
-
-static const uint8_t *leaf_page(const struct merge_cursor *c, uint32_t leaf) {
-    return c->d.bytes + ((uint64_t)c->d.header.first_leaf_page + leaf) * RUN_PAGE_BYTES;
-}
-
-/* Goes to the next entry of the piece in hand, if there is one. */
-static int next_entry(struct merge_cursor *c) {
-    c->has_entry = 0;
-    for (;;) {
-        if (c->reader.left > 0) {
-            int n = leaf_next(&c->reader);
-            c->has_entry = n > 0;
-            if (n != 0)
-                return n < 0 ? n : 0;
-        }
-        if (c->leaf == c->d.header.leaves)
-            return 0;
-        const uint8_t *page = leaf_page(c, c->leaf);
-        int err = leaf_check(page, c->d.header.identity, c->leaf);
-        c->leaf++;
-        if (err == 0)
-            err = leaf_seek(&c->reader, &c->d.tables, page, 0, 0);
-        if (err < 0)
-            return err;
-    }
-}
-
-static int is_at_end(const struct merge_cursor *c) {
-    return !c->has_entry && c->interval == c->d.interval_count;
-}
-
-/* The piece in hand is done: the next one, if there is one. */
-static int refill(struct merge_work *w, uint32_t source) {
-    struct merge_cursor *c = &w->cursors[source];
-    while (is_at_end(c)) {
-        if (c->d.bytes) {
-            drop_piece(c);
-            c->piece++;
-        }
-        if (c->piece == w->sources[source].piece_count)
-            return 0;
-        int err = load_piece(w, source);
-        if (err == 0)
-            err = next_entry(c);
-        if (err < 0)
-            return blame(w, source, err);
-    }
-    return 0;
-}
-
-static int is_before(const struct merge_key *a, const struct merge_key *b) {
-    if (a->family != b->family)
-        return a->family < b->family;
-    return a->block != b->block ? a->block < b->block : a->sequence > b->sequence;
-}
-
-static struct merge_key entry_key(const struct merge_cursor *c) {
-    const struct run_entry *e = &c->reader.entry;
-    return (struct merge_key){e->family, e->block, e->sequence};
-}
-
-static struct merge_key interval_key(const struct merge_cursor *c) {
-    const struct run_interval *i = &c->d.intervals[c->interval];
-    return (struct merge_key){i->family, i->block, i->sequence};
-}
-
-/* The source with the smallest key, and whether that is an interval; -1: all are done. */
-static int smallest(const struct merge_work *w, struct merge_key *key, int *is_interval) {
-    int found = -1;
-    for (uint32_t i = 0; i < w->source_count; i++) {
-        const struct merge_cursor *c = &w->cursors[i];
-        for (int interval = 0; interval < 2; interval++) {
-            if (interval ? c->interval >= c->d.interval_count : !c->has_entry)
-                continue;
-            struct merge_key k = interval ? interval_key(c) : entry_key(c);
-            if (found >= 0 && !is_before(&k, key))
-                continue;
-            *key = k;
-            *is_interval = interval;
-            found = (int)i;
-        }
-    }
-    return found;
+static uint64_t item_chunk(const struct merge_work *w) {
+    return chunk_of_block(w->item.is_interval ? w->item.interval.block : w->item.entry.block);
 }
 
 /* ---- One piece ---- */
@@ -162,16 +58,15 @@ static int carry(struct merge_work *w, const struct run_interval *i) {
     return err;
 }
 
-static void add_entry(struct merge_work *w, const struct merge_cursor *c) {
+static void add_entry(struct merge_work *w) {
     struct run_entry *e = &w->piece.entries[w->piece.entry_count++];
-    *e = c->reader.entry;
+    *e = w->item.entry;
     e->time_ns = 0;
-    e->crc = NULL;
-    if (!c->reader.crc)
+    if (!w->item.crc)
         return;
     e->crc = &w->checks[w->check_count];
     for (uint32_t i = 0; i < e->blocks; i++)
-        w->checks[w->check_count++] = get_le32(c->reader.crc + 4 * i);
+        w->checks[w->check_count++] = get_le32(w->item.crc + 4 * i);
 }
 
 static int is_full(const struct merge_work *w) {
@@ -205,8 +100,9 @@ static int cut_intervals(struct merge_work *w, uint32_t family, uint64_t chunk) 
 
 /* Takes versions until the piece is full. *key: of its first chunk. 0: there is nothing. */
 static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
-    struct merge_key key;
-    int is_interval, source, any = 0;
+    uint32_t last_family = 0;
+    uint64_t last_chunk = 0;
+    int any = 0;
     w->piece.entry_count = w->piece.interval_count = w->check_count = 0;
     for (uint64_t i = 0; i < w->carried_count; i++) {
         int err = add_interval(w, &w->carried[i]);
@@ -216,33 +112,29 @@ static int fill_piece(struct merge_work *w, uint32_t *family, uint64_t *chunk) {
     w->carried_in = w->carried_count;
     w->carried_count = 0;
     w->continues = 0;
-    while ((source = smallest(w, &key, &is_interval)) >= 0) {
-        struct merge_cursor *c = &w->cursors[source];
-        uint64_t key_chunk = chunk_of_block(key.block);
-        if (w->has_last && is_before(&key, &w->last))
-            return blame(w, (uint32_t)source, ERR_FORMAT);
-        int same_chunk =
-            any && key.family == w->last.family && key_chunk == chunk_of_block(w->last.block);
+    while (w->has_item) {
+        uint32_t this_family = item_family(w);
+        uint64_t this_chunk = item_chunk(w);
+        int same_chunk = any && this_family == last_family && this_chunk == last_chunk;
         if (any && is_full(w) && (!same_chunk || is_more_than_full(w))) {
             w->continues = same_chunk;
-            int err = cut_intervals(w, key.family, key_chunk + (same_chunk ? 1 : 0));
+            int err = cut_intervals(w, this_family, this_chunk + (same_chunk ? 1 : 0));
             return err < 0 ? err : 1;
         }
         if (!any) {
-            *family = key.family;
-            *chunk = key_chunk;
+            *family = this_family;
+            *chunk = this_chunk;
         }
-        any = w->has_last = 1;
-        w->last = key;
+        any = 1;
+        last_family = this_family;
+        last_chunk = this_chunk;
         int err = 0;
-        if (is_interval)
-            err = add_interval(w, &c->d.intervals[c->interval++]);
-        else {
-            add_entry(w, c);
-            err = blame(w, (uint32_t)source, next_entry(c));
-        }
+        if (w->item.is_interval)
+            err = add_interval(w, &w->item.interval);
+        else
+            add_entry(w);
         if (err == 0)
-            err = refill(w, (uint32_t)source);
+            err = next_item(w);
         if (err < 0)
             return err;
     }
@@ -288,8 +180,6 @@ static int begin(struct merge_work *w) {
     const struct file_ops *ops = w->files.ops;
     w->begun = 1;
     w->file = -1;
-    for (uint32_t i = 0; i < w->source_count; i++)
-        w->cursors[i].file = -1;
     w->entry_room = w->entries_max + ENTRIES_BEYOND(w);
     w->check_room = (w->entry_room + ENTRIES_BEYOND(w)) * BLOCKS_PER_ENTRY + 4 * CHUNK_BLOCKS +
                     (uint64_t)ENTRIES_BEYOND(w) * CHUNK_BLOCKS;
@@ -307,13 +197,8 @@ static int begin(struct merge_work *w) {
     if (w->file < 0)
         return w->file;
     w->at = MERGED_PAGE_BYTES;
-    for (uint32_t i = 0; i < w->source_count; i++) {
-        w->cursors[i].file = ops->open(w->files.ctx, w->sources[i].path, FILE_READ);
-        err = w->cursors[i].file < 0 ? blame(w, i, w->cursors[i].file) : refill(w, i);
-        if (err < 0)
-            return err;
-    }
-    return 0;
+    err = merge_read_open(&w->reader, &w->files, w->sources, w->source_count);
+    return err < 0 ? err : next_item(w);
 }
 
 static int finish(struct merge_work *w) {
@@ -377,17 +262,15 @@ int merge_step(struct merge_work *w) {
         return err;
     if (err < 0 && w->file >= 0)
         w->files.ops->remove(w->files.ctx, w->path_new);
-    for (uint32_t i = 0; i < w->source_count; i++)
-        close_file(w, &w->cursors[i].file);
+    merge_read_rewind(&w->reader);
     close_file(w, &w->file);
     return err;
 }
 
 void merge_free(struct merge_work *w) {
-    for (uint32_t i = 0; i < w->source_count; i++) {
-        drop_piece(&w->cursors[i]);
+    merge_read_free(&w->reader);
+    for (uint32_t i = 0; i < w->source_count; i++)
         free(w->sources[i].pieces);
-    }
     free(w->piece.entries);
     free(w->piece.intervals);
     free(w->checks);

@@ -12,42 +12,15 @@
 #ifndef ENGINE_INDEX_MERGE_JOB_H
 #define ENGINE_INDEX_MERGE_JOB_H
 
-#include "engine/index/merged_disk.h"
-#include "engine/index/run.h"
+#include "engine/index/merge_read.h"
 #include "engine/index/run_build.h"
 #include "plat/file.h"
 
 #define MERGE_SOURCES_MAX 16u
-#define MERGE_PATH_BYTES 48u
 #define MERGE_ENTRIES_MAX (128u * 1024)
 #define MERGE_INTERVALS_MAX (256u * 1024)
 #define MERGE_LEAVES_BYTES (UINT64_C(256) << 20) /* of the disk: a merge that finds less ends */
 #define MERGE_DIR "index"
-
-struct merge_source_piece {
-    uint64_t identity, offset_bytes, size_bytes;
-};
-
-struct merge_source {
-    char path[MERGE_PATH_BYTES];
-    uint32_t piece_count;
-    struct merge_source_piece *pieces;
-};
-
-struct merge_cursor {
-    int file; /* -1: not open */
-    uint32_t piece;
-    struct run_directory d; /* d.bytes: the piece in hand, whole; NULL: none */
-    uint32_t leaf, interval;
-    struct leaf_reader reader;
-    int has_entry;
-};
-
-struct merge_key {
-    uint32_t family;
-    uint64_t block;
-    uint64_t sequence; /* descending */
-};
 
 struct merge_work {
     /* Given: */
@@ -58,10 +31,9 @@ struct merge_work {
     struct merged_table table; /* pieces come as they are made */
     char path_new[MERGE_PATH_BYTES], path[MERGE_PATH_BYTES];
     /* Its own: */
-    struct merge_cursor cursors[MERGE_SOURCES_MAX];
-    int begun, file;
-    struct merge_key last; /* taken: the next is not before it */
-    int has_last;
+    struct merge_reader reader; /* has_bad_source: the error is a source's */
+    struct merge_item item;     /* the next one */
+    int begun, file, has_item;
     uint64_t at;
     uint32_t piece_room;
     struct run_input piece;
@@ -72,8 +44,6 @@ struct merge_work {
     uint64_t carried_count, carried_room;
     uint64_t carried_in; /* from the piece before to this one */
     int continues;       /* the next piece begins in the chunk in which the last one ended */
-    int has_bad_source;  /* the error is that this one cannot be read, or does not check: */
-    uint32_t bad_source;
 };
 
 /* 1: there is more; 0: the file stands there under its name, durable; or an error, and then nothing

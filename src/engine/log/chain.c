@@ -3,7 +3,8 @@
  * Which frames count (docs/formats.md, "Which frames count"). The links stand in the order of their
  * places, which is the order in which they were written, but for writes that landed late or failed.
  *
- *  1. Void: what the store header's end excludes, frames behind it and records above its number.
+ *  1. Void: what the store header's end excludes, frames behind it and records above its number; and
+ *     frames of segments that are not sealed, up to where the catalogue says that all were.
  *  2. Void, from the last link to the first: what stands between a counting link and the one that it
  *     names as its previous; and the records above the number that it follows.
  *  3. The rest is walked in order. A link whose epoch falls or whose numbers do not rise is void; one
@@ -58,6 +59,13 @@ static void void_between(struct recovery *r) {
     }
 }
 
+static void void_by_catalogue(struct recovery *r, const struct log_env *env) {
+    uint64_t sealed = env->sealed_up_to ? env->sealed_up_to(env->catalogue_ctx) : 0;
+    for (uint32_t i = 0; i < r->link_count; i++)
+        if (!r->links[i].sealed && r->links[i].first_sequence <= sealed)
+            r->links[i].fate = LINK_VOID;
+}
+
 static uint64_t durable_of(const struct recovery *r) {
     uint64_t durable = r->header.ended.sequence;
     for (uint32_t i = 0; i < r->link_count; i++)
@@ -71,12 +79,12 @@ static int continues(const struct link *k, const struct link *last) {
     return k->first_epoch >= last->last_epoch && k->first_sequence > last->last_sequence;
 }
 
-static void note_gap(const struct link *k, const struct link *last, int (*freed)(void *, uint32_t),
-                     void *ctx, struct log_report *report) {
+static void note_gap(const struct link *k, const struct link *last, const struct log_env *env,
+                     struct log_report *report) {
     uint64_t had = last ? last->last_sequence : 0;
     if (last ? frame_name_same(k->previous, last->name) : k->previous.segment == 0)
         return;
-    if (freed && freed(ctx, k->previous.segment))
+    if (env->segment_freed && env->segment_freed(env->catalogue_ctx, k->previous.segment))
         return;
     if (!k->sealed && k->follows > had)
         report->records_lost += k->follows - had;
@@ -87,10 +95,10 @@ static void note_gap(const struct link *k, const struct link *last, int (*freed)
     }
 }
 
-void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment), void *ctx,
-                    struct log_report *report) {
+void recovery_chain(struct recovery *r, const struct log_env *env, struct log_report *report) {
     const struct link *last = NULL;
     void_by_header(r);
+    void_by_catalogue(r, env);
     void_between(r);
     uint64_t durable = durable_of(r);
     int torn = 0;
@@ -111,7 +119,7 @@ void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment
             report->segments_missing += k->sealed ? 1 : 0;
             continue;
         }
-        note_gap(k, last, freed, ctx, report);
+        note_gap(k, last, env, report);
         if (k->damaged)
             report->frames_damaged++;
         report->blocks_damaged += k->bad_blocks;

@@ -5,7 +5,7 @@
  * bisection; the samples of its footer lead on (moment.c). It is a private list of slots, derived from
  * TABLE_SEGMENT, four bytes a segment.
  *
- *  1. Each slot that is OPEN, SEALING or SEALED stands in it once; numbers rise.
+ *  1. Each slot that is OPEN, SEALING or SEALED stands in it once, but for cold ones; numbers rise.
  *  2. Behind a segment without a durable frame comes none with one, as what is durable is a prefix.
  */
 #include <stdlib.h>
@@ -45,7 +45,7 @@ void history_derive(struct log *l) {
     for (struct segment_h h = segment_next(l->a, (struct segment_h){0}); h.v;
          h = segment_next(l->a, h)) {
         const struct segment *s = segment_view(l->a, h);
-        if (segment_holds_data(s))
+        if (segment_has_moments(s))
             sorted[n++] = (uint64_t)s->number << 32 | handle_index(h.v);
     }
     qsort(sorted, n, sizeof *sorted, by_number);

@@ -7,6 +7,7 @@
  *   writer.c    records into frames; frames to disk
  *   move.c      frames whose write failed get other places
  *   slots.c     slot files and segments: preparing, freeing, finding
+ *   cold.c      segments that cleanings write
  *   history.c   segments that hold data, in the order of their numbers
  *   seal.c      runs and footers
  *   epoch.c     the store header
@@ -71,7 +72,7 @@ struct log {
     uint32_t *pins;    /* by slot index */
     uint32_t *history; /* history.c */
     uint32_t history_count;
-    uint32_t state_count[SEGMENT_LEAVING + 1];
+    uint32_t state_count[SEGMENT_COLD + 1];
     int32_t *devices;      /* by slot file number: the router's + 1 */
     uint8_t *device_asked; /* since the hand passed it */
     uint32_t devices_open, device_hand;
@@ -127,7 +128,16 @@ struct segment_h segment_new_slot(struct log *l, enum segment_state state);
 void segment_drop_slot(struct log *l, struct segment_h h);
 void segments_index(struct log *l); /* derives by_number and state_count */
 /* For whom a segment is taken: how many unused ones it leaves differs. */
-enum segment_use { SEGMENT_FOR_WRITES, SEGMENT_FOR_CONTROL, SEGMENT_FOR_MOVES };
+enum segment_use {
+    SEGMENT_FOR_WRITES,
+    SEGMENT_FOR_CLEANING,
+    SEGMENT_FOR_CONTROL,
+    SEGMENT_FOR_MOVES
+};
+/* The prepared one of the lowest number; {0}: there is none. */
+struct segment_h segment_reserved(const struct log *l);
+/* Forgets all but number and file, which is room again. */
+void segment_make_free(struct log *l, struct segment_h h);
 int segment_take(struct log *l, enum segment_use use, struct segment_h *out);
 /* 0: it leaves enough as things are; ERR_AGAIN, ERR_NOSPC. */
 int segments_left(struct log *l, enum segment_use use, uint32_t wanted);
@@ -146,6 +156,10 @@ void segment_release_notes(struct log *l, struct segment_h h);
 static inline int segment_holds_data(const struct segment *s) {
     return s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING ||
            s->slot.state == SEGMENT_SEALED;
+}
+/* It stands in the history: it has frames, or will have. */
+static inline int segment_has_moments(const struct segment *s) {
+    return segment_holds_data(s) && !(s->flags & SEGMENT_IS_COLD);
 }
 void history_derive(struct log *l);
 void history_add(struct log *l, struct segment_h h);

@@ -448,6 +448,7 @@ static void a_full_store_takes_control_records(void **state) {
     struct rig *r = rig_new(23);
     r->params.max_bytes = 9 * RIG_SEGMENT_BYTES;
     r->params.reserve_segments = 3;
+    r->params.clean_segments = 0;
     r->params.control_segments = 2;
     assert_int_equal(rig_start(r, NULL), 0);
     rig_wait_ready(r);

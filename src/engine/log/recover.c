@@ -155,7 +155,7 @@ int log_recover(struct log *l, struct log_report *report) {
     err = recovery_scan(l, r, report);
     if (err < 0)
         return err;
-    recovery_chain(r, l->env.segment_freed, l->env.catalogue_ctx, report);
+    recovery_chain(r, &l->env, report);
     err = find_whole(l, r);
     if (err < 0)
         return err;
@@ -328,7 +328,7 @@ static int deliver_frame(struct delivery *d, const struct link *k) {
     return 0;
 }
 
-/* Sealed segments and frames come in the order of their places. */
+/* Sealed segments and frames come in the order of their places, cold segments last. */
 static int deliver(struct log *l, struct recovery *r) {
     struct delivery d = {.l = l, .r = r, .slot = UINT32_MAX, .in = {.files = &l->env.files}};
     int err = 0;
@@ -343,6 +343,13 @@ static int deliver(struct log *l, struct recovery *r) {
         log_start_commit(l, 0);
     }
     end_segment(&d);
+    for (uint32_t i = 0; i < r->slot_count && err == 0; i++) {
+        if (r->slots[i].content != SLOT_SEALED ||
+            !(segment_view(l->a, r->slots[i].h)->flags & SEGMENT_IS_COLD))
+            continue;
+        err = l->env.index->sealed(l->env.index_ctx, r->slots[i].h);
+        log_start_commit(l, 0);
+    }
     return err;
 }
 

@@ -85,10 +85,9 @@ struct log;
 /* All slot files: classes, footers, frames of what is not sealed. */
 int recovery_scan(struct log *l, struct recovery *r, struct log_report *report);
 
-/* Which links count. A pure function of the links and the store header; `freed` tells whether a
- * missing segment is known to be freed. */
-void recovery_chain(struct recovery *r, int (*freed)(void *ctx, uint32_t segment), void *ctx,
-                    struct log_report *report);
+/* Which links count. A pure function of the links, the store header and what the catalogue says of
+ * segments. */
+void recovery_chain(struct recovery *r, const struct log_env *env, struct log_report *report);
 
 /* Number of the newest record that counts, or 0. */
 uint64_t recovery_newest(const struct recovery *r);

@@ -203,7 +203,8 @@ static int take_sealed(struct log *l, struct recovery *r, uint32_t slot,
     e->previous_crc = f->previous.crc;
     e->last_frame_offset = f->last_frame_offset;
     e->last_frame_crc = f->last_frame_crc;
-    e->flags = SEGMENT_CLOSED | (f->flags & FOOTER_MORE_FAMILIES ? SEGMENT_MORE_FAMILIES : 0);
+    e->flags = SEGMENT_CLOSED | (f->flags & FOOTER_MORE_FAMILIES ? SEGMENT_MORE_FAMILIES : 0) |
+               (f->flags & FOOTER_COLD ? SEGMENT_IS_COLD : 0);
     e->run_offset = f->run_offset;
     e->run_bytes = f->run_bytes;
     e->run_crc = f->run_crc;
@@ -212,6 +213,10 @@ static int take_sealed(struct log *l, struct recovery *r, uint32_t slot,
     for (uint32_t i = 0; i < f->wall_count; i++)
         recovery_learn_wall(r, &f->wall[i]);
     log_start_commit(l, 0);
+    if (f->flags & FOOTER_COLD) { /* no part of the chain */
+        seen(r, f->segment, 0, f->last_sequence, f->catalogue);
+        return 0;
+    }
     return add_sealed(r, slot, f);
 }
 

@@ -89,11 +89,16 @@ void footer_encode(const struct segment_footer *f, uint8_t *block) {
 /* What a footer that checks must still satisfy, so that its users need no bounds of their own. */
 static int footer_is_possible(const struct segment_footer *f, uint32_t segment_bytes) {
     uint32_t end = segment_bytes - BLOCK_BYTES;
-    if (f->segment == 0 || f->frames == 0 || f->follows >= f->first_sequence ||
-        f->first_sequence > f->last_sequence || f->first_time_ns > f->last_time_ns)
+    int cold = (f->flags & FOOTER_COLD) != 0;
+    if (f->segment == 0 || (f->frames == 0) != cold || f->first_sequence > f->last_sequence ||
+        f->first_time_ns > f->last_time_ns)
         return 0;
-    if (f->data_end <= SEGMENT_FRAMES_OFFSET || f->data_end % BLOCK_BYTES != 0 ||
+    if (f->data_end < SEGMENT_FRAMES_OFFSET || f->data_end % BLOCK_BYTES != 0 ||
         f->run_offset < f->data_end || f->run_offset > end || f->run_bytes > end - f->run_offset)
+        return 0;
+    if (cold)
+        return f->run_bytes > 0 && f->sample_count == 0 && f->wall_count == 0;
+    if (f->follows >= f->first_sequence || f->data_end == SEGMENT_FRAMES_OFFSET)
         return 0;
     if (f->last_frame_offset < SEGMENT_FRAMES_OFFSET || f->last_frame_offset >= f->data_end)
         return 0;

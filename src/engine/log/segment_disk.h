@@ -45,7 +45,10 @@ struct footer_sample {
     uint64_t wall_ns;
 };
 
-enum footer_flag { FOOTER_MORE_FAMILIES = 1 << 0 };
+enum footer_flag {
+    FOOTER_MORE_FAMILIES = 1 << 0,
+    FOOTER_COLD = 1 << 1, /* of a cold segment: there are no frames */
+};
 
 struct segment_footer {
     uint8_t store_id[STORE_ID_BYTES];

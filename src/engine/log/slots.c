@@ -9,10 +9,10 @@
  * which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order;
  * and the lowest prepared number is opened first.
  *
- *  1. `reserve_segments` unused slots are never opened for writes; `control_segments` of them are for
- *     the few records of the control plane, so that a full store can still be restored and cleared;
- *     the others only for records that have to move, so there is always room for what has been
- *     answered. Writes do not use what is left of a segment that was opened out of the reserve.
+ *  1. `reserve_segments` unused slots are never opened for writes; `clean_segments` of them are for
+ *     cleanings, `control_segments` for the few records of the control plane, so that a full store can
+ *     still be restored and cleared; the others only for records that have to move, so there is always
+ *     room for what has been answered. Writes do not use what is left of a segment that was opened out of the reserve.
  *  2. A slot with reads in flight, or that a dead write may still hit, is not prepared.
  *  3. by_number holds every slot with a number other than 0; find() gives those of any state.
  */
@@ -89,13 +89,13 @@ void segment_set_number(struct log *l, struct segment_h h, uint32_t number) {
 
 void segment_set_state(struct log *l, struct segment_h h, enum segment_state state) {
     struct segment *s = segment_edit(l->a, h);
-    int held = segment_holds_data(s);
+    int held = segment_has_moments(s);
     l->state_count[s->slot.state]--;
     l->state_count[state]++;
     s->slot.state = (uint16_t)state;
-    if (!held && segment_holds_data(s))
+    if (!held && segment_has_moments(s))
         history_add(l, h);
-    else if (held && !segment_holds_data(s))
+    else if (held && !segment_has_moments(s))
         history_remove(l, h);
 }
 
@@ -147,6 +147,10 @@ static struct segment_h lowest(const struct log *l, enum segment_state state) {
     return best;
 }
 
+struct segment_h segment_reserved(const struct log *l) {
+    return lowest(l, SEGMENT_RESERVED);
+}
+
 /* Opening. ------------------------------------------------------------------------------------ */
 
 static uint32_t unused_slots(const struct log *l) {
@@ -181,10 +185,12 @@ static int no_room(struct log *l) {
 }
 
 int segments_left(struct log *l, enum segment_use use, uint32_t wanted) {
-    uint32_t keep = use == SEGMENT_FOR_WRITES ? l->params.reserve_segments
-                    : use == SEGMENT_FOR_CONTROL
-                        ? l->params.reserve_segments - l->params.control_segments
-                        : 0;
+    const struct log_params *p = &l->params;
+    uint32_t keep = use == SEGMENT_FOR_MOVES ? 0 : p->reserve_segments;
+    if (use == SEGMENT_FOR_CLEANING || use == SEGMENT_FOR_CONTROL)
+        keep -= p->clean_segments;
+    if (use == SEGMENT_FOR_CONTROL)
+        keep -= p->control_segments;
     return unused_slots(l) >= keep + wanted ? 0 : no_room(l);
 }
 
@@ -193,7 +199,7 @@ int segment_take(struct log *l, enum segment_use use, struct segment_h *out) {
     int room = segments_left(l, use, 1);
     if (room < 0)
         return room;
-    struct segment_h h = lowest(l, SEGMENT_RESERVED);
+    struct segment_h h = segment_reserved(l);
     if (!h.v || buffer_take(l->buffers, 1, &notes, 1) < 0)
         return ERR_AGAIN;
     int err = l->env.index->begin(l->env.index_ctx, h);
@@ -217,7 +223,7 @@ void segment_give_back(struct log *l, struct segment_h h) {
     segment_set_state(l, h, SEGMENT_RESERVED);
 }
 
-static void make_free(struct log *l, struct segment_h h) {
+void segment_make_free(struct log *l, struct segment_h h) {
     struct segment *s = segment_edit(l->a, h);
     uint32_t keep_number = s->number, keep_file = s->file, raw = s->flags & SEGMENT_RAW;
     uint64_t rest = s->rest_until_ns;
@@ -237,7 +243,7 @@ void segment_abandon(struct log *l, struct segment_h h, int rest) {
         segment_edit(l->a, h)->rest_until_ns = l->mono_ns + l->params.quarantine_ns;
     if (root_view(l)->log_append_segment == h.v)
         root_edit(l)->log_append_segment = 0;
-    make_free(l, h);
+    segment_make_free(l, h);
 }
 
 /* Freeing and reading. ------------------------------------------------------------------------ */
@@ -259,7 +265,7 @@ void log_unpin_segment(struct log *l, uint32_t segment) {
     struct segment_h h = find(l, segment);
     must(h.v != 0 && l->pins[handle_index(h.v)] > 0);
     if (--l->pins[handle_index(h.v)] == 0 && segment_view(l->a, h)->slot.state == SEGMENT_LEAVING)
-        make_free(l, h);
+        segment_make_free(l, h);
 }
 
 int log_free_segment(struct log *l, uint32_t segment) {
@@ -271,7 +277,7 @@ int log_free_segment(struct log *l, uint32_t segment) {
     l->env.index->freed(l->env.index_ctx, h);
     segment_set_state(l, h, SEGMENT_LEAVING);
     if (l->pins[handle_index(h.v)] == 0)
-        make_free(l, h);
+        segment_make_free(l, h);
     return 0;
 }
 
@@ -279,7 +285,7 @@ void segments_unpinned(struct log *l) {
     struct segment_h h = segment_next(l->a, (struct segment_h){0});
     for (; h.v && l->state_count[SEGMENT_LEAVING] > 0; h = segment_next(l->a, h))
         if (segment_view(l->a, h)->slot.state == SEGMENT_LEAVING && l->pins[handle_index(h.v)] == 0)
-            make_free(l, h);
+            segment_make_free(l, h);
 }
 
 void log_space(const struct log *l, struct log_space *out) {

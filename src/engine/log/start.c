@@ -18,7 +18,8 @@ struct log_params log_params_default(void) {
                                .unlogged_bytes_max = LOG_UNLOGGED_BYTES_MAX,
                                .submit_bytes = 256 * KIB,
                                .submit_age_ns = NS_PER_MS,
-                               .reserve_segments = 4,
+                               .reserve_segments = 5,
+                               .clean_segments = 1,
                                .control_segments = 2,
                                .leave_bytes = 32 * MIB,
                                .ready_segments = 2,
@@ -85,7 +86,7 @@ struct log *log_open(const struct log_env *env, const struct log_params *params)
     if (!l)
         return NULL;
     must(params->frame_bytes <= LOG_FRAME_BYTES && params->frame_bytes % BLOCK_BYTES == 0);
-    must(params->control_segments <= params->reserve_segments);
+    must(params->clean_segments + params->control_segments <= params->reserve_segments);
     must(params->frame_bytes >= (RECORD_BLOCKS_MAX + 2) * BLOCK_BYTES);
     l->env = *env;
     l->params = *params;
@@ -185,9 +186,9 @@ static int claim_frame(struct log *l, const struct frame *f) {
 
 static int claim_segment(struct log *l, const struct segment *s) {
     int open = s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING;
-    if (s->slot.state > SEGMENT_LEAVING || open != (s->notes != 0) ||
-        s->file >= l->segment_capacity || s->samples > FOOTER_SAMPLES_MAX ||
-        s->wall_spans > FOOTER_WALL_MAX || s->families > FOOTER_FAMILIES_MAX)
+    if (s->slot.state > SEGMENT_COLD || open != (s->notes != 0) || s->file >= l->segment_capacity ||
+        s->samples > FOOTER_SAMPLES_MAX || s->wall_spans > FOOTER_WALL_MAX ||
+        s->families > FOOTER_FAMILIES_MAX)
         return ERR_INTEGRITY;
     return open ? buffer_claim(l->buffers, (struct extent){s->notes - 1, 1}) : 0;
 }
