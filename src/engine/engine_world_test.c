@@ -103,26 +103,37 @@ static void want_keeps(void *ctx) {
     free(windows);
 }
 
+/* What is asked of the catalogue leaves after the turn's commit. */
 static void want_freed(void *ctx, uint32_t segment) {
     struct world *w = ctx;
-    add_freed(w, segment);
-    clean_freed(w->clean, 0);
+    w->commit.to_free = segment;
 }
 
 static void want_commit(void *ctx, uint32_t cold, uint64_t first_sequence, uint64_t last_sequence) {
     struct world *w = ctx;
-    uint32_t segments[128], n = log_sealed_in(w->log, first_sequence, last_sequence, segments, 128);
-    assert_true(n > 0 && !w->commit.wanted);
+    assert_false(w->commit.wanted || w->commit.asked);
+    w->commit.asked = 1;
+    w->commit.cold = cold;
+    w->commit.first_sequence = first_sequence;
+    w->commit.last_sequence = last_sequence;
+}
+
+static void to_catalogue(struct world *w) {
+    uint32_t segments[128], cold = w->commit.cold;
+    if (w->commit.to_free)
+        add_freed(w, w->commit.to_free);
+    if (!w->commit.asked || w->commit.wanted)
+        return;
+    uint32_t n =
+        log_sealed_in(w->log, w->commit.first_sequence, w->commit.last_sequence, segments, 128);
+    assert_true(n > 0);
     for (uint32_t i = 0; i < n; i++)
         add_freed(w, segments[i]);
     for (uint32_t i = 0; cold && i < w->freed_count; i++)
         if (w->freed[i] == cold)
             w->freed[i--] = w->freed[--w->freed_count];
-    w->commit.wanted = w->commit.asked = 1;
-    w->sealed = max_u64(w->sealed, last_sequence);
-    w->commit.cold = cold;
-    w->commit.first_sequence = first_sequence;
-    w->commit.last_sequence = last_sequence;
+    w->sealed = max_u64(w->sealed, w->commit.last_sequence);
+    w->commit.wanted = 1;
 }
 
 static uint64_t oldest_reader(void *ctx) {
@@ -132,7 +143,12 @@ static uint64_t oldest_reader(void *ctx) {
 
 static const struct clean_ops clean_ops = {want_keeps, want_freed, want_commit, oldest_reader};
 
+/* The catalogue's answers. */
 static void do_commit(struct world *w) {
+    if (w->commit.to_free) {
+        w->commit.to_free = 0;
+        clean_freed(w->clean, 0);
+    }
     if (!w->commit.wanted || w->commit.done)
         return;
     log_clean(w->log, w->commit.cold, w->commit.first_sequence, w->commit.last_sequence);
@@ -153,6 +169,7 @@ static void open_clean(struct world *w, struct alert_sink alerts) {
                                 .ctx = w};
     assert_int_equal(clean_open(&w->clean, &parts), 0);
     w->commit.asked = w->commit.done = 0;
+    w->commit.to_free = 0;
 }
 
 void world_clean(struct world *w, uint64_t horizon, uint64_t up_to) {
@@ -825,6 +842,7 @@ void world_turn(struct world *w, enum world_stage die) {
         w->commit.wanted = w->commit.done = w->commit.asked = 0;
     take_turn(w);
     if (die != WORLD_DIES_AFTER_COMMIT) {
+        to_catalogue(w);
         engine_after_commit(w->engine);
         if (die != WORLD_DIES_AFTER_APPLY) {
             io_submit(&w->io);

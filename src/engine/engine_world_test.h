@@ -129,6 +129,7 @@ struct world {
         int wanted; /* committed, and to be done in the slots */
         int done;   /* in the turn that is not committed */
         int asked;  /* by this process */
+        uint32_t to_free;
         uint32_t cold;
         uint64_t first_sequence, last_sequence;
     } commit;

@@ -139,7 +139,7 @@ enum segment_flag {
     F(uint32_t, versions)                                                                          \
     F(uint32_t, memtable)      /* index of its memtable + 1, 0: none; index/ */                    \
     F(uint32_t, attempts)      /* at preparing or sealing that failed in a row */                  \
-    F(uint64_t, rest_until_ns) /* FREE: not used before, monotonic */                              \
+    F(uint64_t, rest_until_ns) /* once it is FREE: not used before, monotonic */                   \
     F(uint64_t, catalogue)     /* the highest of its frames (docs/formats.md) */                   \
     F(uint32_t, wall_spans)    /* in the notes */                                                  \
     A(uint8_t, reserved, 20)

@@ -146,6 +146,7 @@ void segment_give_back(struct log *l, struct segment_h h);
  * still hit it. */
 void segment_abandon(struct log *l, struct segment_h h, int rest);
 void segments_work(struct log *l);
+void segments_let_rest(struct log *l); /* after an attach: where a dead write may still land */
 void segments_unpinned(struct log *l); /* after an attach: frees what nobody reads any more */
 void segments_close(struct log *l);
 uint64_t segments_deadline(const struct log *l);

@@ -265,6 +265,8 @@ static int make_segment(struct log *l, struct recovery *r, struct scanned_slot *
     struct segment *s = segment_edit(l->a, slot->h);
     s->notes = notes.first + 1;
     s->append_end = s->data_end = SEGMENT_FRAMES_OFFSET;
+    if (!is_stopped(r)) /* it may soon be freed, and a dead write still land in it */
+        s->rest_until_ns = l->mono_ns + l->params.quarantine_ns;
     return 0;
 }
 

@@ -281,6 +281,13 @@ int log_free_segment(struct log *l, uint32_t segment) {
     return 0;
 }
 
+void segments_let_rest(struct log *l) {
+    struct segment_h h = {0};
+    while ((h = segment_next(l->a, h)).v)
+        if (segment_view(l->a, h)->slot.state == SEGMENT_OPEN)
+            segment_edit(l->a, h)->rest_until_ns = l->mono_ns + l->params.quarantine_ns;
+}
+
 void segments_unpinned(struct log *l) {
     struct segment_h h = segment_next(l->a, (struct segment_h){0});
     for (; h.v && l->state_count[SEGMENT_LEAVING] > 0; h = segment_next(l->a, h))

@@ -234,6 +234,7 @@ void log_resume(struct log *l) {
     root_edit(l)->log_epoch_state = LOG_EPOCH_WANTED;
     l->resumed = 1;
     log_clock_resume(l);
+    segments_let_rest(l);
     segments_unpinned(l);
     seals_resume(l);
 }
