@@ -123,6 +123,8 @@ static void volume(const struct view *v) {
     row(&t, "size", size_of(r, "size_bytes"));
     row(&t, "block size", size_of(r, "block_size_bytes"));
     row(&t, "durable at", text_of(r, "durability"));
+    if (is_there(r, "retain_ns"))
+        row(&t, "retains", pause_of(r, "retain_ns"));
     row(&t, "state", text_of(r, "state"));
     if (is_there(r, "reason"))
         row(&t, "reason", text_of(r, "reason"));
@@ -337,6 +339,11 @@ static void status(const struct view *v) {
     table_cell(&t, "%s used, %s free of %s, %s held in reserve", size_of(store, "used_bytes").s,
                size_of(store, "free_bytes").s, size_of(store, "size_bytes").s,
                size_of(store, "reserve_bytes").s);
+    json_t *cleaning = json_object_get(r, "cleaning");
+    table_cell(&t, "given up");
+    table_cell(&t, "%s segments freed, %s made, %s moved in %s cleanings",
+               count_of(cleaning, "segments_freed").s, count_of(cleaning, "segments_made").s,
+               size_of(cleaning, "moved_bytes").s, count_of(cleaning, "passes").s);
     row(&t, "newest", moment_of(v, store, "newest"));
     row(&t, "durable up to", count_of(store, "durable_sequence"));
     table_cell(&t, "arena");
@@ -442,6 +449,10 @@ static void trace(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static void clean(const struct view *v) {
+    fputs("a cleaning begins; status tells what comes of it\n", v->out);
+}
+
 struct renderer {
     const char *op;
     void (*show)(const struct view *v);
@@ -465,6 +476,7 @@ static const struct renderer renderers[] = {
     {"mark.delete", mark_delete},
     {"diff", diff},
     {"status", status},
+    {"clean", clean},
     {"connections", connections},
     {"reload", reload},
     {"alerts", alerts},

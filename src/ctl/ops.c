@@ -37,6 +37,14 @@
 #define FORCE_OPTION(what)                                                                         \
     { .key = "force", .option = "force", .type = CTL_BOOL, .help = (what) }
 
+#define RETAIN_OPTION(otherwise)                                                                   \
+    {                                                                                              \
+        .key = "retain_ns", .option = "retain", .meta = "AGE", .type = CTL_DURATION,               \
+        .min = NS_PER_S,                                                                           \
+        .help =                                                                                    \
+            "how far back its moments open; older history may be given up (else " otherwise ")"    \
+    }
+
 static const struct ctl_arg volume_create_args[] = {
     {.key = "name",
      .meta = "NAME",
@@ -65,6 +73,7 @@ static const struct ctl_arg volume_create_args[] = {
      .choices = "flush|write",
      .fallback = "flush",
      .help = "when a write is on disk: at the next flush, as with any disk, or before its answer"},
+    RETAIN_OPTION("for ever"),
 };
 
 static const struct ctl_arg volume_args[] = {VOLUME_WORD};
@@ -75,9 +84,13 @@ static const struct ctl_arg volume_set_args[] = {
      .option = "durability",
      .meta = "WHEN",
      .type = CTL_CHOICE,
-     .flags = CTL_REQUIRED,
      .choices = "flush|write",
      .help = "when a write is on disk: at the next flush, or before its answer"},
+    RETAIN_OPTION("as before"),
+    {.key = "retain_all",
+     .option = "retain-all",
+     .type = CTL_BOOL,
+     .help = "keep every write from now on, whatever its age, as long as the store has room"},
 };
 
 static const struct ctl_arg volume_resize_args[] = {
@@ -270,7 +283,9 @@ const struct ctl_op ctl_ops[] = {
         ARGS(volume_set_args),
         .summary = "change what a volume promises",
         .result = "VOLUME",
-        .example = "perdure volume set demo --durability write",
+        .detail = "What has been given up does not come back when more is to be retained.",
+        .example = "perdure volume set demo --durability write\n"
+                   "perdure volume set demo --retain 30d",
     },
     {
         .name = "volume.resize",
@@ -430,6 +445,8 @@ const struct ctl_op ctl_ops[] = {
             "\"store\": {\"path\": string, \"size_bytes\": integer, \"free_bytes\": integer, "
             "\"used_bytes\": integer, \"reserve_bytes\": integer, \"newest\": MOMENT, "
             "\"durable_sequence\": integer}, "
+            "\"cleaning\": {\"running\": boolean, \"passes\": integer, \"segments_freed\": "
+            "integer, \"segments_made\": integer, \"moved_bytes\": integer}, "
             "\"arena\": {\"made_by\": string, \"size_bytes\": integer, \"used_bytes\": integer, "
             "\"huge_bytes\": integer}, "
             "\"index\": {\"runs\": integer, \"unmerged\": integer, \"merged\": integer, "
@@ -467,6 +484,16 @@ const struct ctl_op ctl_ops[] = {
         .result = "RELOAD",
         .example = "perdure reload\n"
                    "perdure reload --binary ./build/src/server/perdured",
+    },
+    {
+        .name = "clean",
+        .noun = "clean",
+        .summary = "give up now what is older than volumes retain",
+        .detail =
+            "The server does so by itself when it is worth the work. Status tells what came of "
+            "it.",
+        .result = "{}",
+        .example = "perdure clean",
     },
     {
         .name = "alerts",

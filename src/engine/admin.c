@@ -36,6 +36,7 @@ static const uint8_t plans[OPERATION_KINDS][STEPS_MAX] = {
     [OPERATION_MARK] = {OPERATION_RESOLVE, OPERATION_DURABLE, OPERATION_CATALOGUE},
     [OPERATION_MARK_DELETE] = {OPERATION_CATALOGUE},
     [OPERATION_SWEEP] = {OPERATION_BURY, OPERATION_FREE},
+    [OPERATION_CLEAN] = {OPERATION_CATALOGUE},
 };
 static const uint8_t dry_plan[STEPS_MAX] = {OPERATION_RESOLVE, OPERATION_CATALOGUE};
 
@@ -99,6 +100,7 @@ int admin_begin(struct admin *ad, const struct admin_request *q, struct operatio
     op->flags = q->flags;
     op->reply = q->reply;
     op->now_ns = clock_wall_ns(&ad->c.clock);
+    op->retain_ns = q->retain_ns;
     while (op->id == 0)
         ad->c.random.ops->fill(ad->c.random.ctx, &op->id, sizeof op->id);
     int rc = admin_check(ad, h, q);
@@ -158,8 +160,9 @@ static void go_on(struct admin *ad, struct operation_h h) {
 }
 
 int admin_turn(struct admin *ad) {
-    int busy = 0, ended = 0;
+    int ended = 0;
     admin_leases(ad);
+    int busy = admin_clean_turn(ad);
     struct operation_h h = operation_next(ad->c.a, (struct operation_h){0}), next;
     for (; h.v; h = next) {
         next = operation_next(ad->c.a, h);
@@ -172,6 +175,8 @@ int admin_turn(struct admin *ad) {
         if (state != OPERATION_DONE)
             continue;
         ended = 1; /* another may have waited for that */
+        if (operation_view(ad->c.a, h)->kind == OPERATION_CLEAN)
+            admin_clean_ended(ad, h);
         if (operation_view(ad->c.a, h)->flags & OPERATION_INTERNAL ||
             ad->c.engine->answer(ad->c.engine_ctx, h))
             operation_free(ad->c.a, h);
@@ -186,6 +191,7 @@ static void answered(struct catalogue_request *r) {
 
 void admin_output(struct admin *ad) {
     admin_forget_output(ad);
+    admin_clean_output(ad);
     if (operation_used(ad->c.a) == 0)
         return;
     uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);
@@ -209,7 +215,8 @@ int admin_open(struct admin *ad, const struct admin_config *config) {
     memset(ad, 0, sizeof *ad);
     ad->c = *config;
     ad->pending = calloc(config->a->tables[TABLE_OPERATION].capacity, sizeof *ad->pending);
-    return ad->pending ? 0 : ERR_NOMEM;
+    ad->cleaning = admin_clean_open();
+    return ad->pending && ad->cleaning ? 0 : ERR_NOMEM;
 }
 
 void admin_close(struct admin *ad) {
@@ -217,5 +224,6 @@ void admin_close(struct admin *ad) {
         admin_forget(&ad->pending[i]);
     free(ad->pending);
     free(ad->forgetting);
+    admin_clean_close(ad->cleaning);
     memset(ad, 0, sizeof *ad);
 }

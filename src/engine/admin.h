@@ -53,8 +53,9 @@
  * above the number `sequence`. No moment lies within a request, so it may be an older one than was
  * written. Filled in with both: time_ns is what the wall clock showed when that was recorded. other:
  * see ERR_AMBIGUOUS. */
+enum admin_by { ADMIN_BY_SEQUENCE = 0, ADMIN_BY_WALL = 1, ADMIN_BY_STORE = 2 };
 struct admin_moment {
-    int by_time;
+    enum admin_by by_time;
     uint64_t time_ns, sequence, other;
     void (*done)(struct admin_moment *m, int result); /* in a later turn */
     void *owner;
@@ -63,6 +64,7 @@ struct admin_moment {
 
 /* What admin asks of the log. ctx: the log's. */
 struct admin_log_ops {
+
     /* Newest sequence after which no request is half recorded; of which all is durable. */
     uint64_t (*recorded)(void *ctx);
     uint64_t (*durable)(void *ctx);
@@ -86,6 +88,18 @@ struct admin_log_ops {
     int (*segment_families)(void *ctx, uint32_t segment, const uint32_t *families, uint32_t count);
     /* That it is free is durable: it may be used again. */
     void (*segment_freed)(void *ctx, uint32_t segment);
+    uint64_t (*last_sequence)(void *ctx, uint32_t segment); /* of a sealed one */
+    /* For cleanings; as log_sealed_in, log_clean, log_cold_drop_others, log_expect_room, log_history,
+     * log_history_end, log_clock_suspect. */
+    uint32_t (*sealed_in)(void *ctx, uint64_t first, uint64_t last, uint32_t *segments,
+                          uint32_t max);
+    void (*clean)(void *ctx, uint32_t cold, uint64_t first, uint64_t last);
+    void (*cold_drop_others)(void *ctx, uint32_t keep);
+    void (*expect_room)(void *ctx, int expected);
+    uint32_t (*history)(void *ctx, uint64_t up_to);
+    int (*history_end)(void *ctx, uint32_t n, struct log_moment *out);
+    int (*clock_suspect)(void *ctx);
+    int (*is_short)(void *ctx);
 };
 
 /* What admin asks of the request path and of the server. */
@@ -113,6 +127,7 @@ struct admin_config {
 };
 
 struct admin_pending;
+struct admin_cleaning;
 
 struct admin {
     struct admin_config c;
@@ -121,6 +136,7 @@ struct admin {
     uint32_t forget_count;         /* segments to be forgotten; private, as they do no harm */
     uint32_t forget[CATALOGUE_SEGMENTS_MAX];
     struct catalogue_request *forgetting; /* under way */
+    struct admin_cleaning *cleaning;
 };
 
 extern const struct arena_table_spec operation_spec;
@@ -132,9 +148,9 @@ void admin_close(struct admin *ad);
 
 /* An operation as it is asked for. Fields that the kind does not name are not read.
  *
- *   CREATE         name size_bytes block_size flags:DURABLE_WRITES
+ *   CREATE         name size_bytes block_size retain_ns flags:DURABLE_WRITES
  *   RESIZE         volumes[0] size_bytes flags:FORCE (to shrink, or with users)
- *   SET            volumes[0] flags:DURABLE_WRITES
+ *   SET            volumes[0] retain_ns flags:DURABLE_WRITES KEEP_DURABILITY SET_RETAIN
  *   DELETE         volumes[0] flags:NOW FORCE
  *   UNDELETE ACCEPT_LOSS   volumes[0]
  *   IMAGE_OPEN     volumes moment name("": made) lease_ns(0: none) flags:WRITABLE ON_DEMAND
@@ -158,6 +174,7 @@ struct admin_request {
     uint64_t size_bytes;
     uint32_t block_size;
     uint64_t lease_ns;
+    uint64_t retain_ns;
     uint64_t offset_bytes, length_bytes;
 };
 
@@ -178,6 +195,16 @@ void admin_sweep(struct admin *ad);
 
 /* A cold start could not save all that was answered: all volumes wait for accept-loss. */
 void admin_declare_loss(struct admin *ad);
+
+/* History that is older than it has to be is given up by cleanings, from now on: by age, and when the
+ * store has no room left. admin_clean_ops are for clean_open, with the admin as their context. */
+struct clean;
+struct clean_ops;
+extern const struct clean_ops admin_clean_ops;
+void admin_clean_with(struct admin *ad, struct clean *c, uint64_t (*oldest_reader)(void *ctx),
+                      void *ctx);
+/* A cleaning is wanted: there is garbage, and nobody waits for an age. */
+void admin_clean_now(struct admin *ad);
 
 /* The log has a use for a freed segment's number no more: the catalogue may forget it. One that is
  * not forgotten, as the process ends before, costs a row. */

@@ -26,6 +26,7 @@ static const uint8_t kinds[OPERATION_KINDS] = {
     [OPERATION_RESTORE_RANGE] = CATALOGUE_REFERENCE,
     [OPERATION_MARK] = CATALOGUE_MARK,
     [OPERATION_MARK_DELETE] = CATALOGUE_MARK_DELETE,
+    [OPERATION_CLEAN] = CATALOGUE_SEGMENTS_CLEAN,
 };
 
 static enum catalogue_kind kind_of(const struct operation *op) {
@@ -46,6 +47,8 @@ static uint32_t flags_of(const struct operation *op) {
         {OPERATION_DESTRUCTIVE, CATALOGUE_DESTRUCTIVE},
         {OPERATION_KEEP, CATALOGUE_HOLD},
         {OPERATION_DURABLE_WRITES, CATALOGUE_DURABLE_WRITES},
+        {OPERATION_KEEP_DURABILITY, CATALOGUE_KEEP_DURABILITY},
+        {OPERATION_SET_RETAIN, CATALOGUE_SET_RETAIN},
     };
     uint32_t flags = op->kind == OPERATION_DECLARE_LOSS ? CATALOGUE_SET_LOST : 0;
     for (size_t i = 0; i < sizeof map / sizeof map[0]; i++)
@@ -68,6 +71,9 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
             ad->c.random.ops->fill(ad->c.random.ctx, &a->operation, sizeof a->operation);
         a->segment_count = p->segment_count;
         memcpy(a->segments, p->segments, sizeof a->segments);
+        for (uint32_t i = 0; i < a->segment_count; i++)
+            a->sequence =
+                max_u64(a->sequence, ad->c.log->last_sequence(ad->c.log_ctx, a->segments[i]));
         return;
     }
     a->volume_count = op->volume_count;
@@ -93,6 +99,14 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
     a->from_sequence = op->now_sequence + 1;
     a->now_ns = op->now_ns;
     a->lease_ns = lease_end(ad, op);
+    a->retain_ns = op->retain_ns;
+    if (op->kind == OPERATION_CLEAN) {
+        a->cold = op->cursor;
+        a->segment_count = ad->c.log->sealed_in(ad->c.log_ctx, op->sequence, op->wait_sequence,
+                                                a->segments, CATALOGUE_SEGMENTS_MAX);
+        a->sequence = op->wait_sequence;
+        return;
+    }
     a->start_block = op->offset_bytes / BLOCK_BYTES;
     a->blocks = op->length_bytes / BLOCK_BYTES;
 }
@@ -248,6 +262,8 @@ static int apply_state(struct admin *ad, struct operation *op, const struct cata
     if (!v)
         return 0;
     if (op->kind == OPERATION_VOLUME_SET)
+        v->retain_ns = out->objects[0].retain_ns;
+    if (op->kind == OPERATION_VOLUME_SET)
         v->flags = (v->flags & ~(uint32_t)VOLUME_DURABLE_WRITES) |
                    (out->objects[0].flags & VOLUME_DURABLE_WRITES);
     else if (op->kind == OPERATION_ACCEPT_LOSS)
@@ -360,6 +376,9 @@ static int apply(struct admin *ad, struct operation_h h, const struct catalogue_
         return apply_restore(ad, op, out);
     case OPERATION_RESTORE_RANGE:
         return apply_range(ad, h, out);
+    case OPERATION_CLEAN:
+        ad->c.log->clean(ad->c.log_ctx, op->cursor, op->sequence, op->wait_sequence);
+        return 0;
     default: /* marks */
         return 0;
     }

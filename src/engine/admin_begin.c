@@ -236,7 +236,7 @@ int admin_check(struct admin *ad, struct operation_h h, const struct admin_reque
         if (rc == 0)
             rc = take_label(ad, h, op->name, q->name);
         return rc == 0 && q->kind == OPERATION_MARK ? take_moment(ad, h, q) : rc;
-    default: /* DECLARE_LOSS, SWEEP */
+    default: /* DECLARE_LOSS, SWEEP, CLEAN */
         break;
     }
     return rc;

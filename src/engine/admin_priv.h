@@ -63,6 +63,13 @@ void admin_forget_request(struct admin_pending *p);
 void admin_forget(struct admin_pending *p); /* everything */
 void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue_request *r);
 
+/* admin_clean.c */
+struct admin_cleaning *admin_clean_open(void);
+void admin_clean_close(struct admin_cleaning *c);
+int admin_clean_turn(struct admin *ad); /* 1: it wants another turn at once */
+void admin_clean_output(struct admin *ad);
+void admin_clean_ended(struct admin *ad, struct operation_h h);
+
 /* admin_sweep.c */
 int admin_bury(struct admin *ad, struct operation_h h);
 int admin_free(struct admin *ad, struct operation_h h);

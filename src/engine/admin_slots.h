@@ -42,7 +42,8 @@ enum operation_kind {
     OPERATION_MARK = 13,
     OPERATION_MARK_DELETE = 14,
     OPERATION_SWEEP = 15, /* frees segments that only hold what is dead */
-    OPERATION_KINDS = 16,
+    OPERATION_CLEAN = 16, /* a cold segment counts, and those that it stands for are freed */
+    OPERATION_KINDS = 17,
 };
 
 enum operation_flag {
@@ -55,6 +56,8 @@ enum operation_flag {
     OPERATION_KEEP = 1 << 6, /* mark: hold its moment */
     OPERATION_DURABLE_WRITES = 1 << 7,
     OPERATION_INTERNAL = 1 << 8, /* nobody waits: the slot is freed when done */
+    OPERATION_SET_RETAIN = 1 << 9,
+    OPERATION_KEEP_DURABILITY = 1 << 10,
 };
 
 enum operation_moment {
@@ -89,19 +92,20 @@ enum operation_moment {
     F(uint32_t, block_size)                                                                        \
     F(uint32_t, moment_kind)                                                                       \
     F(uint64_t, moment)                                                                            \
-    F(uint64_t, sequence)      /* resolved */                                                      \
+    F(uint64_t, sequence)      /* resolved; CLEAN: from here */                                    \
     F(uint64_t, moment_ns)     /* the same */                                                      \
     F(uint64_t, now_sequence)  /* newest when the volumes were quiet, or when it was asked */      \
-    F(uint64_t, wait_sequence) /* DURABLE, SETTLE */                                               \
+    F(uint64_t, wait_sequence) /* DURABLE, SETTLE; CLEAN: up to here */                            \
     F(uint64_t, now_ns)        /* wall, when it was asked */                                       \
     F(uint64_t, lease_ns)      /* length */                                                        \
     F(uint64_t, offset_bytes)  /* range */                                                         \
     F(uint64_t, length_bytes)                                                                      \
     F(uint32_t, family) /* BURY */                                                                 \
-    F(uint32_t, cursor) /* BURY, FREE: the last segment looked at */                               \
+    F(uint32_t, cursor) /* BURY, FREE: the last segment looked at; CLEAN: the cold one, 0: none */ \
     A(uint64_t, results, 8)                                                                        \
     A(uint8_t, detail, OPERATION_DETAIL_BYTES)                                                     \
-    A(uint8_t, reserved, 64)
+    F(uint64_t, retain_ns)                                                                         \
+    A(uint8_t, reserved, 56)
 HANDLE(operation)
 SLOT_STRUCT(operation, OPERATION_FIELDS)
 SLOT_TABLE(operation, TABLE_OPERATION)

@@ -149,6 +149,9 @@ static inline void test_segment_freed(void *ctx, uint32_t segment) {
     t->log.segments[segment - 1] = 0;
     t->log.freed++;
 }
+static inline uint64_t test_last_sequence(void *ctx, uint32_t segment) {
+    return segment;
+}
 static inline int test_quiet(void *ctx, struct volume_h v) {
     struct test *t = ctx;
     return !t->lazy || prng_one_in(&t->prng, 2);
@@ -175,9 +178,10 @@ static inline int test_answer(void *ctx, struct operation_h h) {
 }
 
 static const struct admin_log_ops test_log_ops = {
-    test_recorded,     test_durable,     test_want_durable,     test_failed,
-    test_store_ns,     test_room,        test_append,           test_find_moment,
-    test_catalogue_is, test_next_sealed, test_segment_families, test_segment_freed,
+    test_recorded,      test_durable,     test_want_durable,     test_failed,
+    test_store_ns,      test_room,        test_append,           test_find_moment,
+    test_catalogue_is,  test_next_sealed, test_segment_families, test_segment_freed,
+    test_last_sequence,
 };
 static const struct admin_engine_ops test_engine_ops = {test_quiet, test_evict, test_changed,
                                                         test_answer};

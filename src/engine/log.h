@@ -233,8 +233,15 @@ const void *log_bytes_at(const struct log *l, uint64_t place);
 /* {0} if there is none of that number. */
 struct segment_h log_segment(const struct log *l, uint32_t segment);
 
-/* The sealed segment with the next number after `after`; 0: there is none. */
+/* The sealed segment with the next number after `after` of those before which all are sealed, cold ones
+ * left out; 0: there is none. */
 uint32_t log_next_sealed(const struct log *l, uint32_t after);
+
+/* How many of these end at a sequence number or before; and where the n-th, from 1, ends: no request goes
+ * on behind it. ERR_NOTFOUND. */
+struct log_moment;
+uint32_t log_history(const struct log *l, uint64_t up_to);
+int log_history_end(const struct log *l, uint32_t n, struct log_moment *out);
 
 /* The segment's slot file for io_want, or an error (ERR_NOTFOUND: the segment is gone; others: its
  * file cannot be opened). Reads pin it until they end (log_unpin_segment), so that it is not
@@ -299,9 +306,14 @@ struct log_space {
     uint64_t segment_bytes;
     uint64_t unlogged_bytes;
     uint64_t room_bytes;
-    int full; /* 1: writes that need room fail with ERR_NOSPC */
+    int full;     /* 1: writes that need room fail with ERR_NOSPC */
+    int is_short; /* 1: no more slot files can be made, and few are unused */
 };
 void log_space(const struct log *l, struct log_space *s);
+
+/* 1: a cleaning is about to give room back. Until it is 0 again writes wait that would fail with
+ * ERR_NOSPC. Private: a new process is told again. */
+void log_expect_room(struct log *l, int expected);
 
 /* Time. ------------------------------------------------------------------------------------- */
 

@@ -128,8 +128,11 @@ static void moment_found(void *owner, int result, const struct log_moment *found
 static int find_moment(void *ctx, struct admin_moment *m) {
     struct perdured *p = ctx;
     struct log_moment found = {0};
-    int rc = log_find_moment(p->log, m->by_time ? LOG_AT_WALL_TIME : LOG_AT_SEQUENCE,
-                             m->by_time ? m->time_ns : m->sequence, &found, moment_found, m);
+    static const enum log_moment_kind kinds[] = {[ADMIN_BY_SEQUENCE] = LOG_AT_SEQUENCE,
+                                                 [ADMIN_BY_WALL] = LOG_AT_WALL_TIME,
+                                                 [ADMIN_BY_STORE] = LOG_AT_STORE_TIME};
+    int rc = log_find_moment(p->log, kinds[m->by_time], m->by_time ? m->time_ns : m->sequence,
+                             &found, moment_found, m);
     if (rc == 0)
         return ERR_AGAIN;
     fill_moment(m, &found);
@@ -148,6 +151,42 @@ static void segment_freed(void *ctx, uint32_t segment) {
     log_free_segment(((struct perdured *)ctx)->log, segment);
 }
 
+static uint64_t last_sequence(void *ctx, uint32_t segment) {
+    const struct perdured *p = ctx;
+    struct segment_h h = log_segment(p->log, segment);
+    return h.v ? segment_view(&p->core.r.a, h)->last_sequence : 0;
+}
+static uint32_t sealed_in(void *ctx, uint64_t first, uint64_t last, uint32_t *segments,
+                          uint32_t max) {
+    return log_sealed_in(((struct perdured *)ctx)->log, first, last, segments, max);
+}
+static void clean(void *ctx, uint32_t cold, uint64_t first, uint64_t last) {
+    log_clean(((struct perdured *)ctx)->log, cold, first, last);
+}
+static void cold_drop_others(void *ctx, uint32_t keep) {
+    log_cold_drop_others(((struct perdured *)ctx)->log, keep);
+}
+static void expect_room(void *ctx, int expected) {
+    log_expect_room(((struct perdured *)ctx)->log, expected);
+}
+static uint32_t history(void *ctx, uint64_t up_to) {
+    return log_history(((struct perdured *)ctx)->log, up_to);
+}
+static int history_end(void *ctx, uint32_t n, struct log_moment *out) {
+    return log_history_end(((struct perdured *)ctx)->log, n, out);
+}
+static int clock_suspect(void *ctx) {
+    return log_clock_suspect(((struct perdured *)ctx)->log);
+}
+static int is_short(void *ctx) {
+    struct log_space s;
+    log_space(((struct perdured *)ctx)->log, &s);
+    return s.is_short;
+}
+static uint64_t oldest_reader(void *ctx) {
+    return engine_oldest_moment(((struct perdured *)ctx)->engine);
+}
+
 static const struct admin_log_ops admin_log = {.recorded = recorded,
                                                .durable = durable,
                                                .want_durable = want_durable,
@@ -159,7 +198,16 @@ static const struct admin_log_ops admin_log = {.recorded = recorded,
                                                .catalogue_is = catalogue_is,
                                                .next_sealed = next_sealed,
                                                .segment_families = segment_families,
-                                               .segment_freed = segment_freed};
+                                               .segment_freed = segment_freed,
+                                               .last_sequence = last_sequence,
+                                               .sealed_in = sealed_in,
+                                               .clean = clean,
+                                               .cold_drop_others = cold_drop_others,
+                                               .expect_room = expect_room,
+                                               .history = history,
+                                               .history_end = history_end,
+                                               .clock_suspect = clock_suspect,
+                                               .is_short = is_short};
 
 static int quiet(void *ctx, struct volume_h v) {
     return engine_is_quiet(((struct perdured *)ctx)->engine, v);
@@ -195,7 +243,21 @@ static int open_admin(struct perdured *p) {
                                         .clock = p->core.r.clock,
                                         .random = p->random,
                                         .alerts = alerts_sink(&p->alerts)};
-    return admin_open(&p->admin, &config);
+    const struct clean_parts parts = {.a = &p->core.r.a,
+                                      .log = p->log,
+                                      .index = p->index,
+                                      .files = p->files,
+                                      .jobs = posix_jobs(p->background_jobs),
+                                      .alerts = alerts_sink(&p->alerts),
+                                      .segment_bytes = LOG_SEGMENT_BYTES,
+                                      .ops = &admin_clean_ops,
+                                      .ctx = &p->admin};
+    int err = admin_open(&p->admin, &config);
+    if (err == 0)
+        err = clean_open(&p->clean, &parts);
+    if (err == 0)
+        admin_clean_with(&p->admin, p->clean, oldest_reader, p);
+    return err;
 }
 
 /* --- cold --- */
@@ -242,6 +304,11 @@ static int segment_was_freed(void *ctx, uint32_t segment) {
     return s && low < s->freed_count && s->freed[low] == segment;
 }
 
+static uint64_t sealed_up_to(void *ctx) {
+    const struct catalogue_snapshot *s = ((struct perdured *)ctx)->snapshot;
+    return s ? s->sealed_up_to : 0;
+}
+
 /* Slot files, of two descriptors each, get half of what connections leave. */
 static uint32_t devices_max(const struct config *c) {
     uint64_t all = (uint64_t)boot_descriptors_max();
@@ -261,6 +328,7 @@ static int open_log(struct perdured *p) {
                                 .index = &index_log_ops,
                                 .index_ctx = p->index,
                                 .segment_freed = segment_was_freed,
+                                .sealed_up_to = sealed_up_to,
                                 .catalogue_ctx = p};
     if (p->config.store_max_bytes)
         params.max_bytes = p->config.store_max_bytes;

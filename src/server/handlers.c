@@ -54,9 +54,10 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
                         : v->slot.state == VOLUME_DELETED ? "deleted"
                                                           : "serving";
     return json_pack(
-        "{s:s,s:I,s:I,s:s,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name", (const char *)v->name,
+        "{s:s,s:I,s:I,s:s,s:o,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name", (const char *)v->name,
         "size_bytes", (json_int_t)v->size_bytes, "block_size_bytes", (json_int_t)v->block_size,
-        "durability", v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "state", state,
+        "durability", v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "retain_ns",
+        v->retain_ns ? json_integer((json_int_t)v->retain_ns) : json_null(), "state", state,
         "reason",
         v->slot.state == VOLUME_LOST
             ? "writes that were answered may be lost; see the alerts, then volume accept-loss"
@@ -230,13 +231,26 @@ static int volume_create(void *ctx, const struct ctl_request *q) {
     struct admin_request a = {.kind = OPERATION_VOLUME_CREATE,
                               .flags = durability_flag(q),
                               .size_bytes = ctl_number(&q->args, "size_bytes"),
+                              .retain_ns = ctl_number(&q->args, "retain_ns"),
                               .block_size = (uint32_t)ctl_number(&q->args, "block_size_bytes")};
     put(a.name, ctl_text(&q->args, "name"));
     return begin(ctx, q, &a);
 }
 
 static int volume_set(void *ctx, const struct ctl_request *q) {
-    struct admin_request a = {.kind = OPERATION_VOLUME_SET, .flags = durability_flag(q)};
+    struct perdured *p = ctx;
+    struct admin_request a = {.kind = OPERATION_VOLUME_SET,
+                              .flags = durability_flag(q),
+                              .retain_ns = ctl_number(&q->args, "retain_ns")};
+    int all = ctl_flag(&q->args, "retain_all");
+    if (a.retain_ns && all)
+        return refuse(p, q, ERR_INVAL, "an age and all are two things to retain",
+                      "give --retain or --retain-all");
+    a.flags |= a.retain_ns || all ? OPERATION_SET_RETAIN : 0;
+    a.flags |= ctl_text(&q->args, "durability") ? 0 : OPERATION_KEEP_DURABILITY;
+    if (a.flags == OPERATION_KEEP_DURABILITY)
+        return refuse(p, q, ERR_INVAL, "nothing is to be set",
+                      "give --durability, --retain or --retain-all");
     put_volume(&a, q);
     return begin(ctx, q, &a);
 }
@@ -493,18 +507,31 @@ static int status(void *ctx, const struct ctl_request *q) {
     json_t *index = json_pack("{s:I,s:I,s:I,s:I}", "runs", (json_int_t)n.runs, "unmerged",
                               (json_int_t)n.uncovered, "merged", (json_int_t)n.merged,
                               "cache_bytes", (json_int_t)n.cache_bytes);
-    return answer(
-        p, q,
-        json_pack("{s:s,s:s,s:I,s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}", "version",
-                  PERDURE_VERSION, "state",
-                  atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE ? "serving"
-                                                                                  : "reloading",
-                  "pid", (json_int_t)getpid(), "started_at",
-                  time_of(server_view(&c->r.a, c->r.server)->started_wall_ns), "platform",
-                  c->machine->platform, "disks", c->router.ops->name, "reload", reload_of(p),
-                  "store", store, "arena", arena, "index", index, "listeners", listeners, "volumes",
-                  (json_int_t)volumes, "images", (json_int_t)images, "connections",
-                  (json_int_t)conn_used(&c->r.a), "alerts", (json_int_t)p->alerts.count));
+    struct clean_counts cleaned = clean_counts(p->clean);
+    json_t *cleaning =
+        json_pack("{s:b,s:I,s:I,s:I,s:I}", "running", clean_is_busy(p->clean), "passes",
+                  (json_int_t)cleaned.passes, "segments_freed", (json_int_t)cleaned.segments_freed,
+                  "segments_made", (json_int_t)cleaned.segments_made, "moved_bytes",
+                  (json_int_t)(cleaned.blocks_moved * BLOCK_BYTES));
+    return answer(p, q,
+                  json_pack("{s:s,s:s,s:I,s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}",
+                            "version", PERDURE_VERSION, "state",
+                            atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE
+                                ? "serving"
+                                : "reloading",
+                            "pid", (json_int_t)getpid(), "started_at",
+                            time_of(server_view(&c->r.a, c->r.server)->started_wall_ns), "platform",
+                            c->machine->platform, "disks", c->router.ops->name, "reload",
+                            reload_of(p), "store", store, "arena", arena, "index", index,
+                            "cleaning", cleaning, "listeners", listeners, "volumes",
+                            (json_int_t)volumes, "images", (json_int_t)images, "connections",
+                            (json_int_t)conn_used(&c->r.a), "alerts", (json_int_t)p->alerts.count));
+}
+
+static int clean(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    admin_clean_now(&p->admin);
+    return answer(p, q, json_object());
 }
 
 /* More would hold up the turn. */
@@ -699,6 +726,7 @@ const struct ctl_handler perdured_handlers[] = {
     {"mark.delete", mark_delete},
     {"diff", looking_diff},
     {"status", status},
+    {"clean", clean},
     {"connections", connections},
     {"reload", reload},
     {"alerts", alerts},

@@ -7,6 +7,7 @@
 #include "arena/control_plane.h"
 #include "engine/admin.h"
 #include "engine/ancestry.h"
+#include "engine/clean/clean.h"
 #include "engine/engine.h"
 #include "engine/log.h"
 #include "plat/posix/posix.h"
@@ -63,6 +64,7 @@ struct perdured {
     struct catalogue catalogue;
     struct catalogue_snapshot *snapshot; /* while starting cold */
     struct admin admin;
+    struct clean *clean;
     int admin_waits; /* operations that go on in the next turn */
     struct nbd_front nbd;
     struct control control;

@@ -10,12 +10,19 @@
 int segments_free_rows(struct db *d, struct catalogue_request *r) {
     for (uint32_t i = 0; i < r->args.segment_count; i++)
         db_run(d, "INSERT OR IGNORE INTO freed VALUES(?)", "i", (uint64_t)r->args.segments[i]);
+    db_run(d, "UPDATE store SET sealed_up_to = max(sealed_up_to, ?)", "i", r->args.sequence);
     return 0;
 }
 
 int segments_forget_rows(struct db *d, struct catalogue_request *r) {
     for (uint32_t i = 0; i < r->args.segment_count; i++)
         db_run(d, "DELETE FROM freed WHERE segment = ?", "i", (uint64_t)r->args.segments[i]);
+    return 0;
+}
+
+int segments_clean_rows(struct db *d, struct catalogue_request *r) {
+    segments_free_rows(d, r);
+    db_run(d, "DELETE FROM freed WHERE segment = ?", "i", (uint64_t)r->args.cold);
     return 0;
 }
 
@@ -49,18 +56,6 @@ static void read_timelines(struct db *d, struct catalogue_snapshot *snap) {
     snap->timeline_count = n;
 }
 
-static void read_oldest(struct db *d, struct catalogue_object *o) {
-    sqlite3_stmt *s = db_query(d,
-                               "SELECT from_sequence, created_ns FROM stretches WHERE volume = ?"
-                               " ORDER BY from_sequence LIMIT 1",
-                               "i", o->id);
-    if (db_row(d, s)) {
-        o->oldest_sequence = db_u64(s, 0);
-        o->oldest_ns = db_u64(s, 1);
-    }
-    db_end(s);
-}
-
 static uint32_t read_volumes(struct db *d, struct catalogue_request *r,
                              struct catalogue_snapshot *snap) {
     uint32_t n = 0;
@@ -68,7 +63,7 @@ static uint32_t read_volumes(struct db *d, struct catalogue_request *r,
     while (n < snap->object_count && db_row(d, s)) {
         if (catalogue_any_volume(d, r, db_u64(s, 0), &snap->objects[n]) < 0)
             d->error = d->error ? d->error : ERR_INTEGRITY;
-        read_oldest(d, &snap->objects[n]);
+        catalogue_oldest(d, &snap->objects[n]);
         n++;
     }
     db_end(s);
@@ -130,6 +125,7 @@ static int fill_snapshot(struct db *d, struct catalogue_request *r,
     read_numbers(d, "SELECT segment FROM freed ORDER BY segment", snap->freed, snap->freed_count);
     read_numbers(d, "SELECT family FROM dead_families ORDER BY family", snap->dead,
                  snap->dead_count);
+    db_one(d, &snap->sealed_up_to, "SELECT sealed_up_to FROM store", "");
     if (d->error)
         catalogue_snapshot_free(snap);
     else

@@ -4,11 +4,14 @@
  * wall nanoseconds since 1970, sequences those of the log. Ids are never used again: they come from
  * the counters in `store`.
  *
- *   store             one row: identity, counters, and generation, which counts transactions
+ *   store             one row: identity, counters, generation, which counts transactions, and
+ *                     sealed_up_to: when segments were freed, all that was recorded before was sealed
  *   migrations        which versions of the schema the file has gone through
  *   applied           committed operations and their results (catalogue.h)
  *   timelines         state 0 live, 1 dropped: nobody shows it, its records are garbage
- *   volumes           deleted_ns 0 live, else in the trash
+ *   volumes           deleted_ns 0 live, else in the trash; horizon: its oldest promised moment, 0:
+ *                     all since its first stretch; retain_ns, retain_bytes: how much history it is
+ *                     to keep, 0: no limit
  *   stretches, sizes  what a volume showed from which sequence on (catalogue.h)
  *   images            disks of open time images; each has a timeline of its own
  *   marks             a mark of several volumes is a row for each
@@ -64,7 +67,16 @@ static const char *const step_1[] = {
     NULL,
 };
 
-static const char *const *const schema_steps[SCHEMA_VERSION] = {step_1};
+static const char *const step_2[] = {
+    "ALTER TABLE volumes ADD COLUMN horizon INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE volumes ADD COLUMN horizon_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE volumes ADD COLUMN retain_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE volumes ADD COLUMN retain_bytes INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE store ADD COLUMN sealed_up_to INTEGER NOT NULL DEFAULT 0",
+    NULL,
+};
+
+static const char *const *const schema_steps[SCHEMA_VERSION] = {step_1, step_2};
 
 static void migrate(struct db *d, uint64_t from, uint64_t now_ns) {
     char sql[64];
@@ -83,7 +95,7 @@ static void make_new(struct db *d, const uint8_t store_id[16], uint64_t now_ns) 
     db_run(d, "BEGIN IMMEDIATE", "");
     db_run(d, sql, "");
     migrate(d, 0, now_ns);
-    db_run(d, "INSERT INTO store VALUES(1, ?, ?, 0, 1, 1)", "bi", (const void *)store_id,
+    db_run(d, "INSERT INTO store VALUES(1, ?, ?, 0, 1, 1, 0)", "bi", (const void *)store_id,
            (size_t)16, now_ns);
     db_run(d, "COMMIT", "");
 }

@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "base/err.h"
 #include "engine/log/log_priv.h"
 
 static struct segment_h handle_at(const struct log *l, uint32_t i) {
@@ -83,9 +84,31 @@ struct segment_h history_at(const struct log *l, int by_sequence, uint64_t value
     return low > 0 ? handle_at(l, low - 1) : (struct segment_h){0};
 }
 
+/* How many are sealed, and all before them. */
+static uint32_t sealed_prefix(const struct log *l) {
+    uint32_t n = 0;
+    while (n < l->history_count && segment_of(l, n)->slot.state == SEGMENT_SEALED)
+        n++;
+    return n;
+}
+
 uint32_t log_next_sealed(const struct log *l, uint32_t after) {
-    for (uint32_t i = count_up_to(l, after); i < l->history_count; i++)
-        if (segment_of(l, i)->slot.state == SEGMENT_SEALED)
-            return segment_of(l, i)->number;
+    uint32_t i = count_up_to(l, after);
+    return i < l->history_count && i < sealed_prefix(l) ? segment_of(l, i)->number : 0;
+}
+
+uint32_t log_history(const struct log *l, uint64_t up_to) {
+    uint32_t n = 0, all = sealed_prefix(l);
+    while (n < all && segment_of(l, n)->last_sequence <= up_to)
+        n++;
+    return n;
+}
+
+int log_history_end(const struct log *l, uint32_t n, struct log_moment *out) {
+    if (n == 0 || n > sealed_prefix(l))
+        return ERR_NOTFOUND;
+    const struct segment *s = segment_of(l, n - 1);
+    *out = (struct log_moment){
+        .sequence = s->last_sequence, .time_ns = s->last_time_ns, .wall_ns = s->last_wall_ns};
     return 0;
 }

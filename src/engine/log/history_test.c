@@ -65,7 +65,7 @@ struct history {
 static void start(struct history *h) {
     struct log_params params = log_params_default();
     params.orphan_bytes = 0;
-    params.reserve_segments = params.control_segments = 0;
+    params.reserve_segments = params.clean_segments = params.control_segments = 0;
     params.ready_segments = 1;
     h->memory = mmap(NULL, arena_plan_bytes(&h->plan), PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -88,6 +88,7 @@ struct log {
     uint64_t seal_retry_ns; /* 0: none waits */
     int full;               /* the last try to make a slot file found no room */
     int told_full;
+    int room_is_coming;
     int resumed; /* the log may begin work */
     /* This turn. */
     uint64_t mono_ns, wall_ns, store_ns;

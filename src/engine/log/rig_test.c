@@ -110,6 +110,7 @@ struct rig *rig_new(uint64_t seed) {
     r->params.unlogged_bytes_max = 6u << 20;
     r->params.submit_bytes = 64 * 1024;
     r->params.reserve_segments = 1;
+    r->params.clean_segments = 0;
     r->params.control_segments = 0;
     r->params.leave_bytes = 64 * 1024;
     r->params.ready_segments = 2;

@@ -172,8 +172,12 @@ void segment_release_notes(struct log *l, struct segment_h h) {
     s->samples = s->families = s->wall_spans = 0;
 }
 
+void log_expect_room(struct log *l, int expected) {
+    l->room_is_coming = expected;
+}
+
 static int no_room(struct log *l) {
-    if (!l->full)
+    if (!l->full || l->room_is_coming)
         return ERR_AGAIN;
     log_alert(
         l, ALERT_ERROR, "store_full",
@@ -308,6 +312,7 @@ void log_space(const struct log *l, struct log_space *out) {
     if (h.v && unused >= keep)
         out->room_bytes += root->log_segment_bytes - segment_view(l->a, h)->append_end;
     out->full = l->full && unused <= keep;
+    out->is_short = l->full && unused < keep + 2 * l->params.ready_segments;
 }
 
 /* Jobs. --------------------------------------------------------------------------------------- */

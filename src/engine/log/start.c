@@ -246,6 +246,15 @@ void log_catalogue_is(struct log *l, uint64_t transactions) {
         root_edit(l)->log_catalogue = transactions;
 }
 
+/* A write of a process before this one may still land. */
+static int something_rests(const struct log *l) {
+    struct segment_h h = {0};
+    while ((h = segment_next(l->a, h)).v)
+        if (segment_view(l->a, h)->rest_until_ns > l->mono_ns)
+            return 1;
+    return 0;
+}
+
 int log_stop(struct log *l) {
     const struct engine *root = root_view(l);
     if (l->ring_count > 0 || l->epoch_writes > 0 || root->log_epoch_state == LOG_EPOCH_WRITING ||
@@ -255,7 +264,7 @@ int log_stop(struct log *l) {
     log_epoch_ends_here(edit, edit->log_epoch);
     edit->log_epoch_state = LOG_EPOCH_WANTED;
     l->resumed = 0;
-    return log_write_header(l, STORE_STOPPED);
+    return log_write_header(l, something_rests(l) ? STORE_IN_USE : STORE_STOPPED);
 }
 
 /* Turns. --------------------------------------------------------------------------------------- */

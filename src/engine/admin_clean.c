@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * When history is given up, and what becomes of it in the catalogue.
+ *
+ *   IDLE      looks now and then at what volumes have to keep
+ *   MOMENTS   the moment that each volume's age means is looked up, one after the other
+ *   HORIZONS  the catalogue gives up what is older, durably; then the volumes' slots say so
+ *   PASS      a cleaning (clean/clean.h) goes on, up to the youngest horizon
+ *
+ * A pass reads all that is said of the time up to its end, so it is not begun for little: for a quarter of
+ * what is there, or once an hour. When the store has no room for another slot file and few are unused,
+ * the oldest eighth of the history is given up, of all volumes alike, and more if that frees nothing;
+ * writes wait as long as that may help.
+ *
+ * All of this is private memory and begins anew in a new process; the commit alone is an operation that
+ * outlives it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/must.h"
+#include "engine/admin_priv.h"
+#include "engine/clean/clean.h"
+
+#define LOOK_NS (10 * NS_PER_S)
+#define HOUR_NS (3600 * NS_PER_S)
+#define FRESH_LEAST 8u /* segments */
+#define GIVE_LEAST 4u
+
+enum cleaning_state { CLEANING_IDLE = 0, CLEANING_MOMENTS, CLEANING_HORIZONS, CLEANING_PASS };
+enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE };
+
+struct target {
+    uint64_t volume, sequence, wall_ns;
+};
+
+struct admin_cleaning {
+    struct clean *clean;
+    uint64_t (*oldest_reader)(void *ctx);
+    void *reader_ctx;
+    enum cleaning_state state;
+    int resumed, wanted, is_overflow;
+    uint64_t looked_ns, passed_ns, hopeless_ns; /* monotonic */
+    uint64_t done_up_to, up_to;
+    uint32_t give; /* segments of history, when there is no room */
+    uint64_t freed_before;
+    /* MOMENTS */
+    struct volume_h at;
+    struct admin_moment query;
+    int query_state, query_result; /* 0 none, 1 asked, 2 answered */
+    uint64_t memo_retain_ns, memo_at_ns;
+    struct target memo;
+    struct target *targets;
+    uint32_t target_count, target_room, target_sent, target_next;
+    /* What is asked of the catalogue; its own request, as it may be asked again. */
+    enum cleaning_ask ask;
+    struct catalogue_request *request;
+    int is_asked, is_answered;
+    uint64_t retry_ns, id;
+    uint32_t free_segment;
+    struct operation_h commit;
+};
+
+struct admin_cleaning *admin_clean_open(void) {
+    return calloc(1, sizeof(struct admin_cleaning));
+}
+
+static void drop_request(struct admin_cleaning *c) {
+    if (c->request)
+        catalogue_keeps_free(c->request->keeps);
+    free(c->request);
+    c->request = NULL;
+    c->is_asked = c->is_answered = 0;
+}
+
+void admin_clean_close(struct admin_cleaning *c) {
+    if (!c)
+        return;
+    drop_request(c);
+    free(c->targets);
+    free(c);
+}
+
+void admin_clean_with(struct admin *ad, struct clean *clean, uint64_t (*oldest_reader)(void *ctx),
+                      void *ctx) {
+    ad->cleaning->clean = clean;
+    ad->cleaning->oldest_reader = oldest_reader;
+    ad->cleaning->reader_ctx = ctx;
+}
+
+void admin_clean_now(struct admin *ad) {
+    ad->cleaning->wanted = 1;
+}
+
+/* ---- The catalogue ---- */
+
+static void ask(struct admin *ad, enum cleaning_ask what) {
+    struct admin_cleaning *c = ad->cleaning;
+    must(c->ask == ASK_NONE && !c->request);
+    c->ask = what;
+    c->retry_ns = 0;
+    c->id = 0;
+    while (c->id == 0)
+        ad->c.random.ops->fill(ad->c.random.ctx, &c->id, sizeof c->id);
+}
+
+static void answered(struct catalogue_request *r) {
+    ((struct admin *)r->owner)->cleaning->is_answered = 1;
+}
+
+static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
+    struct catalogue_args *a = &r->args;
+    static const enum catalogue_kind kinds[] = {[ASK_HORIZON] = CATALOGUE_HORIZON,
+                                                [ASK_KEEPS] = CATALOGUE_KEEPS,
+                                                [ASK_FREE] = CATALOGUE_SEGMENTS_FREE};
+    r->kind = kinds[c->ask];
+    a->operation = c->ask == ASK_KEEPS ? 0 : c->id;
+    if (c->ask == ASK_FREE) {
+        a->segments[0] = c->free_segment;
+        a->segment_count = 1;
+    }
+    if (c->ask != ASK_HORIZON)
+        return;
+    c->target_next = c->target_sent;
+    while (c->target_next < c->target_count && a->volume_count < CATALOGUE_VOLUMES_MAX) {
+        const struct target *t = &c->targets[c->target_next++];
+        a->volumes[a->volume_count] = t->volume;
+        a->horizons[a->volume_count] = t->sequence;
+        a->horizon_ns[a->volume_count++] = t->wall_ns;
+    }
+}
+
+void admin_clean_output(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (c->ask == ASK_NONE || c->is_asked || clock_monotonic_ns(&ad->c.clock) < c->retry_ns)
+        return;
+    c->request = calloc(1, sizeof *c->request);
+    if (!c->request)
+        return; /* in a later turn */
+    fill(c, c->request);
+    c->request->done = answered;
+    c->request->owner = ad;
+    c->is_asked = 1;
+    catalogue_submit(ad->c.catalogue, c->request);
+}
+
+/* What the horizons are now. */
+static void take_horizons(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    const struct catalogue_result *out = &c->request->out;
+    for (uint32_t i = 0; i < out->count; i++) {
+        const struct catalogue_object *o = &out->objects[i];
+        struct volume_h v = o->id ? volumes_find_id(ad->c.a, o->id) : (struct volume_h){0};
+        if (!v.v)
+            continue;
+        volume_edit(ad->c.a, v)->oldest_sequence = o->oldest_sequence;
+        volume_edit(ad->c.a, v)->oldest_ns = o->oldest_ns;
+    }
+    c->target_sent = c->target_next;
+}
+
+static void take_keeps(struct admin_cleaning *c, int err) {
+    const struct catalogue_keeps *k = c->request->keeps;
+    struct keep_timeline *timelines = NULL;
+    struct keep_moments *moments = NULL;
+    struct keep_window *windows = NULL;
+    struct clean_keeps out = {0};
+    if (err == 0) {
+        timelines = calloc(k->timeline_count + 1u, sizeof *timelines);
+        moments = calloc(k->view_count + 1u, sizeof *moments);
+        windows = calloc(k->window_count + 1u, sizeof *windows);
+        err = timelines && moments && windows ? 0 : ERR_NOMEM;
+    }
+    for (uint32_t i = 0; err == 0 && i < k->timeline_count; i++)
+        timelines[i] =
+            (struct keep_timeline){k->timelines[i].id, k->timelines[i].family,
+                                   k->timelines[i].parent, k->timelines[i].fork_sequence};
+    for (uint32_t i = 0; err == 0 && i < k->view_count; i++)
+        moments[i] = (struct keep_moments){k->views[i].timeline, k->views[i].family,
+                                           k->views[i].from, k->views[i].to};
+    for (uint32_t i = 0; err == 0 && i < k->window_count; i++)
+        windows[i] = (struct keep_window){k->windows[i].family, k->windows[i].horizon};
+    if (err == 0)
+        out = (struct clean_keeps){timelines,         moments,       windows,
+                                   k->timeline_count, k->view_count, k->window_count};
+    clean_keeps(c->clean, err, &out);
+    free(timelines);
+    free(moments);
+    free(windows);
+}
+
+static void take_answer(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    enum cleaning_ask was = c->ask;
+    int err = c->request->result;
+    if (err == ERR_AGAIN) {
+        drop_request(c);
+        c->retry_ns = clock_monotonic_ns(&ad->c.clock) + ADMIN_RETRY_NS;
+        return;
+    }
+    ad->c.log->catalogue_is(ad->c.log_ctx, c->request->generation);
+    c->ask = ASK_NONE;
+    if (was == ASK_HORIZON && err == 0)
+        take_horizons(ad);
+    else if (was == ASK_HORIZON)
+        c->state = CLEANING_IDLE;
+    else if (was == ASK_KEEPS)
+        take_keeps(c, err);
+    drop_request(c);
+    if (was == ASK_FREE)
+        clean_freed(c->clean, err);
+}
+
+/* ---- What a cleaning asks ---- */
+
+static void want_keeps(void *ctx) {
+    ask(ctx, ASK_KEEPS);
+}
+
+static void want_freed(void *ctx, uint32_t segment) {
+    struct admin *ad = ctx;
+    ad->cleaning->free_segment = segment;
+    ask(ad, ASK_FREE);
+}
+
+static void want_commit(void *ctx, uint32_t cold, uint64_t first_sequence, uint64_t last_sequence) {
+    struct admin *ad = ctx;
+    struct admin_request q = {.kind = OPERATION_CLEAN, .flags = OPERATION_INTERNAL};
+    struct operation_h h;
+    if (admin_begin(ad, &q, &h) < 0) {
+        clean_committed(ad->cleaning->clean, ERR_NOMEM);
+        return;
+    }
+    struct operation *op = operation_edit(ad->c.a, h);
+    op->cursor = cold;
+    op->sequence = first_sequence;
+    op->wait_sequence = last_sequence;
+    ad->cleaning->commit = h;
+}
+
+static uint64_t oldest_reader(void *ctx) {
+    const struct admin_cleaning *c = ((struct admin *)ctx)->cleaning;
+    return c->oldest_reader(c->reader_ctx);
+}
+
+const struct clean_ops admin_clean_ops = {want_keeps, want_freed, want_commit, oldest_reader};
+
+void admin_clean_ended(struct admin *ad, struct operation_h h) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (!operation_h_same(c->commit, h))
+        return; /* a former process began it */
+    c->commit.v = 0;
+    clean_committed(c->clean, operation_view(ad->c.a, h)->error);
+}
+
+/* ---- What is to be given up ---- */
+
+static int add_target(struct admin_cleaning *c, const struct volume *v, uint64_t sequence,
+                      uint64_t wall_ns) {
+    if (sequence <= v->oldest_sequence)
+        return 0;
+    if (c->target_count == c->target_room) {
+        uint32_t room = c->target_room ? 2 * c->target_room : 64;
+        struct target *grown = realloc(c->targets, room * sizeof *grown);
+        if (!grown)
+            return ERR_NOMEM;
+        c->targets = grown;
+        c->target_room = room;
+    }
+    c->targets[c->target_count++] = (struct target){v->id, sequence, wall_ns};
+    return 0;
+}
+
+static int has_history(const struct volume *v) {
+    return !(v->flags & VOLUME_IMAGE) && v->slot.state != VOLUME_CREATING;
+}
+
+static void begin_targets(struct admin_cleaning *c) {
+    c->target_count = c->target_sent = c->target_next = 0;
+    c->at.v = 0;
+    c->query_state = 0;
+    c->memo_retain_ns = 0;
+}
+
+static void moment_found(struct admin_moment *m, int result) {
+    struct admin_cleaning *c = m->owner;
+    c->query_state = 2;
+    c->query_result = result;
+}
+
+/* The newest moment that is as old as this volume has to keep: 1: found; 0: it waits; -1: none. */
+static int moment_of(struct admin *ad, const struct volume *v) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (v->retain_ns == c->memo_retain_ns)
+        return c->memo.sequence ? 1 : -1;
+    if (c->query_state == 0) {
+        uint64_t now_ns = ad->c.log->store_ns(ad->c.log_ctx);
+        if (now_ns <= v->retain_ns)
+            return -1;
+        c->query = (struct admin_moment){.by_time = ADMIN_BY_STORE,
+                                         .time_ns = now_ns - v->retain_ns,
+                                         .done = moment_found,
+                                         .owner = c};
+        c->query_state = 1;
+        int rc = ad->c.log->find_moment(ad->c.log_ctx, &c->query);
+        if (rc != ERR_AGAIN)
+            moment_found(&c->query, rc);
+    }
+    if (c->query_state == 1)
+        return 0;
+    c->query_state = 0;
+    c->memo_retain_ns = v->retain_ns;
+    c->memo = (struct target){0};
+    if (c->query_result == 0)
+        c->memo = (struct target){0, c->query.sequence, c->query.time_ns};
+    return c->memo.sequence ? 1 : -1;
+}
+
+/* 1: all volumes have been looked at; 0: it waits. */
+static int find_targets(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    struct volume_h v = volume_next(ad->c.a, c->at);
+    for (; v.v; c->at = v, v = volume_next(ad->c.a, v)) {
+        const struct volume *s = volume_view(ad->c.a, v);
+        if (!has_history(s) || s->retain_ns == 0 || ad->c.log->clock_suspect(ad->c.log_ctx))
+            continue;
+        int found = moment_of(ad, s);
+        if (found == 0)
+            return 0;
+        if (found > 0 && add_target(c, s, c->memo.sequence, c->memo.wall_ns) < 0)
+            return 1;
+    }
+    return 1;
+}
+
+static uint64_t youngest_target(const struct admin_cleaning *c) {
+    uint64_t youngest = 0;
+    for (uint32_t i = 0; i < c->target_count; i++)
+        youngest = max_u64(youngest, c->targets[i].sequence);
+    return youngest;
+}
+
+static void begin_pass(struct admin *ad, uint64_t up_to) {
+    struct admin_cleaning *c = ad->cleaning;
+    c->up_to = up_to;
+    c->freed_before = clean_counts(c->clean).segments_freed;
+    c->state = c->target_count > 0 ? CLEANING_HORIZONS : CLEANING_PASS;
+    c->wanted = 0;
+    if (c->target_count > 0)
+        ask(ad, ASK_HORIZON);
+    else
+        clean_begin(c->clean, up_to);
+}
+
+/* Whether what has become too old is worth a pass. */
+static int is_worth_it(struct admin *ad, uint64_t up_to) {
+    struct admin_cleaning *c = ad->cleaning;
+    uint32_t all = ad->c.log->history(ad->c.log_ctx, up_to);
+    uint32_t before = ad->c.log->history(ad->c.log_ctx, min_u64(c->done_up_to, up_to));
+    uint32_t fresh = all - before;
+    uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);
+    return c->wanted || fresh >= (all / 4 > FRESH_LEAST ? all / 4 : FRESH_LEAST) ||
+           (fresh > 0 && now_ns - c->passed_ns >= HOUR_NS);
+}
+
+/* The store is full: the oldest of all. 0: there is nothing more. */
+static int begin_overflow(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    uint32_t all = ad->c.log->history(ad->c.log_ctx, UINT64_MAX);
+    uint32_t least = all / 8 > GIVE_LEAST ? all / 8 : GIVE_LEAST;
+    struct log_moment end;
+    c->give = c->give > least ? c->give : least;
+    if (all < 2)
+        return 0;
+    uint32_t give = c->give < all - 1 ? c->give : all - 1;
+    if (ad->c.log->history_end(ad->c.log_ctx, give, &end) < 0)
+        return 0;
+    begin_targets(c);
+    struct volume_h v = {0};
+    while ((v = volume_next(ad->c.a, v)).v) {
+        const struct volume *s = volume_view(ad->c.a, v);
+        if (has_history(s) && add_target(c, s, end.sequence, end.wall_ns) < 0)
+            return 0;
+    }
+    if (c->target_count == 0 && c->give > all)
+        return 0;
+    if (c->target_count > 0 && ad->c.alerts.raise)
+        ad->c.alerts.raise(ad->c.alerts.ctx, ALERT_WARNING, "history_given_up", "",
+                           "the store has no more room: its oldest history is given up so that "
+                           "writes go on; give it more room, or volumes a shorter --retain");
+    c->is_overflow = 1;
+    begin_pass(ad, end.sequence);
+    return 1;
+}
+
+static int commit_is_pending(const struct admin *ad) {
+    struct operation_h h = {0};
+    while ((h = operation_next(ad->c.a, h)).v)
+        if (operation_view(ad->c.a, h)->kind == OPERATION_CLEAN)
+            return 1;
+    return 0;
+}
+
+static void idle(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);
+    int is_short = ad->c.log->is_short(ad->c.log_ctx);
+    if (!is_short)
+        c->give = 0;
+    if (commit_is_pending(ad))
+        return;
+    if (is_short && now_ns >= c->hopeless_ns) {
+        ad->c.log->expect_room(ad->c.log_ctx, 1);
+        if (begin_overflow(ad))
+            return;
+        c->hopeless_ns = now_ns + LOOK_NS;
+        c->give = 0;
+    }
+    ad->c.log->expect_room(ad->c.log_ctx, 0);
+    if (!c->wanted && now_ns - c->looked_ns < LOOK_NS)
+        return;
+    c->looked_ns = now_ns;
+    c->is_overflow = 0;
+    begin_targets(c);
+    c->state = CLEANING_MOMENTS;
+}
+
+static void moments(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (!find_targets(ad))
+        return;
+    uint64_t up_to = c->wanted ? UINT64_MAX : youngest_target(c);
+    if (up_to > 0 && is_worth_it(ad, up_to))
+        begin_pass(ad, up_to);
+    else
+        c->state = CLEANING_IDLE;
+}
+
+static void horizons(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (c->ask != ASK_NONE)
+        return;
+    if (c->target_sent < c->target_count) {
+        ask(ad, ASK_HORIZON);
+        return;
+    }
+    c->state = CLEANING_PASS;
+    clean_begin(c->clean, c->up_to);
+}
+
+static void pass_ended(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    struct clean_counts n = clean_counts(c->clean);
+    c->state = CLEANING_IDLE;
+    c->passed_ns = clock_monotonic_ns(&ad->c.clock);
+    if (n.last_error == 0)
+        c->done_up_to = max_u64(c->done_up_to, c->up_to == UINT64_MAX ? 0 : c->up_to);
+    if (n.is_short && n.segments_freed > c->freed_before)
+        c->wanted = 1;
+    if (!c->is_overflow)
+        return;
+    if (n.segments_freed > c->freed_before)
+        c->give = 0;
+    else
+        c->give *= 2;
+}
+
+int admin_clean_turn(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (!c->clean)
+        return 0;
+    if (!c->resumed) {
+        uint32_t keep = 0;
+        struct operation_h h = {0};
+        while ((h = operation_next(ad->c.a, h)).v)
+            if (operation_view(ad->c.a, h)->kind == OPERATION_CLEAN)
+                keep = operation_view(ad->c.a, h)->cursor;
+        ad->c.log->cold_drop_others(ad->c.log_ctx, keep);
+        c->resumed = 1;
+    }
+    if (c->is_answered)
+        take_answer(ad);
+    if (c->state == CLEANING_IDLE)
+        idle(ad);
+    if (c->state == CLEANING_MOMENTS)
+        moments(ad);
+    if (c->state == CLEANING_HORIZONS)
+        horizons(ad);
+    if (c->state == CLEANING_PASS && c->ask == ASK_NONE) {
+        clean_turn(c->clean);
+        if (!clean_is_busy(c->clean))
+            pass_ended(ad);
+    }
+    return 0;
+}
