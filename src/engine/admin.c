@@ -100,7 +100,6 @@ int admin_begin(struct admin *ad, const struct admin_request *q, struct operatio
     op->flags = q->flags;
     op->reply = q->reply;
     op->now_ns = clock_wall_ns(&ad->c.clock);
-    op->retain_ns = q->retain_ns;
     while (op->id == 0)
         ad->c.random.ops->fill(ad->c.random.ctx, &op->id, sizeof op->id);
     int rc = admin_check(ad, h, q);

@@ -12,7 +12,7 @@ void catalogue_oldest(struct db *d, struct catalogue_object *out) {
                                " WHERE volume = ? ORDER BY from_sequence LIMIT 1",
                                "i", out->id);
     if (db_row(d, s)) {
-        int column = db_u64(s, 2) > db_u64(s, 0) ? 2 : 0;
+        int column = db_u64(s, 2) != 0 && db_u64(s, 2) >= db_u64(s, 0) ? 2 : 0;
         out->oldest_sequence = db_u64(s, column);
         out->oldest_ns = db_u64(s, column + 1);
     }
@@ -47,6 +47,7 @@ int horizon_rows(struct db *d, struct catalogue_request *r) {
         if (catalogue_any_volume(d, r, id, &r->out.objects[i]) == 0)
             catalogue_oldest(d, &r->out.objects[i]);
     }
+    r->detail[0] = 0; /* those that are gone have nothing to give up */
     r->out.count = a->volume_count;
     return 0;
 }
