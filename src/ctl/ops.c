@@ -193,6 +193,10 @@ static const struct ctl_arg diff_args[] = {
 static const struct ctl_arg mark_create_args[] = {
     VOLUMES_WORD,
     LABEL_OPTION("the mark's name; begins with a letter"),
+    {.key = "hold",
+     .option = "hold",
+     .type = CTL_BOOL,
+     .help = "the moment opens as long as the mark is there, however old it gets"},
     {.key = "exec_before",
      .option = "exec-before",
      .meta = "CMD",
@@ -214,6 +218,7 @@ static const struct ctl_arg mark_list_args[] = {
 static const struct ctl_arg mark_delete_args[] = {
     VOLUMES_WORD,
     LABEL_OPTION("the mark's name"),
+    FORCE_OPTION("even if it holds its moment"),
 };
 
 static const struct ctl_arg reload_args[] = {

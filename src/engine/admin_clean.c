@@ -3,14 +3,15 @@
  * When history is given up, and what becomes of it in the catalogue.
  *
  *   IDLE      looks now and then at what volumes have to keep
+ *   PROBE     what it would free to give up so much is found out
  *   MOMENTS   the moment that each volume's age means is looked up, one after the other
  *   HORIZONS  the catalogue gives up what is older, durably; then the volumes' slots say so
  *   PASS      a cleaning (clean/clean.h) goes on, up to the youngest horizon
  *
  * A pass reads all that is said of the time up to its end, so it is not begun for little: for a quarter of
  * what is there, or once an hour. When the store has no room for another slot file and few are unused,
- * the oldest eighth of the history is given up, of all volumes alike, and more if that frees nothing;
- * writes wait as long as that may help.
+ * the oldest eighth of the history is given up, of all volumes alike, or more if that frees nothing: a
+ * survey (PROBE) tells before anything is given up. Writes wait as long as that may help.
  *
  * All of this is private memory and begins anew in a new process; the commit alone is an operation that
  * outlives it.
@@ -29,7 +30,13 @@
 #define FRESH_LEAST 8u /* segments */
 #define GIVE_LEAST 4u
 
-enum cleaning_state { CLEANING_IDLE = 0, CLEANING_MOMENTS, CLEANING_HORIZONS, CLEANING_PASS };
+enum cleaning_state {
+    CLEANING_IDLE = 0,
+    CLEANING_MOMENTS,
+    CLEANING_PROBE,
+    CLEANING_HORIZONS,
+    CLEANING_PASS
+};
 enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE };
 
 struct target {
@@ -41,10 +48,11 @@ struct admin_cleaning {
     uint64_t (*oldest_reader)(void *ctx);
     void *reader_ctx;
     enum cleaning_state state;
-    int resumed, wanted, is_overflow;
+    int resumed, wanted;
     uint64_t looked_ns, passed_ns, hopeless_ns; /* monotonic */
     uint64_t done_up_to, up_to;
     uint32_t give; /* segments of history, when there is no room */
+    struct log_moment probed;
     uint64_t freed_before;
     /* MOMENTS */
     struct volume_h at;
@@ -161,6 +169,22 @@ static void take_horizons(struct admin *ad) {
     c->target_sent = c->target_next;
 }
 
+/* As if the horizon were there already; holds, images and references stay. */
+static void give_up(struct clean_keeps *k, struct keep_moments *moments,
+                    struct keep_window *windows, uint64_t horizon) {
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < k->moment_count; i++) {
+        struct keep_moments m = moments[i];
+        if (m.from < m.to)
+            m.from = max_u64(m.from, horizon);
+        if (m.from <= m.to)
+            moments[left++] = m;
+    }
+    k->moment_count = left;
+    for (uint32_t i = 0; i < k->window_count; i++)
+        windows[i].horizon = max_u64(windows[i].horizon, horizon);
+}
+
 static void take_keeps(struct admin_cleaning *c, int err) {
     const struct catalogue_keeps *k = c->request->keeps;
     struct keep_timeline *timelines = NULL;
@@ -185,6 +209,8 @@ static void take_keeps(struct admin_cleaning *c, int err) {
     if (err == 0)
         out = (struct clean_keeps){timelines,         moments,       windows,
                                    k->timeline_count, k->view_count, k->window_count};
+    if (err == 0 && c->state == CLEANING_PROBE)
+        give_up(&out, moments, windows, c->up_to);
     clean_keeps(c->clean, err, &out);
     free(timelines);
     free(moments);
@@ -365,34 +391,50 @@ static int is_worth_it(struct admin *ad, uint64_t up_to) {
            (fresh > 0 && now_ns - c->passed_ns >= HOUR_NS);
 }
 
-/* The store is full: the oldest of all. 0: there is nothing more. */
-static int begin_overflow(struct admin *ad) {
+/* The store is full: what would it free to give up the oldest of all? 0: there is no more to give. */
+static int begin_probe(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
     uint32_t all = ad->c.log->history(ad->c.log_ctx, UINT64_MAX);
-    uint32_t least = all / 8 > GIVE_LEAST ? all / 8 : GIVE_LEAST;
     struct log_moment end;
-    c->give = c->give > least ? c->give : least;
-    if (all < 2)
+    if (all < 2 || c->give >= all - 1)
         return 0;
-    uint32_t give = c->give < all - 1 ? c->give : all - 1;
-    if (ad->c.log->history_end(ad->c.log_ctx, give, &end) < 0)
+    uint32_t least = all / 8 > GIVE_LEAST ? all / 8 : GIVE_LEAST;
+    c->give = c->give ? 2 * c->give : least;
+    if (c->give > all - 1)
+        c->give = all - 1;
+    if (ad->c.log->history_end(ad->c.log_ctx, c->give, &end) < 0)
         return 0;
-    begin_targets(c);
+    c->probed = end;
+    c->up_to = end.sequence;
+    c->state = CLEANING_PROBE;
+    clean_begin_survey(c->clean, c->up_to);
+    return 1;
+}
+
+/* That frees something. */
+static void give_oldest(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
     struct volume_h v = {0};
+    begin_targets(c);
     while ((v = volume_next(ad->c.a, v)).v) {
         const struct volume *s = volume_view(ad->c.a, v);
-        if (has_history(s) && add_target(c, s, end.sequence, end.wall_ns) < 0)
-            return 0;
+        if (has_history(s) && add_target(c, s, c->probed.sequence, c->probed.wall_ns) < 0)
+            return;
     }
-    if (c->target_count == 0 && c->give > all)
-        return 0;
     if (c->target_count > 0 && ad->c.alerts.raise)
         ad->c.alerts.raise(ad->c.alerts.ctx, ALERT_WARNING, "history_given_up", "",
                            "the store has no more room: its oldest history is given up so that "
                            "writes go on; give it more room, or volumes a shorter --retain");
-    c->is_overflow = 1;
-    begin_pass(ad, end.sequence);
-    return 1;
+    c->give = 0;
+    begin_pass(ad, c->probed.sequence);
+}
+
+static void probe_ended(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    struct clean_counts n = clean_counts(c->clean);
+    c->state = CLEANING_IDLE;
+    if (n.last_error == 0 && n.would_free > 0)
+        give_oldest(ad);
 }
 
 static int commit_is_pending(const struct admin *ad) {
@@ -413,7 +455,7 @@ static void idle(struct admin *ad) {
         return;
     if (is_short && now_ns >= c->hopeless_ns) {
         ad->c.log->expect_room(ad->c.log_ctx, 1);
-        if (begin_overflow(ad))
+        if (begin_probe(ad))
             return;
         c->hopeless_ns = now_ns + LOOK_NS;
         c->give = 0;
@@ -422,7 +464,6 @@ static void idle(struct admin *ad) {
     if (!c->wanted && now_ns - c->looked_ns < LOOK_NS)
         return;
     c->looked_ns = now_ns;
-    c->is_overflow = 0;
     begin_targets(c);
     c->state = CLEANING_MOMENTS;
 }
@@ -459,12 +500,6 @@ static void pass_ended(struct admin *ad) {
         c->done_up_to = max_u64(c->done_up_to, c->up_to == UINT64_MAX ? 0 : c->up_to);
     if (n.is_short && n.segments_freed > c->freed_before)
         c->wanted = 1;
-    if (!c->is_overflow)
-        return;
-    if (n.segments_freed > c->freed_before)
-        c->give = 0;
-    else
-        c->give *= 2;
 }
 
 int admin_clean_turn(struct admin *ad) {
@@ -493,5 +528,7 @@ int admin_clean_turn(struct admin *ad) {
         if (!clean_is_busy(c->clean))
             pass_ended(ad);
     }
+    if (c->state == CLEANING_PROBE && c->ask == ASK_NONE && !clean_is_busy(c->clean))
+        probe_ended(ad);
     return 0;
 }

@@ -320,14 +320,17 @@ static int restore(void *ctx, const struct ctl_request *q) {
 }
 
 static int mark_create(void *ctx, const struct ctl_request *q) {
-    struct admin_request a = {.kind = OPERATION_MARK, .moment_kind = OPERATION_AT_NOW};
+    struct admin_request a = {.kind = OPERATION_MARK,
+                              .flags = flag(q, "hold", OPERATION_KEEP),
+                              .moment_kind = OPERATION_AT_NOW};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
     put(a.name, ctl_text(&q->args, "label"));
     return err < 0 ? err : begin(ctx, q, &a);
 }
 
 static int mark_delete(void *ctx, const struct ctl_request *q) {
-    struct admin_request a = {.kind = OPERATION_MARK_DELETE};
+    struct admin_request a = {.kind = OPERATION_MARK_DELETE,
+                              .flags = flag(q, "force", OPERATION_FORCE)};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
     put(a.name, ctl_text(&q->args, "label"));
     return err < 0 ? err : begin(ctx, q, &a);
@@ -492,7 +495,8 @@ static int status(void *ctx, const struct ctl_request *q) {
     json_t *store = json_pack(
         "{s:s,s:I,s:I,s:I,s:I,s:o,s:I}", "path", p->config.store, "size_bytes", (json_int_t)total,
         "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
-        "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
+        "used_bytes", (json_int_t)((uint64_t)(space.slots - space.slots_unused) * space.segment_bytes),
+        "reserve_bytes",
         (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
         perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)),
         "durable_sequence", (json_int_t)log_durable(p->log));

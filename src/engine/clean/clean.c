@@ -35,6 +35,7 @@ struct clean {
     struct clean_parts parts;
     enum clean_state state;
     uint64_t up_to;
+    int is_survey; /* and no more */
     struct clean_job job;
     int job_runs;
     struct index_sources sources;
@@ -88,13 +89,22 @@ void clean_close(struct clean *c) {
     free(c);
 }
 
-int clean_begin(struct clean *c, uint64_t up_to) {
+static int begin(struct clean *c, uint64_t up_to, int is_survey) {
     if (c->state != CLEAN_IDLE)
         return ERR_BUSY;
     c->state = CLEAN_KEEPS;
+    c->is_survey = is_survey;
     c->up_to = up_to;
     c->parts.ops->want_keeps(c->parts.ctx);
     return 0;
+}
+
+int clean_begin(struct clean *c, uint64_t up_to) {
+    return begin(c, up_to, 0);
+}
+
+int clean_begin_survey(struct clean *c, uint64_t up_to) {
+    return begin(c, up_to, 1);
 }
 
 int clean_is_busy(const struct clean *c) {
@@ -115,7 +125,7 @@ static void end_pass(struct clean *c, int err) {
     give_sources(c);
     free_survey(c);
     c->state = CLEAN_IDLE;
-    c->n.passes++;
+    c->n.passes += !c->is_survey;
     c->n.last_error = err;
 }
 
@@ -174,7 +184,12 @@ static void surveyed(struct job *job) {
     c->n.versions_seen += c->survey->versions;
     c->n.is_short = c->survey->group_count == CLEAN_GROUPS_MAX;
     c->group = 0;
-    if (err < 0)
+    c->n.would_free = 0;
+    for (uint32_t i = 0; err == 0 && i < c->survey->group_count; i++) {
+        const struct clean_group *g = &c->survey->groups[i];
+        c->n.would_free += g->end - g->first - (g->versions > 0);
+    }
+    if (err < 0 || c->is_survey)
         end_pass(c, err);
     else
         c->state = CLEAN_TAKE;
@@ -192,6 +207,7 @@ static int begin_survey(struct clean *c, const struct clean_keeps *k) {
         min_u64(c->sources.last_sequence, c->parts.ops->oldest_reader(c->parts.ctx));
     complete = min_u64(complete, index_oldest_search(c->parts.index));
     s->segment_bytes = c->parts.segment_bytes;
+    s->counts_only = c->is_survey;
     err = take_segments(c, s);
     if (err == 0)
         err = keep_make(&s->keep, k->timelines, k->timeline_count, k->moments, k->moment_count,

@@ -64,6 +64,9 @@ void clean_close(struct clean *c);
 
 /* Begins a pass over all that was recorded up to a sequence number. ERR_BUSY: one is under way. */
 int clean_begin(struct clean *c, uint64_t up_to);
+/* Only finds out how many segments such a pass would free, with what is promised then (counts.would_free);
+ * changes nothing. */
+int clean_begin_survey(struct clean *c, uint64_t up_to);
 int clean_is_busy(const struct clean *c);
 
 /* In every turn. 1: it wants another turn soon, though perhaps nothing happens that brings one. */
@@ -78,8 +81,9 @@ struct clean_counts {
     uint64_t passes, groups;
     uint64_t segments_freed, segments_made;
     uint64_t blocks_moved, versions_seen, versions_dropped;
-    int last_error; /* of the last pass, 0: it did all that it could */
-    int is_short;   /* the last pass ended with as many groups as it takes: there may be more */
+    uint64_t would_free; /* as the last survey says */
+    int last_error;      /* of the last pass, 0: it did all that it could */
+    int is_short; /* the last pass ended with as many groups as it takes: there may be more */
 };
 struct clean_counts clean_counts(const struct clean *c);
 

@@ -62,7 +62,7 @@ struct clean_survey {
     struct clean_segment *segments;
     uint32_t segment_count;
     uint32_t segment_bytes;
-    int wanted; /* groups are looked for, of at most so many */
+    int counts_only; /* groups are chosen, and nothing is collected */
     /* The answer: */
     struct clean_group groups[CLEAN_GROUPS_MAX];
     uint32_t group_count;

@@ -337,7 +337,7 @@ static int step(struct clean_survey *s) {
     int any = 0;
     for (uint32_t i = 0; i < s->group_count; i++)
         any |= s->groups[i].versions > 0;
-    if (!any)
+    if (!any || s->counts_only)
         return 0;
     merge_read_rewind(&s->reader);
     return 1;
