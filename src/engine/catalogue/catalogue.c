@@ -39,13 +39,15 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_SEGMENTS_FREE] = segments_free_rows,
     [CATALOGUE_SEGMENTS_FORGET] = segments_forget_rows,
     [CATALOGUE_COLD_START] = cold_start_rows,
+    [CATALOGUE_HORIZON] = horizon_rows,
+    [CATALOGUE_SEGMENTS_CLEAN] = segments_clean_rows,
     [CATALOGUE_SNAPSHOT] = snapshot_rows,
     [CATALOGUE_DEAD_FAMILIES] = dead_families_rows,
     [CATALOGUE_RESOLVE] = resolve_rows,
     [CATALOGUE_MARK_FIND] = mark_find_row,
     [CATALOGUE_LIST_MARKS] = list_marks_rows,
-
     [CATALOGUE_LIST_STRETCHES] = list_stretches_rows,
+    [CATALOGUE_KEEPS] = keeps_rows,
 };
 
 int catalogue_refuse(struct catalogue_request *r, int err, const char *format, ...) {
@@ -58,17 +60,22 @@ int catalogue_refuse(struct catalogue_request *r, int err, const char *format, .
 
 /* A result as it stands in `applied`, little endian:
  *
- *   offset 0   4  version, 1
+ *   offset 0   4  version, 2
  *          4   4  count
  *          8  32  words
- *         40   -  count objects of RESULT_OBJECT_BYTES, fields in the order of result_object() */
-#define RESULT_VERSION 1u
+ *         40   -  count objects of RESULT_OBJECT_BYTES, fields in the order of result_object()
+ *
+ * Version 1, which an operation begun by an older program may have left, ends its objects with
+ * first_sequence. */
+#define RESULT_VERSION 2u
 #define RESULT_HEAD_BYTES 40u
-#define RESULT_OBJECT_BYTES (VOLUME_NAME_BYTES + 4 * 6 + 8 * 10)
+#define RESULT_OBJECT_BYTES (VOLUME_NAME_BYTES + 4 * 6 + 8 * 14)
+#define RESULT_OBJECT_BYTES_1 (VOLUME_NAME_BYTES + 4 * 6 + 8 * 10)
 #define RESULT_BYTES_MAX (RESULT_HEAD_BYTES + CATALOGUE_VOLUMES_MAX * RESULT_OBJECT_BYTES)
 
-/* Moves one object to (put) or from the bytes. */
-static void result_object(uint8_t *p, struct catalogue_object *o, int put) {
+/* Moves one object to (put) or from its bytes. */
+static void result_object(uint8_t *p, size_t bytes, struct catalogue_object *o, int put) {
+    const uint8_t *end = p + bytes;
     uint32_t *const words32[] = {&o->block_size, &o->flags,       &o->is_lost,
                                  &o->line.id,    &o->line.family, &o->line.parent};
     uint64_t *const words64[] = {&o->id,
@@ -80,7 +87,11 @@ static void result_object(uint8_t *p, struct catalogue_object *o, int put) {
                                  &o->moment_ns,
                                  &o->lease_ns,
                                  &o->line.fork_sequence,
-                                 &o->line.first_sequence};
+                                 &o->line.first_sequence,
+                                 &o->oldest_sequence,
+                                 &o->oldest_ns,
+                                 &o->retain_ns,
+                                 &o->retain_bytes};
     if (put)
         memcpy(p, o->name, VOLUME_NAME_BYTES);
     else
@@ -92,7 +103,7 @@ static void result_object(uint8_t *p, struct catalogue_object *o, int put) {
         else
             *words32[i] = get_le32(p);
     }
-    for (size_t i = 0; i < sizeof words64 / sizeof words64[0]; i++, p += 8) {
+    for (size_t i = 0; p < end; i++, p += 8) {
         if (put)
             put_le64(p, *words64[i]);
         else
@@ -106,21 +117,24 @@ static size_t result_put(uint8_t *p, struct catalogue_result *out) {
     for (int i = 0; i < 4; i++)
         put_le64(p + 8 + 8 * i, out->words[i]);
     for (uint32_t i = 0; i < out->count; i++)
-        result_object(p + RESULT_HEAD_BYTES + i * RESULT_OBJECT_BYTES, &out->objects[i], 1);
+        result_object(p + RESULT_HEAD_BYTES + i * RESULT_OBJECT_BYTES, RESULT_OBJECT_BYTES,
+                      &out->objects[i], 1);
     return RESULT_HEAD_BYTES + (size_t)out->count * RESULT_OBJECT_BYTES;
 }
 
 static int result_get(uint8_t *p, size_t bytes, struct catalogue_result *out) {
     memset(out, 0, sizeof *out);
-    if (bytes < RESULT_HEAD_BYTES || get_le32(p) != RESULT_VERSION ||
-        get_le32(p + 4) > CATALOGUE_VOLUMES_MAX ||
-        bytes != RESULT_HEAD_BYTES + (size_t)get_le32(p + 4) * RESULT_OBJECT_BYTES)
+    if (bytes < RESULT_HEAD_BYTES || get_le32(p) == 0 || get_le32(p) > RESULT_VERSION)
+        return ERR_FORMAT;
+    size_t each = get_le32(p) == 1 ? RESULT_OBJECT_BYTES_1 : RESULT_OBJECT_BYTES;
+    if (get_le32(p + 4) > CATALOGUE_VOLUMES_MAX ||
+        bytes != RESULT_HEAD_BYTES + (size_t)get_le32(p + 4) * each)
         return ERR_FORMAT;
     out->count = get_le32(p + 4);
     for (int i = 0; i < 4; i++)
         out->words[i] = get_le64(p + 8 + 8 * i);
     for (uint32_t i = 0; i < out->count; i++) {
-        result_object(p + RESULT_HEAD_BYTES + i * RESULT_OBJECT_BYTES, &out->objects[i], 0);
+        result_object(p + RESULT_HEAD_BYTES + i * each, each, &out->objects[i], 0);
         out->objects[i].name[VOLUME_NAME_BYTES - 1] = 0;
     }
     return 0;

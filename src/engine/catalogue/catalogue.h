@@ -19,6 +19,12 @@
  * the last stretch with from_sequence <= s. A restore at sequence R to moment s < R appends the
  * stretch (R + 1, new timeline forked from what the volume showed at s), so that moment R is the
  * state before the restore, and restoring R undoes it. Sizes are listed in the same way.
+ *
+ * The horizon of a volume is its oldest *promised* moment. It only advances, and is durable here
+ * before anything that only older moments see is dropped:
+ *   1. moments of a volume from its horizon on, and those of its marks with hold, open;
+ *   2. any other is refused in the very transaction that would open it;
+ *   3. CATALOGUE_KEEPS lists all that is promised: what no line of it sees may be dropped.
  */
 #ifndef ENGINE_CATALOGUE_CATALOGUE_H
 #define ENGINE_CATALOGUE_CATALOGUE_H
@@ -59,6 +65,8 @@ enum catalogue_kind {
     CATALOGUE_SEGMENTS_FREE,   /* these may be used again */
     CATALOGUE_SEGMENTS_FORGET, /* these are used again, under another number */
     CATALOGUE_COLD_START,      /* ends images that no process holds any more */
+    CATALOGUE_HORIZON,         /* older moments of these volumes are given up */
+    CATALOGUE_SEGMENTS_CLEAN,  /* these may be used again, and what they held lies in `cold` */
     CATALOGUE_QUERIES,         /* from here on: nothing is changed, operation is 0 */
     CATALOGUE_SNAPSHOT,        /* everything that a cold start needs */
     CATALOGUE_DEAD_FAMILIES,   /* a snapshot of nothing else */
@@ -66,6 +74,7 @@ enum catalogue_kind {
     CATALOGUE_MARK_FIND,
     CATALOGUE_LIST_MARKS,
     CATALOGUE_LIST_STRETCHES,
+    CATALOGUE_KEEPS, /* all that is promised */
     CATALOGUE_KINDS
 };
 
@@ -76,7 +85,10 @@ enum catalogue_arg_flag {
     CATALOGUE_WRITABLE = 1 << 3,
     CATALOGUE_ON_DEMAND = 1 << 4,
     CATALOGUE_SET_LOST = 1 << 5,
-    CATALOGUE_DURABLE_WRITES = 1 << 6, /* create, set */
+    CATALOGUE_DURABLE_WRITES = 1 << 6,  /* create, set */
+    CATALOGUE_KEEP_DURABILITY = 1 << 7, /* set: DURABLE_WRITES is not looked at */
+    CATALOGUE_SET_RETAIN = 1 << 8,      /* set: retain_ns is */
+    CATALOGUE_SET_RETAIN_BYTES = 1 << 9,
 };
 
 /* Fields that a kind does not name are not read. `from_sequence`: the first sequence number that
@@ -96,9 +108,13 @@ struct catalogue_args {
     uint64_t now_ns;                           /* wall */
     uint64_t lease_ns;                         /* image: store time, 0: none */
     uint64_t start_block, blocks;              /* reference */
-    uint32_t segments[CATALOGUE_SEGMENTS_MAX]; /* free, forget */
+    uint32_t segments[CATALOGUE_SEGMENTS_MAX]; /* free, forget, clean */
     uint32_t segment_count;
-    uint64_t after; /* lists: rows with a greater key */
+    uint32_t cold;                              /* clean: is not free any more; 0: none */
+    uint64_t horizons[CATALOGUE_VOLUMES_MAX];   /* horizon: of volumes[i], and the wall time of */
+    uint64_t horizon_ns[CATALOGUE_VOLUMES_MAX]; /* that moment */
+    uint64_t retain_ns, retain_bytes;           /* create, set */
+    uint64_t after;                             /* lists: rows with a greater key */
 };
 
 struct catalogue_timeline {
@@ -115,11 +131,15 @@ struct catalogue_object {
     uint32_t is_lost, reserved;
     uint64_t created_ns, deleted_ns;
     uint64_t source_id, moment_sequence, moment_ns, lease_ns; /* images */
-    uint64_t oldest_sequence, oldest_ns; /* volumes in a snapshot: where the first stretch begins */
+    /* Volumes in a snapshot, created, promoted and after HORIZON: the oldest promised moment, which
+     * is the horizon or where the first stretch begins. Else 0. */
+    uint64_t oldest_sequence, oldest_ns;
+    uint64_t retain_ns, retain_bytes; /* volumes: 0 no limit */
     struct catalogue_timeline line;
 };
 
-/* Objects: one for each volume asked for, in that order. Words, by kind:
+/* Objects: one for each volume asked for, in that order; HORIZON leaves one that is gone zero.
+ * Words, by kind:
  *   PURGE            0 family, 1 whether nothing needs its data any more
  *   MARK, MARK_FIND  0 sequence, 1 time_ns */
 struct catalogue_result {
@@ -140,6 +160,29 @@ struct catalogue_row {
 struct catalogue_list {
     uint32_t count;
     struct catalogue_row rows[CATALOGUE_ROWS_MAX];
+};
+
+/* The moments from `from` to `to` of this timeline are promised; UINT64_MAX is its present. */
+struct catalogue_view {
+    uint32_t timeline, family;
+    uint64_t from, to;
+};
+
+/* The oldest promised moment of one volume: a younger record of its family is found by its time. */
+struct catalogue_window {
+    uint32_t family;
+    uint64_t horizon;
+};
+
+/* What a cleaning merge has to keep, in one block of memory. Views, in this order: of each volume,
+ * the trash included, for each stretch what of it is not older than the horizon; of each image its
+ * present; of each mark with hold its moment; of each restored range, unless nobody shows it, what it
+ * refers to. */
+struct catalogue_keeps {
+    uint32_t timeline_count, view_count, window_count;
+    struct catalogue_timeline *timelines; /* dropped ones, too; ids rise */
+    struct catalogue_view *views;
+    struct catalogue_window *windows;
 };
 
 /* Everything in one block of memory. */
@@ -165,6 +208,7 @@ struct catalogue_request {
     struct catalogue_result out;
     struct catalogue_list *list;         /* lists: the caller's memory */
     struct catalogue_snapshot *snapshot; /* SNAPSHOT: made here, ended by catalogue_snapshot_free */
+    struct catalogue_keeps *keeps;       /* KEEPS: made here, ended by catalogue_keeps_free */
     uint64_t generation;                 /* of the catalogue after this request */
     void (*done)(struct catalogue_request *r); /* on the reactor; may free the request */
     void *owner;
@@ -210,5 +254,6 @@ int catalogue_reap(struct catalogue *c);
 uint64_t catalogue_generation(const struct catalogue *c);
 
 void catalogue_snapshot_free(struct catalogue_snapshot *s);
+void catalogue_keeps_free(struct catalogue_keeps *k);
 
 #endif

@@ -19,6 +19,7 @@ catalogue_handler restore_rows, reference_row, mark_row, mark_delete_row, resolv
     mark_find_row;
 catalogue_handler segments_free_rows, segments_forget_rows, snapshot_rows, dead_families_rows,
     list_marks_rows, list_stretches_rows;
+catalogue_handler horizon_rows, segments_clean_rows, keeps_rows;
 
 /* Fills detail and returns err. */
 #if defined(__GNUC__)
@@ -49,6 +50,16 @@ int catalogue_volume(struct db *d, struct catalogue_request *r, uint64_t id,
  * detail. */
 int catalogue_volume_at(struct db *d, struct catalogue_request *r, uint64_t sequence,
                         struct catalogue_object *out);
+
+/* The same for a moment that is to be opened: ERR_RANGE, too, if it is not promised (catalogue.h). */
+int catalogue_promised(struct db *d, struct catalogue_request *r, uint64_t sequence,
+                       struct catalogue_object *out);
+
+/* Fills in the oldest promised moment of volume out->id. */
+void catalogue_oldest(struct db *d, struct catalogue_object *out);
+
+/* Forgets the stretches and sizes of a volume that no promised moment needs. */
+void catalogue_trim(struct db *d, uint64_t volume);
 
 /* The volume shows this timeline, and has this size, from `from_sequence` on. A row of the same
  * sequence is replaced: nothing was recorded in between. */

@@ -51,7 +51,7 @@ int image_open_rows(struct db *d, struct catalogue_request *r) {
         struct catalogue_object *o = &r->out.objects[i];
         rc = catalogue_volume(d, r, a->volumes[i], o);
         if (rc == 0)
-            rc = catalogue_volume_at(d, r, a->sequence, o);
+            rc = catalogue_promised(d, r, a->sequence, o);
         if (rc == 0 && i == 0)
             rc = name_image(d, r, o->name, name);
         if (rc == 0)
@@ -65,6 +65,7 @@ int image_open_rows(struct db *d, struct catalogue_request *r) {
         o->flags = VOLUME_IMAGE | (a->flags & CATALOGUE_WRITABLE ? 0 : VOLUME_READ_ONLY) |
                    (a->flags & CATALOGUE_ON_DEMAND ? VOLUME_ON_DEMAND : 0);
         o->is_lost = 0;
+        o->retain_ns = o->retain_bytes = 0;
         o->created_ns = a->now_ns;
         o->moment_sequence = a->sequence;
         o->moment_ns = a->moment_ns;
@@ -125,7 +126,8 @@ int cold_start_rows(struct db *d, struct catalogue_request *r) {
     }
 }
 
-/* The new volume has its source's history up to the moment, then the image's own. */
+/* The new volume has its source's history up to the moment, then the image's own; if the source has
+ * given that moment up, just its own. */
 int image_promote_row(struct db *d, struct catalogue_request *r) {
     const struct catalogue_args *a = &r->args;
     struct catalogue_object *o = &r->out.objects[0];
@@ -153,9 +155,12 @@ int image_promote_row(struct db *d, struct catalogue_request *r) {
     o->created_ns = a->now_ns;
     r->out.count = 1;
     db_run(d, "DELETE FROM images WHERE id = ?", "i", image);
-    db_run(d, "INSERT INTO volumes VALUES(?, ?, ?, ?, ?, 0, 0, ?, 0)", "itbiii", o->id, a->name,
-           (const void *)a->uuid, sizeof a->uuid, (uint64_t)o->line.family, (uint64_t)o->block_size,
-           a->now_ns);
+    db_run(d,
+           "INSERT INTO volumes SELECT ?1, ?2, ?3, ?4, ?5, 0, 0, ?6, 0,"
+           " iif(horizon <= ?7, horizon, ?7 + 1), iif(horizon <= ?7, horizon_ns, ?6), retain_ns,"
+           " retain_bytes FROM volumes WHERE id = ?8",
+           "itbiiiii", o->id, a->name, (const void *)a->uuid, sizeof a->uuid,
+           (uint64_t)o->line.family, (uint64_t)o->block_size, a->now_ns, moment, source);
     db_run(d,
            "INSERT INTO stretches SELECT ?, from_sequence, timeline, created_ns FROM stretches"
            " WHERE volume = ? AND from_sequence <= ?",
@@ -166,5 +171,8 @@ int image_promote_row(struct db *d, struct catalogue_request *r) {
            "iii", o->id, source, moment);
     catalogue_set_stretch(d, o->id, moment + 1, o->line.id, a->now_ns);
     catalogue_set_size(d, o->id, moment + 1, o->size_bytes);
-    return 0;
+    catalogue_trim(d, o->id);
+    rc = catalogue_any_volume(d, r, o->id, o);
+    catalogue_oldest(d, o);
+    return rc;
 }

@@ -19,6 +19,12 @@ int segments_forget_rows(struct db *d, struct catalogue_request *r) {
     return 0;
 }
 
+int segments_clean_rows(struct db *d, struct catalogue_request *r) {
+    segments_free_rows(d, r);
+    db_run(d, "DELETE FROM freed WHERE segment = ?", "i", (uint64_t)r->args.cold);
+    return 0;
+}
+
 static uint32_t count(struct db *d, const char *sql) {
     uint64_t n = 0;
     db_one(d, &n, sql, "");
@@ -49,18 +55,6 @@ static void read_timelines(struct db *d, struct catalogue_snapshot *snap) {
     snap->timeline_count = n;
 }
 
-static void read_oldest(struct db *d, struct catalogue_object *o) {
-    sqlite3_stmt *s = db_query(d,
-                               "SELECT from_sequence, created_ns FROM stretches WHERE volume = ?"
-                               " ORDER BY from_sequence LIMIT 1",
-                               "i", o->id);
-    if (db_row(d, s)) {
-        o->oldest_sequence = db_u64(s, 0);
-        o->oldest_ns = db_u64(s, 1);
-    }
-    db_end(s);
-}
-
 static uint32_t read_volumes(struct db *d, struct catalogue_request *r,
                              struct catalogue_snapshot *snap) {
     uint32_t n = 0;
@@ -68,7 +62,7 @@ static uint32_t read_volumes(struct db *d, struct catalogue_request *r,
     while (n < snap->object_count && db_row(d, s)) {
         if (catalogue_any_volume(d, r, db_u64(s, 0), &snap->objects[n]) < 0)
             d->error = d->error ? d->error : ERR_INTEGRITY;
-        read_oldest(d, &snap->objects[n]);
+        catalogue_oldest(d, &snap->objects[n]);
         n++;
     }
     db_end(s);

@@ -31,7 +31,7 @@ int restore_rows(struct db *d, struct catalogue_request *r) {
         struct catalogue_object *o = &r->out.objects[i];
         int rc = catalogue_volume(d, r, a->volumes[i], o);
         if (rc == 0)
-            rc = catalogue_volume_at(d, r, a->sequence, o);
+            rc = catalogue_promised(d, r, a->sequence, o);
         if (rc == 0 && destructive)
             rc = drop_future(d, r, o);
         if (rc == 0)
@@ -59,7 +59,7 @@ int reference_row(struct db *d, struct catalogue_request *r) {
     int rc = catalogue_volume(d, r, a->volumes[0], o);
     uint32_t now = o->line.id;
     if (rc == 0)
-        rc = catalogue_volume_at(d, r, a->sequence, o);
+        rc = catalogue_promised(d, r, a->sequence, o);
     if (rc < 0)
         return rc;
     db_run(d, "INSERT INTO range_references VALUES(?, ?, ?, ?, ?, ?, ?)", "iiiiiii",
@@ -81,7 +81,7 @@ int mark_row(struct db *d, struct catalogue_request *r) {
         struct catalogue_object *o = &r->out.objects[i];
         int rc = catalogue_volume(d, r, a->volumes[i], o);
         if (rc == 0)
-            rc = catalogue_volume_at(d, r, a->sequence, o);
+            rc = catalogue_promised(d, r, a->sequence, o);
         if (rc < 0)
             return rc;
         if (db_one(d, &n, "SELECT id FROM marks WHERE volume = ? AND label = ?", "it", o->id,
@@ -155,7 +155,7 @@ int resolve_rows(struct db *d, struct catalogue_request *r) {
         struct catalogue_object *o = &r->out.objects[i];
         int rc = catalogue_volume(d, r, r->args.volumes[i], o);
         if (rc == 0)
-            rc = catalogue_volume_at(d, r, r->args.sequence, o);
+            rc = catalogue_promised(d, r, r->args.sequence, o);
         if (rc < 0)
             return rc;
         o->moment_sequence = r->args.sequence;

@@ -9,13 +9,16 @@
 
 #define NAMES 12
 
-/* Volume i is called "v<i>", its mark "m<i>"; the rest follows from the operations. */
+/* Volume i is called "v<i>", its mark "m<i>", and segment i + 1 is free or not; the rest follows from
+ * the operations. */
 enum model_state { NONE, LIVE, TRASHED };
 struct model {
     enum model_state volume[NAMES];
     uint64_t size[NAMES];
     uint64_t id[NAMES];
+    uint64_t horizon[NAMES];
     int mark[NAMES];
+    int freed[NAMES];
 };
 
 struct change {
@@ -32,6 +35,11 @@ static struct catalogue_request request_for(struct world *w, struct change ch,
     r.args.sequence = w->operation * 10;
     r.args.block_size = 4096;
     r.args.size_bytes = 4096 * (1 + prng_below(p, 1000));
+    r.args.horizons[0] = w->operation * 10;
+    r.args.horizon_ns[0] = w->operation;
+    r.args.segments[0] = (uint32_t)ch.which + 1;
+    r.args.segment_count = 1;
+    r.args.cold = (uint32_t)(ch.which + 1) % NAMES + 1;
     r.args.volumes[0] = m->id[ch.which];
     r.args.volume_count = ch.kind == CATALOGUE_VOLUME_CREATE ? 0 : 1;
     return r;
@@ -46,7 +54,10 @@ static int is_possible(struct change ch, const struct model *m) {
     case CATALOGUE_VOLUME_UNDELETE:
         return s == TRASHED;
     case CATALOGUE_VOLUME_PURGE:
+    case CATALOGUE_HORIZON:
         return s != NONE;
+    case CATALOGUE_SEGMENTS_CLEAN:
+        return 1;
     case CATALOGUE_MARK:
         return s == LIVE && !m->mark[ch.which];
     case CATALOGUE_MARK_DELETE:
@@ -76,12 +87,21 @@ static void apply(struct model *m, struct change ch, const struct catalogue_requ
     case CATALOGUE_VOLUME_PURGE:
         m->volume[i] = NONE;
         m->mark[i] = 0;
+        m->horizon[i] = 0;
         break;
     case CATALOGUE_MARK:
         m->mark[i] = 1;
         break;
     case CATALOGUE_MARK_DELETE:
         m->mark[i] = 0;
+        break;
+    case CATALOGUE_HORIZON: /* of now: all marks are older */
+        m->mark[i] = 0;
+        m->horizon[i] = r->args.horizons[0];
+        break;
+    case CATALOGUE_SEGMENTS_CLEAN:
+        m->freed[i] = 1;
+        m->freed[(i + 1) % NAMES] = 0;
         break;
     default:
         break;
@@ -101,6 +121,13 @@ static void check(struct world *w, const struct model *m) {
         assert_int_equal(m->volume[which], s->objects[i].deleted_ns ? TRASHED : LIVE);
         assert_int_equal(s->objects[i].id, m->id[which]);
         assert_int_equal(s->objects[i].size_bytes, m->size[which]);
+        if (m->horizon[which])
+            assert_int_equal(s->objects[i].oldest_sequence, m->horizon[which]);
+    }
+    for (uint32_t i = 0, n = 0; i < NAMES; i++) {
+        int is_freed = n < s->freed_count && s->freed[n] == i + 1;
+        assert_int_equal(is_freed, m->freed[i]);
+        n += (uint32_t)is_freed;
     }
     catalogue_snapshot_free(s);
     static struct catalogue_list list;
@@ -118,7 +145,8 @@ static struct change random_change(struct prng *p, const struct model *m) {
         CATALOGUE_VOLUME_RESIZE,   CATALOGUE_VOLUME_DELETE,
         CATALOGUE_VOLUME_UNDELETE, CATALOGUE_VOLUME_PURGE,
         CATALOGUE_RESTORE,         CATALOGUE_MARK,
-        CATALOGUE_MARK_DELETE,
+        CATALOGUE_MARK_DELETE,     CATALOGUE_HORIZON,
+        CATALOGUE_SEGMENTS_CLEAN,
     };
     struct change ch;
     do {

@@ -8,7 +8,9 @@
  *   migrations        which versions of the schema the file has gone through
  *   applied           committed operations and their results (catalogue.h)
  *   timelines         state 0 live, 1 dropped: nobody shows it, its records are garbage
- *   volumes           deleted_ns 0 live, else in the trash
+ *   volumes           deleted_ns 0 live, else in the trash; horizon: its oldest promised moment, 0:
+ *                     all since its first stretch; retain_ns, retain_bytes: how much history it is
+ *                     to keep, 0: no limit
  *   stretches, sizes  what a volume showed from which sequence on (catalogue.h)
  *   images            disks of open time images; each has a timeline of its own
  *   marks             a mark of several volumes is a row for each
@@ -64,7 +66,15 @@ static const char *const step_1[] = {
     NULL,
 };
 
-static const char *const *const schema_steps[SCHEMA_VERSION] = {step_1};
+static const char *const step_2[] = {
+    "ALTER TABLE volumes ADD COLUMN horizon INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE volumes ADD COLUMN horizon_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE volumes ADD COLUMN retain_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE volumes ADD COLUMN retain_bytes INTEGER NOT NULL DEFAULT 0",
+    NULL,
+};
+
+static const char *const *const schema_steps[SCHEMA_VERSION] = {step_1, step_2};
 
 static void migrate(struct db *d, uint64_t from, uint64_t now_ns) {
     char sql[64];

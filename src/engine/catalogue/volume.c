@@ -74,8 +74,8 @@ int catalogue_any_volume(struct db *d, struct catalogue_request *r, uint64_t id,
                          struct catalogue_object *out) {
     memset(out, 0, sizeof *out);
     sqlite3_stmt *s = db_query(d,
-                               "SELECT name, block_size, flags, lost, created_ns, deleted_ns"
-                               " FROM volumes WHERE id = ?",
+                               "SELECT name, block_size, flags, lost, created_ns, deleted_ns,"
+                               " retain_ns, retain_bytes FROM volumes WHERE id = ?",
                                "i", id);
     int found = db_row(d, s);
     if (found) {
@@ -86,6 +86,8 @@ int catalogue_any_volume(struct db *d, struct catalogue_request *r, uint64_t id,
         out->is_lost = (uint32_t)db_u64(s, 3);
         out->created_ns = db_u64(s, 4);
         out->deleted_ns = db_u64(s, 5);
+        out->retain_ns = db_u64(s, 6);
+        out->retain_bytes = db_u64(s, 7);
     }
     db_end(s);
     if (!found)
@@ -143,12 +145,15 @@ int volume_create_row(struct db *d, struct catalogue_request *r) {
     o->block_size = a->block_size;
     o->flags = a->flags & CATALOGUE_DURABLE_WRITES ? VOLUME_DURABLE_WRITES : 0;
     o->created_ns = a->now_ns;
+    o->retain_ns = a->retain_ns;
+    o->retain_bytes = a->retain_bytes;
     r->out.count = 1;
-    db_run(d, "INSERT INTO volumes VALUES(?, ?, ?, ?, ?, ?, 0, ?, 0)", "itbiiii", o->id, a->name,
-           (const void *)a->uuid, sizeof a->uuid, (uint64_t)o->line.family, (uint64_t)o->block_size,
-           (uint64_t)o->flags, a->now_ns);
+    db_run(d, "INSERT INTO volumes VALUES(?, ?, ?, ?, ?, ?, 0, ?, 0, 0, 0, ?, ?)", "itbiiiiii",
+           o->id, a->name, (const void *)a->uuid, sizeof a->uuid, (uint64_t)o->line.family,
+           (uint64_t)o->block_size, (uint64_t)o->flags, a->now_ns, a->retain_ns, a->retain_bytes);
     catalogue_set_stretch(d, o->id, a->from_sequence, o->line.id, a->now_ns);
     catalogue_set_size(d, o->id, a->from_sequence, a->size_bytes);
+    catalogue_oldest(d, o);
     return 0;
 }
 
@@ -189,10 +194,17 @@ int volume_set_row(struct db *d, struct catalogue_request *r) {
     int rc = catalogue_volume(d, r, r->args.volumes[0], o);
     if (rc < 0)
         return rc;
-    o->flags &= ~(uint32_t)VOLUME_DURABLE_WRITES;
-    if (r->args.flags & CATALOGUE_DURABLE_WRITES)
-        o->flags |= VOLUME_DURABLE_WRITES;
-    db_run(d, "UPDATE volumes SET flags = ? WHERE id = ?", "ii", (uint64_t)o->flags, o->id);
+    if (!(r->args.flags & CATALOGUE_KEEP_DURABILITY)) {
+        o->flags &= ~(uint32_t)VOLUME_DURABLE_WRITES;
+        if (r->args.flags & CATALOGUE_DURABLE_WRITES)
+            o->flags |= VOLUME_DURABLE_WRITES;
+    }
+    if (r->args.flags & CATALOGUE_SET_RETAIN)
+        o->retain_ns = r->args.retain_ns;
+    if (r->args.flags & CATALOGUE_SET_RETAIN_BYTES)
+        o->retain_bytes = r->args.retain_bytes;
+    db_run(d, "UPDATE volumes SET flags = ?, retain_ns = ?, retain_bytes = ? WHERE id = ?", "iiii",
+           (uint64_t)o->flags, o->retain_ns, o->retain_bytes, o->id);
     r->out.count = 1;
     return 0;
 }
