@@ -47,6 +47,7 @@
 #include "plat/alert.h"
 
 #define ADMIN_VOLUME_BYTES_MAX (UINT64_C(64) << 50)
+#define ADMIN_RETAIN_NS_MIN (60 * NS_PER_S)
 #define ADMIN_ON_DEMAND_NS (10 * NS_PER_S) /* an image on demand waits so long for its user */
 
 /* A moment looked up in the log: the newest that is not after the wall time time_ns (by_time), or not
@@ -132,9 +133,10 @@ void admin_close(struct admin *ad);
 
 /* An operation as it is asked for. Fields that the kind does not name are not read.
  *
- *   CREATE         name size_bytes block_size flags:DURABLE_WRITES
+ *   CREATE         name size_bytes block_size retain_ns retain_bytes flags:DURABLE_WRITES
  *   RESIZE         volumes[0] size_bytes flags:FORCE (to shrink, or with users)
- *   SET            volumes[0] flags:DURABLE_WRITES
+ *   SET            volumes[0] retain_ns retain_bytes
+ *                  flags:DURABLE_WRITES KEEP_DURABILITY SET_RETAIN SET_RETAIN_BYTES
  *   DELETE         volumes[0] flags:NOW FORCE
  *   UNDELETE ACCEPT_LOSS   volumes[0]
  *   IMAGE_OPEN     volumes moment name("": made) lease_ns(0: none) flags:WRITABLE ON_DEMAND
@@ -159,6 +161,7 @@ struct admin_request {
     uint32_t block_size;
     uint64_t lease_ns;
     uint64_t offset_bytes, length_bytes;
+    uint64_t retain_ns, retain_bytes; /* 0: no limit */
 };
 
 /* Begins an operation in this turn. What is refused at once is a finished operation with its error,

@@ -46,6 +46,9 @@ static uint32_t flags_of(const struct operation *op) {
         {OPERATION_DESTRUCTIVE, CATALOGUE_DESTRUCTIVE},
         {OPERATION_KEEP, CATALOGUE_HOLD},
         {OPERATION_DURABLE_WRITES, CATALOGUE_DURABLE_WRITES},
+        {OPERATION_KEEP_DURABILITY, CATALOGUE_KEEP_DURABILITY},
+        {OPERATION_SET_RETAIN, CATALOGUE_SET_RETAIN},
+        {OPERATION_SET_RETAIN_BYTES, CATALOGUE_SET_RETAIN_BYTES},
     };
     uint32_t flags = op->kind == OPERATION_DECLARE_LOSS ? CATALOGUE_SET_LOST : 0;
     for (size_t i = 0; i < sizeof map / sizeof map[0]; i++)
@@ -95,6 +98,8 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
     a->lease_ns = lease_end(ad, op);
     a->start_block = op->offset_bytes / BLOCK_BYTES;
     a->blocks = op->length_bytes / BLOCK_BYTES;
+    a->retain_ns = op->retain_ns;
+    a->retain_bytes = op->retain_bytes;
 }
 
 void admin_forget_request(struct admin_pending *p) {
@@ -247,10 +252,12 @@ static int apply_state(struct admin *ad, struct operation *op, const struct cata
         volume_try(ad->c.a, op->volumes[0]) ? volume_edit(ad->c.a, op->volumes[0]) : NULL;
     if (!v)
         return 0;
-    if (op->kind == OPERATION_VOLUME_SET)
+    if (op->kind == OPERATION_VOLUME_SET) {
         v->flags = (v->flags & ~(uint32_t)VOLUME_DURABLE_WRITES) |
                    (out->objects[0].flags & VOLUME_DURABLE_WRITES);
-    else if (op->kind == OPERATION_ACCEPT_LOSS)
+        v->retain_ns = out->objects[0].retain_ns;
+        v->retain_bytes = out->objects[0].retain_bytes;
+    } else if (op->kind == OPERATION_ACCEPT_LOSS)
         accept_loss(ad, op->volumes[0]);
     else if (op->kind == OPERATION_VOLUME_UNDELETE)
         volumes_fill(ad->c.a, op->volumes[0], &out->objects[0], v->timeline);
@@ -287,12 +294,13 @@ static int apply_promote(struct admin *ad, struct operation *op,
     struct timeline_h line = volume_view(ad->c.a, op->volumes[0])->timeline;
     struct volume_h source =
         volumes_find_id(ad->c.a, volume_view(ad->c.a, op->volumes[0])->source_id);
-    volumes_fill(ad->c.a, op->volumes[0], &out->objects[0], line);
-    /* It has its source's past, which is there: it is not purged before its images are gone. */
+    /* It has its source's past, which is there: it is not purged before its images are gone. The row
+     * says how much of it, unless an older program committed it. */
     must(source.v != 0);
     struct volume *v = volume_edit(ad->c.a, op->volumes[0]);
     v->oldest_sequence = volume_view(ad->c.a, source)->oldest_sequence;
     v->oldest_ns = volume_view(ad->c.a, source)->oldest_ns;
+    volumes_fill(ad->c.a, op->volumes[0], &out->objects[0], line);
     op->made[0] = op->volumes[0];
     ad->c.engine->changed(ad->c.engine_ctx, op->volumes[0]);
     return 0;

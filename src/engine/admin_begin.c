@@ -112,11 +112,30 @@ static int reserve(struct admin *ad, struct operation_h h, uint32_t volumes, uin
     return 0;
 }
 
+/* How much history the volume is to keep. */
+static int take_policy(struct admin *ad, struct operation_h h, const struct admin_request *q) {
+    struct operation *op = operation_edit(ad->c.a, h);
+    if (q->retain_ns > 0 && q->retain_ns < ADMIN_RETAIN_NS_MIN)
+        return admin_refuse(ad, h, ERR_INVAL, "a volume keeps at least one minute of its history");
+    if (q->retain_ns > INT64_MAX || q->retain_bytes > INT64_MAX)
+        return admin_refuse(ad, h, ERR_TOOBIG, "no volume can keep that much history");
+    op->retain_ns = q->retain_ns;
+    op->retain_bytes = q->retain_bytes;
+    return 0;
+}
+
+static int check_set(struct admin *ad, struct operation_h h, const struct admin_request *q) {
+    int rc = take_volumes(ad, h, q, 1, 0);
+    return rc < 0 ? rc : take_policy(ad, h, q);
+}
+
 static int check_create(struct admin *ad, struct operation_h h, const struct admin_request *q) {
     struct operation *op = operation_edit(ad->c.a, h);
     int rc = take_name(ad, h, q->name);
     if (rc == 0)
         rc = check_size(ad, h, q->size_bytes);
+    if (rc == 0)
+        rc = take_policy(ad, h, q);
     if (rc < 0)
         return rc;
     if (q->block_size != SECTOR_BYTES && q->block_size != BLOCK_BYTES)
@@ -203,7 +222,7 @@ int admin_check(struct admin *ad, struct operation_h h, const struct admin_reque
     case OPERATION_VOLUME_RESIZE:
         return check_resize(ad, h, q);
     case OPERATION_VOLUME_SET:
-        return take_volumes(ad, h, q, 1, 0);
+        return check_set(ad, h, q);
     case OPERATION_VOLUME_DELETE:
         rc = take_volumes(ad, h, q, 1, (q->flags & OPERATION_NOW) != 0);
         break;

@@ -54,7 +54,10 @@ enum operation_flag {
     OPERATION_DESTRUCTIVE = 1 << 5,
     OPERATION_KEEP = 1 << 6, /* mark: hold its moment */
     OPERATION_DURABLE_WRITES = 1 << 7,
-    OPERATION_INTERNAL = 1 << 8, /* nobody waits: the slot is freed when done */
+    OPERATION_INTERNAL = 1 << 8,        /* nobody waits: the slot is freed when done */
+    OPERATION_KEEP_DURABILITY = 1 << 9, /* set: DURABLE_WRITES is not looked at */
+    OPERATION_SET_RETAIN = 1 << 10,     /* set: retain_ns is */
+    OPERATION_SET_RETAIN_BYTES = 1 << 11,
 };
 
 enum operation_moment {
@@ -101,7 +104,9 @@ enum operation_moment {
     F(uint32_t, cursor) /* BURY, FREE: the last segment looked at */                               \
     A(uint64_t, results, 8)                                                                        \
     A(uint8_t, detail, OPERATION_DETAIL_BYTES)                                                     \
-    A(uint8_t, reserved, 64)
+    F(uint64_t, retain_ns) /* create, set */                                                       \
+    F(uint64_t, retain_bytes)                                                                      \
+    A(uint8_t, reserved, 48)
 HANDLE(operation)
 SLOT_STRUCT(operation, OPERATION_FIELDS)
 SLOT_TABLE(operation, TABLE_OPERATION)

@@ -132,6 +132,57 @@ static void trash(void **state) {
     test_end(t);
 }
 
+/* What a volume is to keep: in its slot at once, and after a cold start. */
+static void policies(void **state) {
+    static const struct {
+        uint32_t flags;
+        uint64_t ns, bytes; /* asked for */
+        int error;
+        uint64_t retain_ns, retain_bytes; /* then */
+        uint32_t volume_flags;
+    } cases[] = {
+        {OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN, 90 * NS_PER_S, 1, 0, 90 * NS_PER_S, 7,
+         VOLUME_DURABLE_WRITES}, /* 1 */
+        {OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN_BYTES, 1, 8, ERR_INVAL, 90 * NS_PER_S, 7,
+         VOLUME_DURABLE_WRITES}, /* 2: less than a minute */
+        {OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN_BYTES, 0, UINT64_MAX, ERR_TOOBIG,
+         90 * NS_PER_S, 7, VOLUME_DURABLE_WRITES}, /* 3 */
+        {OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN_BYTES, 0, 8, 0, 90 * NS_PER_S, 8,
+         VOLUME_DURABLE_WRITES},                  /* 4 */
+        {0, 0, 0, 0, 90 * NS_PER_S, 8, 0},        /* 5: just the durability */
+        {OPERATION_SET_RETAIN, 0, 0, 0, 0, 8, 0}, /* 6: for ever */
+    };
+    struct test *t = test_start(31);
+    struct admin_request q = named(OPERATION_VOLUME_CREATE, NULL, "v");
+    q.size_bytes = 1 << 20;
+    q.block_size = 512;
+    q.flags = OPERATION_DURABLE_WRITES;
+    q.retain_ns = 59 * NS_PER_S;
+    assert_answer(test_ask(t, &q), ERR_INVAL);
+    q.retain_ns = 60 * NS_PER_S;
+    q.retain_bytes = 7;
+    assert_answer(test_ask(t, &q), 0);
+    assert_int_equal(test_volume(t, "v")->retain_ns, 60 * NS_PER_S);
+    assert_int_equal(test_volume(t, "v")->retain_bytes, 7);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct admin_request s = test_request(OPERATION_VOLUME_SET, "v");
+        s.flags = cases[i].flags;
+        s.retain_ns = cases[i].ns;
+        s.retain_bytes = cases[i].bytes;
+        assert_answer(test_ask(t, &s), cases[i].error);
+        for (int cold = 0; cold < 2; cold++) {
+            const struct volume *v = test_volume(t, "v");
+            assert_int_equal(v->retain_ns, cases[i].retain_ns);
+            assert_int_equal(v->retain_bytes, cases[i].retain_bytes);
+            assert_int_equal(v->flags, cases[i].volume_flags);
+            t->power_cut = 1;
+            if (cold == 0)
+                test_die(t);
+        }
+    }
+    test_end(t);
+}
+
 static void delete_now_frees_segments(void **state) {
     struct test *t = test_start(4);
     int waits = 0;
@@ -717,6 +768,7 @@ int main(void) {
         cmocka_unit_test(create_refuses),
         cmocka_unit_test(resize),
         cmocka_unit_test(trash),
+        cmocka_unit_test(policies),
         cmocka_unit_test(delete_now_frees_segments),
         cmocka_unit_test(images),
         cmocka_unit_test(images_end_by_themselves),

@@ -53,12 +53,13 @@ enum volume_flag {
     F(uint64_t, source_id)       /* image: the volume it shows */                                  \
     F(uint64_t, moment_sequence) /* image: what it shows */                                        \
     F(uint64_t, moment_ns)                                                                         \
-    F(uint64_t, lease_until_ns) /* image: store time; 0 = until closed */                          \
-    F(uint64_t, deleted_ns)     /* DELETED: wall */                                                \
-    F(uint64_t,                                                                                    \
-      oldest_sequence)     /* volume: its first moment, that of what it came from included */      \
-    F(uint64_t, oldest_ns) /* the same: wall */                                                    \
-    A(uint8_t, reserved, 40)
+    F(uint64_t, lease_until_ns)  /* image: store time; 0 = until closed */                         \
+    F(uint64_t, deleted_ns)      /* DELETED: wall */                                               \
+    F(uint64_t, oldest_sequence) /* volume: its oldest promised moment (catalogue.h) */            \
+    F(uint64_t, oldest_ns)       /* the same: wall */                                              \
+    F(uint64_t, retain_ns)       /* volume: how much history it is to keep; 0: no limit */         \
+    F(uint64_t, retain_bytes)                                                                      \
+    A(uint8_t, reserved, 24)
 SLOT_STRUCT(volume, VOLUME_FIELDS)
 SLOT_TABLE(volume, TABLE_VOLUME)
 

@@ -72,6 +72,8 @@ void volumes_fill(struct arena *a, struct volume_h h, const struct catalogue_obj
     v->moment_ns = row->moment_ns;
     v->lease_until_ns = row->lease_ns;
     v->deleted_ns = row->deleted_ns;
+    v->retain_ns = row->retain_ns;
+    v->retain_bytes = row->retain_bytes;
     if (row->oldest_sequence != 0) {
         v->oldest_sequence = row->oldest_sequence;
         v->oldest_ns = row->oldest_ns;
