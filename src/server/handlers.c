@@ -495,8 +495,7 @@ static int status(void *ctx, const struct ctl_request *q) {
     json_t *store = json_pack(
         "{s:s,s:I,s:I,s:I,s:I,s:o,s:I}", "path", p->config.store, "size_bytes", (json_int_t)total,
         "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
-        "used_bytes", (json_int_t)((uint64_t)(space.slots - space.slots_unused) * space.segment_bytes),
-        "reserve_bytes",
+        "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
         (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
         perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)),
         "durable_sequence", (json_int_t)log_durable(p->log));
