@@ -601,6 +601,7 @@ void perdured_stop(struct perdured *p) {
             reactor_commit(r);
     }
     int err = ERR_BUSY;
+    r->more_to_do = 1; /* the first turn may have nothing to wait for */
     while (err == ERR_BUSY && clock_monotonic_ns(&r->clock) < until) {
         log_want_durable(p->log, log_recorded(p->log));
         core_turn(&p->core);

@@ -246,15 +246,23 @@ static int wants_input(const struct reactor *r, const struct conn *c, const stru
     return c->rx_buffer.pages == 0 || c->rx_received < rx_buffer_end(c);
 }
 
+/* Output phase: the wait outlives the process, so it never names a slot that is not committed. Its next owner
+ * would hear what comes for somebody else. */
 static void set_watch(struct reactor *r, struct conn_h h) {
+    const struct stream_ops *ops = r->streams.ops;
     const struct conn *c = conn_view(&r->a, h);
     const struct conn_mark *m = mark_of(r, h);
+    uint64_t tag = (uint64_t)TAG_CONN << 32 | h.v;
     uint32_t events =
         (wants_input(r, c, m) ? STREAM_READABLE : 0) | (m->wants_writable ? STREAM_WRITABLE : 0);
     if (events == c->watched)
         return;
     conn_edit(&r->a, h)->watched = events;
-    r->streams.ops->rewatch(r->streams.ctx, c->fd, (uint64_t)TAG_CONN << 32 | h.v, events);
+    int err = ops->rewatch(r->streams.ctx, c->fd, tag, events);
+    if (err == ERR_NOTFOUND)
+        err = ops->watch(r->streams.ctx, c->fd, tag, events);
+    if (err < 0) /* nobody would ever hear of it */
+        reactor_abort(r, h);
 }
 
 static void pop_reply(struct reactor *r, struct conn_h h) {

@@ -26,7 +26,7 @@
     F(uint64_t, tx_head_start)                                                                     \
     F(uint64_t, tx_sent)                                                                           \
     F(uint64_t, accepted_wall_ns)                                                                  \
-    F(uint32_t, watched)        /* STREAM_ events it is registered for; not known after a kill */  \
+    F(uint32_t, watched)        /* STREAM_ events it is registered for, CONN_WATCHED_UNKNOWN */    \
     F(uint32_t, engines_before) /* that had gone when it was accepted */                           \
     F(uint64_t, requests_ever)                                                                     \
     F(uint64_t, read_bytes)                                                                        \

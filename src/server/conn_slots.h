@@ -71,7 +71,7 @@ enum conn_flag {
     CONN_NO_POSITIONS = 1 << 3, /* does not survive a kill */
 };
 
-/* Of `watched`: the registration is what a dead engine made of it. */
+/* Of `watched`: there is no registration yet, or it is what a dead engine made of it. */
 #define CONN_WATCHED_UNKNOWN UINT32_MAX
 
 SLOT_STRUCT(conn, CONN_FIELDS)

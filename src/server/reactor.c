@@ -101,7 +101,7 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     c->protocol = protocol;
     c->identity = r->streams.ops->identity(r->streams.ctx, fd);
     c->accepted_wall_ns = clock_wall_ns(&r->clock);
-    c->watched = STREAM_READABLE;
+    c->watched = CONN_WATCHED_UNKNOWN;
     c->engines_before = (uint32_t)server_engines_gone(server_view(&r->a, r->server));
     strncpy((char *)c->peer, peer, sizeof c->peer - 1);
     if (r->streams.ops->positions(r->streams.ctx, fd, &at) == ERR_UNSUPPORTED)
@@ -110,10 +110,7 @@ void reactor_adopt(struct reactor *r, int fd, uint32_t protocol, const char *pee
     trace_note(&r->trace, TRACE_CONN_OPENED, (uint64_t)handle_index(h.v) << 32 | (uint32_t)fd,
                protocol);
     *mark_of(r, h) = (struct conn_mark){.moved_ns = r->now_ns};
-    uint64_t tag = (uint64_t)TAG_CONN << 32 | h.v;
-    /* A dead engine may have registered it, for a slot that it could not commit. */
-    if (r->streams.ops->watch(r->streams.ctx, fd, tag, STREAM_READABLE) == ERR_EXISTS)
-        r->streams.ops->rewatch(r->streams.ctx, fd, tag, STREAM_READABLE);
+    conn_list_add(&r->send, &mark_of(r, h)->send, h); /* an output registers it */
     const struct protocol *p = r->protocols[protocol];
     if (p->opened && p->opened(p->ctx, h) < 0)
         reactor_abort(r, h);
@@ -438,12 +435,6 @@ static int take_positions(struct reactor *r, struct conn_h h) {
     return 0;
 }
 
-/* A wait that is not kept knows nobody. */
-static void watch_again(struct reactor *r, int fd, uint64_t tag, uint32_t events) {
-    if (!(r->streams.ops->caps & STREAM_CAP_WAIT_KEPT))
-        r->streams.ops->watch(r->streams.ctx, fd, tag, events);
-}
-
 static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
     const struct conn *c = conn_view(&r->a, h);
     int err = 0;
@@ -462,9 +453,9 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         reactor_abort(r, h);
         return err;
     }
-    watch_again(r, c->fd, (uint64_t)TAG_CONN << 32 | h.v, c->watched);
-    if (after_crash) /* the first output registers it anew */
-        conn_edit(&r->a, h)->watched = CONN_WATCHED_UNKNOWN;
+    if (after_crash || !(r->streams.ops->caps & STREAM_CAP_WAIT_KEPT))
+        conn_edit(&r->a, h)->watched =
+            CONN_WATCHED_UNKNOWN; /* the first output registers it anew */
     /* It may have been blocked, or not been listened to: both lists are gone with the former engine. */
     mark_of(r, h)->moved_ns = r->now_ns;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
@@ -486,9 +477,10 @@ int reactor_attach(struct reactor *r, int after_crash, uint32_t *closed) {
             if (buffer_claim(&r->buffers, q->data[i]) < 0)
                 return ERR_INTEGRITY;
     }
-    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0}); h.v;
-         h = listener_next(&r->a, h))
-        watch_again(r, listener_view(&r->a, h)->fd, (uint64_t)TAG_LISTENER << 32 | h.v, 0);
+    for (struct listener_h h = listener_next(&r->a, (struct listener_h){0});
+         h.v && !(r->streams.ops->caps & STREAM_CAP_WAIT_KEPT); h = listener_next(&r->a, h))
+        r->streams.ops->watch(r->streams.ctx, listener_view(&r->a, h)->fd,
+                              (uint64_t)TAG_LISTENER << 32 | h.v, 0);
     for (struct conn_h h = conn_next(&r->a, (struct conn_h){0}); h.v; h = conn_next(&r->a, h)) {
         int was_closing = conn_view(&r->a, h)->slot.state == CONN_CLOSING;
         if (attach_conn(r, h, after_crash) < 0 && !was_closing)

@@ -5,6 +5,7 @@ A server runs on a temporary store, on free ports, and only its own processes ar
 is asking until the answer is there, with a limit that only a broken server reaches.
 """
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -72,10 +73,24 @@ def children_of(pid):
         found |= more
 
 
+def own_ports():
+    """Ports that no other test on this machine takes, until this one ends."""
+    for first in range(20000, 32000, 500):
+        mine = open(os.path.join(tempfile.gettempdir(), f'perdure-ports-{first}'), 'a', encoding='utf-8')
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return mine, range(first, first + 500)
+        mine.close()
+    raise RuntimeError('all ports for tests are taken')
+
+
+PORTS_LOCK, PORTS = own_ports()
+
+
 def free_port():
     """A port that nobody has, and that no outgoing connection is given while the server restarts."""
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.choice(PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(('127.0.0.1', port))
             return port

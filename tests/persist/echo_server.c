@@ -7,6 +7,13 @@
  *     echo_server ADDRESS:PORT DIRECTORY [crash-point COUNT]
  *
  * SIGHUP reloads, SIGTERM stops. Each engine writes a line "serving GENERATION PID ..." to stderr.
+ *
+ * The file `accepting` in DIRECTORY, if there is one, says which engine dies while it accepts: for each generation,
+ * from 0 on, how many connections it accepts before that, counted from when this is written, and at which store after
+ * the last of them it dies. Both are little-endian; 0: it lives.
+ *
+ *   offset 0  4  connections
+ *          4  4  stores
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -16,6 +23,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/prng.h"
 #include "server/core.h"
@@ -23,12 +31,17 @@
 #define CHUNK_MAX (16 * 1024u)
 #define CONNS 12000u
 #define REQUESTS 16384u
+#define DEATH_BYTES 8
 
 struct echo {
     struct core core;
     int file;
     int stopping;
+    struct stream_ops ops, inner; /* with and without a count of what is accepted */
+    int deaths;                   /* the file `accepting`, -1: none */
+    uint32_t accepted;
 };
+static struct echo echo;
 
 static const struct arena_table_plan tables[] = {
     {&server_spec, 1},         {&listener_spec, 8}, {&conn_spec, CONNS},
@@ -122,27 +135,47 @@ static void event(void *ctx, uint32_t kind, uint32_t handle, uint32_t events) {
     }
 }
 
+static int accept_counted(void *ctx, int listener, uint32_t flags, char *peer) {
+    uint8_t death[DEATH_BYTES];
+    struct echo *e = &echo;
+    int fd = e->inner.accept(ctx, listener, flags, peer);
+    off_t at = (off_t)e->core.boot->generation * DEATH_BYTES;
+    if (fd >= 0 && pread(e->deaths, death, sizeof death, at) == DEATH_BYTES && get_le32(death) &&
+        get_le32(death) == ++e->accepted)
+        e->core.r.a.crash_after = get_le32(death + 4);
+    return fd;
+}
+
+static void count_accepted(struct echo *e, int dir) {
+    struct streams *s = &e->core.r.streams;
+    e->deaths = openat(dir, "accepting", O_RDONLY | O_CLOEXEC);
+    e->inner = e->ops = *s->ops;
+    e->ops.accept = accept_counted;
+    s->ops = &e->ops;
+}
+
 static int engine(struct boot *b) {
-    static struct echo e;
-    static struct protocol echo = {.input = echo_input, .ctx = &e};
-    static const struct reactor_hooks hooks = {.event = event, .ctx = &e};
-    struct core *c = &e.core;
+    static struct protocol protocol = {.input = echo_input, .ctx = &echo};
+    static const struct reactor_hooks hooks = {.event = event, .ctx = &echo};
+    struct echo *e = &echo;
+    struct core *c = &e->core;
     int dir = open(b->argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0 || core_prepare(c, b, &plan, dir, "linux") < 0 ||
-        (e.file = c->router.ops->open(c->router.ctx, "echo.log", IO_OPEN_WRITE | IO_OPEN_CREATE)) <
+        (e->file = c->router.ops->open(c->router.ctx, "echo.log", IO_OPEN_WRITE | IO_OPEN_CREATE)) <
             0) {
         fprintf(stderr, "<3>cannot start\n");
         boot_stop(b, CUSTODY_FAILED, 1);
     }
     c->r.hooks = &hooks;
-    c->r.protocols[PROTOCOL_ECHO] = &echo;
-    c->r.io.routines[ROUTINE_FRAME_WRITTEN] = (struct io_routine){write_vecs, written, &e};
+    c->r.protocols[PROTOCOL_ECHO] = &protocol;
+    c->r.io.routines[ROUTINE_FRAME_WRITTEN] = (struct io_routine){write_vecs, written, e};
     c->r.io.device = device;
-    c->r.io.device_ctx = &e;
+    c->r.io.device_ctx = e;
     if (core_take(c) < 0 || core_attach(c) < 0) {
         fprintf(stderr, "<3>cannot attach\n");
         boot_stop(b, CUSTODY_FAILED, 1);
     }
+    count_accepted(e, dir);
     core_adopt(c);
     if (!c->warm && reactor_listen(&c->r, b->argv[1], PROTOCOL_ECHO) < 0) {
         fprintf(stderr, "<3>cannot listen on %s\n", b->argv[1]);
@@ -164,7 +197,7 @@ static int engine(struct boot *b) {
         c->r.a.crash_after = 1 + prng_below(&p, strtoull(b->argv[4], NULL, 10));
     }
 #endif
-    while (!e.stopping)
+    while (!e->stopping)
         core_turn(c);
     boot_stop(b, CUSTODY_STOPPED, 0);
 }

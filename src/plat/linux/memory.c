@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The arena as a memfd of shared memory. Huge pages by MADV_COLLAPSE, which works whatever
- * shmem_enabled says; left out of core dumps, which would take seconds and hold clients' data. */
+/*
+ * The arena as a memfd of shared memory. Huge pages by MADV_COLLAPSE, which works whatever shmem_enabled
+ * says; left out of core dumps, which would take seconds and hold clients' data.
+ *
+ * Collapsing copies what is there and fills the rest with zeroes. So new memory is collapsed while there is
+ * one small page at each place of a huge one, without which it is refused; what was not collapsed is allocated
+ * afterwards. This takes a tenth of the time of collapsing memory that is allocated.
+ */
 #include "plat/linux/linux.h"
 
 #include <errno.h>
@@ -21,10 +27,29 @@
 #endif
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
 
+/* As far as the system has huge pages. It is mapped for this alone, where a huge page may begin. */
+static void make_huge(int fd, uint64_t bytes) {
+    uint64_t huge = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, room = huge + HUGE_PAGE_BYTES;
+    for (uint64_t at = 0; at < huge; at += HUGE_PAGE_BYTES)
+        if (fallocate(fd, 0, (off_t)at, 1) < 0)
+            return;
+    char *p = huge > 0
+                  ? mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                  : MAP_FAILED;
+    if (p == MAP_FAILED)
+        return;
+    char *begin = p + (HUGE_PAGE_BYTES - (uintptr_t)p % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+    if (mmap(begin, huge, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED)
+        madvise(begin, huge, MADV_COLLAPSE);
+    munmap(p, room);
+}
+
 static int memory_create(uint64_t bytes) {
     int fd = memfd_create("perdure-arena", MFD_ALLOW_SEALING);
     if (fd < 0)
         return ERR_NOMEM;
+    if (ftruncate(fd, (off_t)bytes) == 0)
+        make_huge(fd, bytes);
     if (fallocate(fd, 0, 0, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0) {
         close(fd);
         return ERR_NOMEM;
