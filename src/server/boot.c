@@ -51,7 +51,10 @@ static int anchor_run(struct custody *c, const sigset_t *set) {
     for (;;) {
         int pid, status;
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-            ;
+            if (pid == atomic_load(&c->engine_pid)) { /* its keeper waits for this */
+                atomic_store(&c->reaped_status, status);
+                atomic_store(&c->reaped_pid, pid);
+            }
         if (pid < 0 && errno == ECHILD)
             break;
         siginfo_t info;
@@ -224,7 +227,7 @@ void boot_serving(struct boot *b, uint64_t now_ns, uint64_t probation_ns) {
     } else {
         close_if_open(former_program);
         if (atomic_load(&c->death_ns) < atomic_load(&c->probation_until_ns) &&
-            atomic_load(&c->death_signal) != SIGKILL) {
+            custody_own_fault(c)) {
             /* We are the way back. */
             close_if_open(atomic_exchange(&c->previous_binary_fd, -1));
             atomic_store(&c->probation_until_ns, 0);
@@ -240,6 +243,35 @@ void boot_serving(struct boot *b, uint64_t now_ns, uint64_t probation_ns) {
     atomic_store(&c->serving_ns, now_ns);
     atomic_store(&c->state, CUSTODY_SERVING);
     atomic_store(&c->serving, b->generation);
+}
+
+void boot_attaches(struct boot *b) {
+    boot_turn_goes_on(b);
+    atomic_store(&b->custody->attaching, b->generation);
+}
+
+void boot_death_text(const struct boot *b, char *out, size_t room) {
+    const struct custody *c = b->custody;
+    int sig = (int)atomic_load(&c->death_signal);
+    switch (atomic_load(&c->death)) {
+    case CUSTODY_DEATH_SIGNAL:
+        snprintf(out, room, "the engine died of signal %d (%s)", sig, strsignal(sig));
+        break;
+    case CUSTODY_DEATH_EXIT:
+        snprintf(out, room, "the engine ended by itself with status %u",
+                 atomic_load(&c->death_status));
+        break;
+    case CUSTODY_DEATH_OUTSIDE:
+        snprintf(out, room, "the engine was killed from outside (SIGKILL)");
+        break;
+    case CUSTODY_DEATH_HUNG:
+        snprintf(out, room,
+                 "the engine hung: a turn took longer than %.1f s, so the keeper killed it",
+                 (double)atomic_load(&c->hang_ms) / 1e3);
+        break;
+    default:
+        snprintf(out, room, "the engine died, and nobody saw how");
+    }
 }
 
 void boot_want_successor(struct boot *b, int binary_fd) {

@@ -6,6 +6,7 @@
 #ifndef SERVER_BOOT_H
 #define SERVER_BOOT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "server/custody.h"
@@ -41,6 +42,28 @@ void boot_wait_at_gate(struct boot *b);
 
 /* Successor: cannot do it. The engine that serves goes on, or the keeper tries otherwise. */
 _Noreturn void boot_refuse(struct boot *b, const char *reason);
+
+/* Successor: attaches to the arena; from here on its keeper watches it. */
+void boot_attaches(struct boot *b);
+
+/* Engine: the ends of its turns, and, in one that takes long, that it goes on (watch.h). */
+static inline void boot_turn_begins(struct boot *b) {
+    _Atomic uint64_t *beat = &b->custody->beat;
+    atomic_store_explicit(beat, atomic_load_explicit(beat, memory_order_relaxed) | 1,
+                          memory_order_relaxed);
+}
+static inline void boot_turn_ends(struct boot *b) {
+    _Atomic uint64_t *beat = &b->custody->beat;
+    atomic_store_explicit(beat, (atomic_load_explicit(beat, memory_order_relaxed) + 1) & ~1ull,
+                          memory_order_relaxed);
+}
+static inline void boot_turn_goes_on(struct boot *b) {
+    boot_turn_ends(b);
+    boot_turn_begins(b);
+}
+
+/* How the engine died that we succeed. */
+void boot_death_text(const struct boot *b, char *out, size_t room);
 
 /* Engine: serves from now on. The former keeper leaves. */
 void boot_serving(struct boot *b, uint64_t now_ns, uint64_t probation_ns);

@@ -45,6 +45,8 @@ static const struct number {
      "1: check every turn (slow, for developers)"},
     {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10,
      "a death so soon after a reload undoes it"},
+    {"hang-s", offsetof(struct config, hang_s), 0, 0, 3600, 10,
+     "an engine is replaced whose turn takes longer; 0: it is not"},
     {"stall-s", offsetof(struct config, stall_s), 0, 1, 3600, 20,
      "clients that hold buffers so long idly are closed for others"},
 };

@@ -125,7 +125,7 @@ static int make_arena(struct core *c) {
 /* Deaths in a row by its own fault, each before a turn was finished, tell of an arena that kills. */
 static enum arena_verdict count_death(struct core *c) {
     struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
-    if (atomic_load(&c->boot->custody->death_signal) == SIGKILL)
+    if (!custody_own_fault(c->boot->custody))
         return ARENA_QUALIFIES;
     return atomic_fetch_add(&live->deaths, 1) + 1 >= ARENA_DEATHS_MAX ? ARENA_BAD_DEATHS
                                                                       : ARENA_QUALIFIES;
@@ -204,6 +204,8 @@ int core_take(struct core *c) {
         return make_arena(c);
     }
     c->warm = 1;
+    atomic_store(&b->custody->hang_ms, c->hang_ms);
+    boot_attaches(b);
     atomic_store(&((struct arena_live *)(void *)((char *)c->base + ARENA_LIVE_OFFSET))->phase,
                  ARENA_ATTACHING);
     return arena_attach(&c->r.a, c->base, c->bytes, &c->plan);
@@ -392,6 +394,8 @@ void core_serve(struct core *c) {
     watch(c, b->keeper_pidfd, TAG_KEEPER);
     watch(c, c->router_fd, TAG_RING);
     reactor_commit(r);
+    atomic_store(&b->custody->hang_ms, c->hang_ms);
+    boot_turn_goes_on(b);
     boot_serving(b, clock_monotonic_ns(&r->clock), c->probation_ns);
     atomic_store(&r->a.live->phase, ARENA_SERVING);
     trace_note(&r->trace, TRACE_ENGINE_SERVES, b->generation,

@@ -43,6 +43,7 @@ struct core {
     int sweep_next, sweep_end;
     uint8_t *sweep_known;
     uint64_t probation_ns;
+    uint32_t hang_ms; /* a longer turn is a hang; 0: none is */
     /* An arena that did not qualify, rolled back where that was possible: answered writes may lie in its
      * frames. Mapped at any address until core_bury. */
     void *dead;

@@ -17,6 +17,7 @@
  *   planned   engine rings; keeper starts successor; it qualifies the arena, waits at the gate; the engine
  *             finishes its turn, opens the gate, exits; the successor attaches
  *   crash     keeper sees the engine's death; starts the successor, which attaches
+ *   hang      keeper sees that a turn does not end (watch.h); kills the engine; goes on as after a crash
  *
  * This page is shared by all of them, frozen like the arena's header, and all that the keeper reads.
  */
@@ -53,6 +54,15 @@ enum custody_prepare {
     CUSTODY_PREPARE_FAILED = 4,  /* keeper: it died or did not qualify; see reason */
 };
 
+enum custody_death {
+    CUSTODY_DEATH_NONE = 0,
+    CUSTODY_DEATH_SIGNAL = 1,  /* by a signal, not SIGKILL */
+    CUSTODY_DEATH_EXIT = 2,    /* ended by itself */
+    CUSTODY_DEATH_OUTSIDE = 3, /* SIGKILL: by a person, or as memory was short */
+    CUSTODY_DEATH_HUNG = 4,    /* a turn did not end: killed by its keeper */
+    CUSTODY_DEATH_UNKNOWN = 5, /* nobody saw how */
+};
+
 struct custody {
     uint64_t magic;
     uint32_t version;
@@ -86,7 +96,18 @@ struct custody {
     uint32_t config_format;
     uint32_t config_bytes;
     uint8_t config[CUSTODY_CONFIG_BYTES];
+    _Atomic uint32_t death;     /* enum custody_death: of the last engine that died unasked */
+    _Atomic uint32_t hang_ms;   /* engine: a turn that is longer is a hang; 0: none is */
+    _Atomic uint64_t beat;      /* engine: odd in a turn, even while it waits; only rises */
+    _Atomic uint32_t attaching; /* generation of a successor that attaches warm, or has done so */
+    _Atomic int32_t reaped_pid; /* anchor: the engine whose keeper was not its parent, */
+    _Atomic int32_t reaped_status; /* and how it ended, as waitpid tells it */
 };
 _Static_assert(sizeof(struct custody) <= CUSTODY_BYTES, "one page");
+
+/* Whether the engine that died last has itself, its program or the arena to blame. */
+static inline int custody_own_fault(const struct custody *c) {
+    return atomic_load(&c->death) != CUSTODY_DEATH_OUTSIDE;
+}
 
 #endif

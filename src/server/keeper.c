@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/watch.h"
+
 #define ARGS_MAX 256
 /* While a successor is being started the keeper looks this often whether it serves. */
 #define LOOK_MS 5
@@ -22,6 +24,8 @@
 /* Successors in a row that never served; beyond, a pause between the attempts, then the end. */
 #define FAILURES_QUICK 3u
 #define FAILURES_MAX 12u
+/* The anchor reaps an engine as soon as it is dead. */
+#define ANCHOR_TELLS_MS 200
 
 extern char **environ;
 
@@ -62,7 +66,7 @@ static int start(struct keeper *k, int binary_fd, const char *mode) {
 static int program_after_death(struct keeper *k) {
     struct custody *c = k->custody;
     int previous = atomic_load(&c->previous_binary_fd);
-    int own_fault = atomic_load(&c->death_signal) != SIGKILL;
+    int own_fault = custody_own_fault(c);
     int served_last = atomic_load(&c->binary_fd);
     if (served_last >= 0 && atomic_load(&c->serving) < k->generation &&
         (own_fault || atomic_load(&c->failures) >= FAILURES_QUICK))
@@ -74,18 +78,37 @@ static int program_after_death(struct keeper *k) {
     return k->binary_fd;
 }
 
+/* Of an engine that is another's child, the anchor learns how it ended. */
+static int wait_status(struct keeper *k, int *status) {
+    struct custody *c = k->custody;
+    if (k->engine_is_child)
+        return waitpid(k->engine_pid, status, 0) == k->engine_pid;
+    for (int i = 0; i < ANCHOR_TELLS_MS && atomic_load(&c->reaped_pid) != k->engine_pid; i++)
+        usleep(1000);
+    *status = atomic_load(&c->reaped_status);
+    return atomic_load(&c->reaped_pid) == k->engine_pid;
+}
+
+static enum custody_death death_of(struct keeper *k) {
+    int status;
+    if (!wait_status(k, &status))
+        return k->watch.hung ? CUSTODY_DEATH_HUNG : CUSTODY_DEATH_UNKNOWN;
+    if (WIFEXITED(status)) {
+        atomic_store(&k->custody->death_status, (uint32_t)WEXITSTATUS(status));
+        return CUSTODY_DEATH_EXIT;
+    }
+    atomic_store(&k->custody->death_signal, (uint32_t)WTERMSIG(status));
+    if (WTERMSIG(status) != SIGKILL)
+        return CUSTODY_DEATH_SIGNAL;
+    return k->watch.hung ? CUSTODY_DEATH_HUNG : CUSTODY_DEATH_OUTSIDE;
+}
+
 static void note_death(struct keeper *k) {
     struct custody *c = k->custody;
-    siginfo_t info = {0};
     atomic_store(&c->death_ns, now_ns());
     atomic_store(&c->death_signal, 0);
     atomic_store(&c->death_status, 0);
-    if (!k->engine_is_child || waitid(P_PID, (id_t)k->engine_pid, &info, WEXITED) < 0)
-        return;
-    if (info.si_code == CLD_EXITED)
-        atomic_store(&c->death_status, (uint32_t)info.si_status);
-    else
-        atomic_store(&c->death_signal, (uint32_t)info.si_status);
+    atomic_store(&c->death, (uint32_t)death_of(k));
 }
 
 static void open_gate_after_crash(struct custody *c) {
@@ -165,11 +188,14 @@ _Noreturn void keeper_run(struct keeper *k) {
         struct pollfd p[2] = {{.fd = k->bell, .events = POLLIN},
                               {.fd = engine_alive ? k->engine_pidfd : -1, .events = POLLIN}};
         int preparing = engine_alive && atomic_load(&c->prepare) == CUSTODY_PREPARE_STARTED;
-        poll(p, 2, successor || preparing ? LOOK_MS : -1);
+        int watching = engine_alive ? watch_period_ms(c, k->generation) : -1;
+        poll(p, 2, successor || preparing ? LOOK_MS : watching);
         if (p[1].revents) {
             engine_alive = 0;
             engine_died(k, successor);
         }
+        if (engine_alive && watch_look(&k->watch, c, k->generation, k->engine_pid, now_ns()))
+            syscall(SYS_pidfd_send_signal, k->engine_pidfd, SIGKILL, NULL, 0);
         if (p[0].revents & POLLIN) {
             uint64_t count;
             if (read(k->bell, &count, sizeof count) > 0 && engine_alive && !successor &&

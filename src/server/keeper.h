@@ -5,6 +5,7 @@
 #define SERVER_KEEPER_H
 
 #include "server/custody.h"
+#include "server/watch.h"
 
 struct keeper {
     struct custody *custody;
@@ -17,6 +18,7 @@ struct keeper {
     char *const *argv; /* of the engine; argv[1] is replaced for successors */
     int custody_fd;
     int binary_fd; /* program of the engine it keeps */
+    struct watch watch;
 };
 
 _Noreturn void keeper_run(struct keeper *k);
