@@ -22,6 +22,7 @@ struct boot {
     char **argv; /* without boot's own arguments */
     enum boot_mode mode;
     uint32_t generation;
+    uint32_t predecessor; /* the generation that it was started to succeed */
     struct custody *custody;
     int custody_fd;
     int keeper_bell, engine_bell; /* ours */
@@ -32,6 +33,9 @@ struct boot {
 
 /* The exit status when an option or a key is not right; other failures are 1. */
 #define BOOT_STATUS_USAGE 2
+
+/* The page, of its descriptor; NULL: no memory. */
+struct custody *custody_map(int fd);
 
 /* Returns the exit status of the process. */
 int boot(int argc, char **argv, int (*engine)(struct boot *b));

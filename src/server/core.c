@@ -79,6 +79,8 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
     int fd = atomic_load(&b->custody->arena_fd);
     int64_t bytes = memory->size(fd);
     c->bytes = bytes > 0 ? (uint64_t)bytes : 0;
+    if (atomic_load(&b->custody->orphaned))
+        c->verdict = ARENA_BAD_CUSTODY;
     if (c->verdict != ARENA_QUALIFIES)
         return 0;
     if (memory->map(fd, c->bytes, &c->base) < 0)
@@ -118,7 +120,9 @@ static int make_arena(struct core *c) {
     s->wait_fd = -1;
     arena_commit(&c->r.a);
     c->boot->custody->machine = c->machine->number;
+    atomic_store(&c->boot->custody->orphaned, 0);
     atomic_store(&c->boot->custody->arena_fd, fd);
+    atomic_fetch_add(&c->boot->custody->arenas, 1);
     return 0;
 }
 
@@ -218,10 +222,11 @@ static int is_claimed(struct core *c, int fd) {
     if (fd <= 2 || fd == c->boot->custody_fd || fd == atomic_load(&k->arena_fd) ||
         fd == atomic_load(&k->lock_fd) || fd == atomic_load(&k->binary_fd) ||
         fd == atomic_load(&k->previous_binary_fd) || fd == atomic_load(&k->next_binary_fd) ||
-        fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->engine_bell) ||
-        fd == c->boot->keeper_bell || fd == c->boot->engine_bell || fd == c->boot->binary_fd ||
-        fd == c->store_dir || fd == server_view(&c->r.a, c->r.server)->wait_fd ||
-        fd == c->router_fd || queues_claim(c, fd))
+        fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->anchor_fd) ||
+        fd == atomic_load(&k->engine_bell) || fd == c->boot->keeper_bell ||
+        fd == c->boot->engine_bell || fd == c->boot->binary_fd || fd == c->store_dir ||
+        fd == server_view(&c->r.a, c->r.server)->wait_fd || fd == c->router_fd ||
+        queues_claim(c, fd))
         return 1;
     return 0;
 }

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/watch.h"
+#include "server/process.h"
 
 #define ARGS_MAX 256
 /* While a successor is being started the keeper looks this often whether it serves. */
@@ -42,19 +42,19 @@ static void ring(int bell) {
     }
 }
 
-/* Starts a successor: vfork and exec, so that the table is copied once and nothing else. */
-static int start(struct keeper *k, int binary_fd, const char *mode) {
+int keeper_start(int program_fd, char *const *argv, const char *mode, int custody_fd,
+                 uint32_t predecessor) {
     char takeover[96], *args[ARGS_MAX + 3];
     int n = 0;
-    snprintf(takeover, sizeof takeover, "--takeover=%s,%d", mode, k->custody_fd);
-    args[n++] = k->argv[0];
+    snprintf(takeover, sizeof takeover, "--takeover=%s,%d,%u", mode, custody_fd, predecessor);
+    args[n++] = argv[0];
     args[n++] = takeover;
-    for (int i = 1; k->argv[i] && n < ARGS_MAX; i++)
-        args[n++] = k->argv[i];
+    for (int i = 1; argv[i] && n < ARGS_MAX; i++)
+        args[n++] = argv[i];
     args[n] = NULL;
     int pid = vfork();
     if (pid == 0) {
-        syscall(SYS_execveat, binary_fd, "", args, environ, 0x1000 /* AT_EMPTY_PATH */);
+        syscall(SYS_execveat, program_fd, "", args, environ, 0x1000 /* AT_EMPTY_PATH */);
         _exit(127);
     }
     return pid;
@@ -117,6 +117,31 @@ static void open_gate_after_crash(struct custody *c) {
         syscall(SYS_futex, &c->gate, FUTEX_WAKE, 64, NULL, NULL, 0);
 }
 
+/* A successor that a former keeper of this engine has started, if it lives; 0: none is known. It is another's
+ * child, so it is watched by a descriptor. */
+static int adopt(struct keeper *k) {
+    struct custody *c = k->custody;
+    uint32_t prepare = atomic_load(&c->prepare);
+    int pid = atomic_load(&c->successor_pid);
+    if (k->engine_is_child || pid <= 0 || /* a parent has started its successors itself */
+        (prepare != CUSTODY_PREPARE_STARTED && prepare != CUSTODY_PREPARE_READY))
+        return 0;
+    k->adopted_fd = process_fd(pid);
+    return k->adopted_fd >= 0 ? pid : 0;
+}
+
+static int successor_ended(struct keeper *k, int successor) {
+    struct pollfd p = {.fd = k->adopted_fd, .events = POLLIN};
+    int status;
+    if (k->adopted_fd < 0)
+        return waitpid(successor, &status, WNOHANG) == successor;
+    if (poll(&p, 1, 0) != 1)
+        return 0;
+    process_close(k->adopted_fd);
+    k->adopted_fd = -1;
+    return 1;
+}
+
 /* The engine is dead. Returns if somebody must succeed it. */
 static void engine_died(struct keeper *k, int successor) {
     struct custody *c = k->custody;
@@ -167,6 +192,7 @@ _Noreturn void keeper_run(struct keeper *k) {
     prctl(PR_SET_NAME, "perdure-keeper");
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
+    k->adopted_fd = -1;
     for (;;) {
         if (atomic_load(&c->serving) > k->generation)
             _exit(0);
@@ -178,7 +204,8 @@ _Noreturn void keeper_run(struct keeper *k) {
             }
             if (failures >= FAILURES_QUICK)
                 usleep(100000);
-            successor = start(k, program_after_death(k), "crash");
+            successor = keeper_start(program_after_death(k), k->argv, "crash", k->custody_fd,
+                                     atomic_load(&c->serving));
             if (successor < 0) {
                 successor = 0;
                 usleep(10000);
@@ -192,6 +219,8 @@ _Noreturn void keeper_run(struct keeper *k) {
         poll(p, 2, successor || preparing ? LOOK_MS : watching);
         if (p[1].revents) {
             engine_alive = 0;
+            if (!successor)
+                successor = adopt(k);
             engine_died(k, successor);
         }
         if (engine_alive && watch_look(&k->watch, c, k->generation, k->engine_pid, now_ns()))
@@ -203,7 +232,8 @@ _Noreturn void keeper_run(struct keeper *k) {
                 int binary = atomic_load(&c->next_binary_fd);
                 atomic_store(&c->gate, CUSTODY_GATE_SHUT);
                 atomic_store(&c->prepare, CUSTODY_PREPARE_STARTED);
-                successor = start(k, binary >= 0 ? binary : k->binary_fd, "planned");
+                successor = keeper_start(binary >= 0 ? binary : k->binary_fd, k->argv, "planned",
+                                         k->custody_fd, k->generation);
                 preparing_since = now_ns();
                 if (successor < 0) {
                     successor = 0;
@@ -214,8 +244,7 @@ _Noreturn void keeper_run(struct keeper *k) {
         }
         if (preparing && engine_alive && now_ns() - preparing_since > PREPARE_MAX_NS)
             end_preparation(c, successor);
-        int status;
-        if (successor && waitpid(successor, &status, WNOHANG) == successor) {
+        if (successor && successor_ended(k, successor)) {
             successor = 0;
             if (atomic_load(&c->serving) > k->generation)
                 _exit(0);
