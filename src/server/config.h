@@ -34,6 +34,7 @@ struct config {
     uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
     uint64_t shadow;            /* 1: every turn is checked for changes without edit (slow) */
     uint64_t probation_s;       /* after a reload, a death brings the former program back */
+    uint64_t crash_loop;        /* deaths in CORE_FAULTS_S, then a cold start; 0: any number */
     uint64_t hang_s;            /* watch.h; 0: nobody watches */
     uint64_t stall_s;           /* share.h, rule 3 */
 };

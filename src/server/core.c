@@ -123,7 +123,17 @@ static int make_arena(struct core *c) {
     atomic_store(&c->boot->custody->orphaned, 0);
     atomic_store(&c->boot->custody->arena_fd, fd);
     atomic_fetch_add(&c->boot->custody->arenas, 1);
+    for (uint32_t i = 0; i < CUSTODY_FAULTS; i++)
+        atomic_store(&c->boot->custody->fault_ns[i], 0);
     return 0;
+}
+
+/* Engines serve for a while and die again and again: what they inherit may be why. */
+static int is_loop(const struct core *c) {
+    const struct custody *k = c->boot->custody;
+    uint32_t n = (uint32_t)min_u64(c->faults_max, CUSTODY_FAULTS);
+    uint64_t first = n > 0 ? atomic_load(&k->fault_ns[n - 1]) : 0;
+    return first > 0 && atomic_load(&k->fault_ns[0]) - first < CORE_FAULTS_S * NS_PER_S;
 }
 
 /* Deaths in a row by its own fault, each before a turn was finished, tell of an arena that kills. */
@@ -131,6 +141,8 @@ static enum arena_verdict count_death(struct core *c) {
     struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
     if (!custody_own_fault(c->boot->custody))
         return ARENA_QUALIFIES;
+    if (is_loop(c))
+        return ARENA_BAD_LOOP;
     return atomic_fetch_add(&live->deaths, 1) + 1 >= ARENA_DEATHS_MAX ? ARENA_BAD_DEATHS
                                                                       : ARENA_QUALIFIES;
 }
@@ -165,6 +177,10 @@ void core_bury(struct core *c) {
 
 const char *core_reason(const struct core *c) {
     return c->why[0] && c->verdict != ARENA_QUALIFIES ? c->why : arena_verdict_text(c->verdict);
+}
+
+int core_was_loop(const struct core *c) {
+    return c->verdict == ARENA_BAD_LOOP || c->verdict == ARENA_BAD_DEATHS;
 }
 
 /* In order, the program of before is there still, and the arena is as it left it. */

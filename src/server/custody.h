@@ -36,6 +36,7 @@
 #define CUSTODY_VERSION 1u
 #define CUSTODY_BYTES 4096u
 #define CUSTODY_CONFIG_BYTES 2560u
+#define CUSTODY_FAULTS 32u
 
 enum custody_state {
     CUSTODY_STARTING = 0,
@@ -108,6 +109,8 @@ struct custody {
     _Atomic uint32_t attaching; /* generation of a successor that attaches warm, or has done so */
     _Atomic int32_t reaped_pid; /* anchor: the engine whose keeper was not its parent, */
     _Atomic int32_t reaped_status; /* and how it ended, as waitpid tells it */
+    /* Monotonic times of the last deaths by own fault, newest first; 0: there was none. */
+    _Atomic uint64_t fault_ns[CUSTODY_FAULTS];
     _Atomic int32_t
         successor_pid; /* its keeper, which is planned and has not served; 0: none is known */
     _Atomic int32_t anchor_fd; /* its process, inherited by all */

@@ -111,6 +111,12 @@ static void note_death(struct keeper *k) {
     atomic_store(&c->death, (uint32_t)death_of(k));
 }
 
+static void note_fault(struct custody *c) {
+    for (uint32_t i = CUSTODY_FAULTS - 1; i > 0; i--)
+        atomic_store(&c->fault_ns[i], atomic_load(&c->fault_ns[i - 1]));
+    atomic_store(&c->fault_ns[0], atomic_load(&c->death_ns));
+}
+
 static void open_gate_after_crash(struct custody *c) {
     uint32_t shut = CUSTODY_GATE_SHUT;
     if (atomic_compare_exchange_strong(&c->gate, &shut, CUSTODY_GATE_CRASH))
@@ -158,6 +164,8 @@ static void engine_died(struct keeper *k, int successor) {
     }
     if (serving == k->generation) {
         atomic_fetch_add(&c->deaths, 1);
+        if (custody_own_fault(c))
+            note_fault(c);
     } else {
         /* It never served. Beside a living engine, that one's keeper goes on. */
         uint32_t gate = atomic_load(&c->gate);

@@ -161,7 +161,8 @@ static void tell_cold_start(struct perdured *p) {
     char text[600];
     snprintf(text, sizeof text, "starting cold, as %s; all connections were closed",
              core_reason(&p->core));
-    sink.raise(sink.ctx, ALERT_WARNING, "cold_start", "", text);
+    sink.raise(sink.ctx, core_was_loop(&p->core) ? ALERT_CRITICAL : ALERT_WARNING, "cold_start", "",
+               text);
 }
 
 static void tell_death(struct perdured *p) {
@@ -208,6 +209,7 @@ static int engine_process(struct boot *b) {
         give_up(p, why);
     }
     c->probation_ns = p->config.probation_s * NS_PER_S;
+    c->faults_max = (uint32_t)p->config.crash_loop;
     c->hang_ms = (uint32_t)p->config.hang_s * 1000;
     if (perdured_prepare(p, why, sizeof why) < 0)
         give_up(p, why);
