@@ -111,6 +111,8 @@ enum arena_verdict {
     ARENA_BAD_UNDO,
     ARENA_BAD_SLOTS,
     ARENA_BAD_DISKS, /* said by whoever opens the disks, before the others */
+    ARENA_BAD_CUSTODY, /* said by whoever finds that nobody holds its descriptors, before the others */
+    ARENA_BAD_LOOP,    /* said by whoever counts deaths, after the others */
     ARENA_VERDICTS
 };
 const char *arena_verdict_text(enum arena_verdict v);

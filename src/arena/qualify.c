@@ -68,6 +68,8 @@ enum arena_verdict arena_qualify_only(enum arena_verdict what, const void *base,
         break;
     case ARENA_QUALIFIES:
     case ARENA_BAD_DISKS:
+    case ARENA_BAD_CUSTODY:
+    case ARENA_BAD_LOOP:
     case ARENA_VERDICTS:
         break;
     }
@@ -193,6 +195,10 @@ const char *arena_verdict_text(enum arena_verdict v) {
         break;
     case ARENA_BAD_DISKS:
         return "the disks are not reached any more in the way that the arena's operations were";
+    case ARENA_BAD_CUSTODY:
+        return "engine and keeper died together, and nobody held the sockets";
+    case ARENA_BAD_LOOP:
+        return "too many engines died of their own fault in a short time";
     }
     return "unknown verdict";
 }

@@ -312,6 +312,8 @@ static void status_reload(const struct view *v, struct table *t) {
     table_cell(t, "number %s, since %.40s, start %s, pause %.40s", count_of(reload, "generation").s,
                time_of(v, reload, "at", 0).s, text_of(reload, "kind").s,
                pause_of(reload, "pause_ns").s);
+    if (is_there(reload, "death"))
+        row(t, "before", text_of(reload, "death"));
     if (is_there(reload, "reason"))
         row(t, "began cold, as", text_of(reload, "reason"));
     if (is_there(reload, "failure"))

@@ -11,6 +11,7 @@
  * generation    counts the engines since the cold start, from 1; `kind` and `at` tell how and when
  *               the present one began, pause_ns how long nothing was served then.
  * reason        why the present engine began cold, though there was an arena.
+ * death         how the engine died before this one.
  * failures      planned reloads that failed since the cold start; `failure` is why the last did.
  * converted     what was of another version in the arena that the present engine took over; from 0: it was
  *               not there, to 0: it is not known here.
@@ -45,6 +46,7 @@ const struct ctl_shape ctl_shapes[] = {
     {"RELOAD", "{\"generation\": integer,\n"
                " \"kind\": \"cold\" | \"planned\" | \"uninvited\",\n"
                " \"reason\": string?,\n"
+               " \"death\": string?,\n"
                " \"at\": time,\n"
                " \"pause_ns\": integer?,\n"
                " \"failures\": integer,\n"

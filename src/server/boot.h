@@ -6,6 +6,7 @@
 #ifndef SERVER_BOOT_H
 #define SERVER_BOOT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "server/custody.h"
@@ -21,6 +22,7 @@ struct boot {
     char **argv; /* without boot's own arguments */
     enum boot_mode mode;
     uint32_t generation;
+    uint32_t predecessor; /* the generation that it was started to succeed */
     struct custody *custody;
     int custody_fd;
     int keeper_bell, engine_bell; /* ours */
@@ -32,6 +34,9 @@ struct boot {
 /* The exit status when an option or a key is not right; other failures are 1. */
 #define BOOT_STATUS_USAGE 2
 
+/* The page, of its descriptor; NULL: no memory. */
+struct custody *custody_map(int fd);
+
 /* Returns the exit status of the process. */
 int boot(int argc, char **argv, int (*engine)(struct boot *b));
 
@@ -41,6 +46,28 @@ void boot_wait_at_gate(struct boot *b);
 
 /* Successor: cannot do it. The engine that serves goes on, or the keeper tries otherwise. */
 _Noreturn void boot_refuse(struct boot *b, const char *reason);
+
+/* Successor: attaches to the arena; from here on its keeper watches it. */
+void boot_attaches(struct boot *b);
+
+/* Engine: the ends of its turns, and, in one that takes long, that it goes on (watch.h). */
+static inline void boot_turn_begins(struct boot *b) {
+    _Atomic uint64_t *beat = &b->custody->beat;
+    atomic_store_explicit(beat, atomic_load_explicit(beat, memory_order_relaxed) | 1,
+                          memory_order_relaxed);
+}
+static inline void boot_turn_ends(struct boot *b) {
+    _Atomic uint64_t *beat = &b->custody->beat;
+    atomic_store_explicit(beat, (atomic_load_explicit(beat, memory_order_relaxed) + 1) & ~1ull,
+                          memory_order_relaxed);
+}
+static inline void boot_turn_goes_on(struct boot *b) {
+    boot_turn_ends(b);
+    boot_turn_begins(b);
+}
+
+/* How the engine died that we succeed. */
+void boot_death_text(const struct boot *b, char *out, size_t room);
 
 /* Engine: serves from now on. The former keeper leaves. */
 void boot_serving(struct boot *b, uint64_t now_ns, uint64_t probation_ns);

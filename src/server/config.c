@@ -45,6 +45,10 @@ static const struct number {
      "1: check every turn (slow, for developers)"},
     {"probation-s", offsetof(struct config, probation_s), 0, 0, 3600, 10,
      "a death so soon after a reload undoes it"},
+    {"crash-loop", offsetof(struct config, crash_loop), 0, 0, 32, 10,
+     "after so many deaths in 60 s the engine starts cold; 0: it does not"},
+    {"hang-s", offsetof(struct config, hang_s), 0, 0, 3600, 10,
+     "an engine is replaced whose turn takes longer; 0: it is not"},
     {"stall-s", offsetof(struct config, stall_s), 0, 1, 3600, 20,
      "clients that hold buffers so long idly are closed for others"},
 };

@@ -15,7 +15,7 @@
 #define CONFIG_ON_DEMAND_MAX 2048
 
 /* Of struct config as bytes: to be raised when it changes. */
-#define CONFIG_FORMAT 2u
+#define CONFIG_FORMAT 3u
 
 struct config {
     char store[512];
@@ -34,6 +34,8 @@ struct config {
     uint64_t submit_age_us;     /* a write waits this long for company before it is logged */
     uint64_t shadow;            /* 1: every turn is checked for changes without edit (slow) */
     uint64_t probation_s;       /* after a reload, a death brings the former program back */
+    uint64_t crash_loop;        /* deaths in CORE_FAULTS_S, then a cold start; 0: any number */
+    uint64_t hang_s;            /* watch.h; 0: nobody watches */
     uint64_t stall_s;           /* share.h, rule 3 */
 };
 

@@ -79,6 +79,8 @@ int core_prepare(struct core *c, struct boot *b, const struct arena_plan *plan, 
     int fd = atomic_load(&b->custody->arena_fd);
     int64_t bytes = memory->size(fd);
     c->bytes = bytes > 0 ? (uint64_t)bytes : 0;
+    if (atomic_load(&b->custody->orphaned))
+        c->verdict = ARENA_BAD_CUSTODY;
     if (c->verdict != ARENA_QUALIFIES)
         return 0;
     if (memory->map(fd, c->bytes, &c->base) < 0)
@@ -118,15 +120,29 @@ static int make_arena(struct core *c) {
     s->wait_fd = -1;
     arena_commit(&c->r.a);
     c->boot->custody->machine = c->machine->number;
+    atomic_store(&c->boot->custody->orphaned, 0);
     atomic_store(&c->boot->custody->arena_fd, fd);
+    atomic_fetch_add(&c->boot->custody->arenas, 1);
+    for (uint32_t i = 0; i < CUSTODY_FAULTS; i++)
+        atomic_store(&c->boot->custody->fault_ns[i], 0);
     return 0;
+}
+
+/* Engines serve for a while and die again and again: what they inherit may be why. */
+static int is_loop(const struct core *c) {
+    const struct custody *k = c->boot->custody;
+    uint32_t n = (uint32_t)min_u64(c->faults_max, CUSTODY_FAULTS);
+    uint64_t first = n > 0 ? atomic_load(&k->fault_ns[n - 1]) : 0;
+    return first > 0 && atomic_load(&k->fault_ns[0]) - first < CORE_FAULTS_S * NS_PER_S;
 }
 
 /* Deaths in a row by its own fault, each before a turn was finished, tell of an arena that kills. */
 static enum arena_verdict count_death(struct core *c) {
     struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
-    if (atomic_load(&c->boot->custody->death_signal) == SIGKILL)
+    if (!custody_own_fault(c->boot->custody))
         return ARENA_QUALIFIES;
+    if (is_loop(c))
+        return ARENA_BAD_LOOP;
     return atomic_fetch_add(&live->deaths, 1) + 1 >= ARENA_DEATHS_MAX ? ARENA_BAD_DEATHS
                                                                       : ARENA_QUALIFIES;
 }
@@ -161,6 +177,10 @@ void core_bury(struct core *c) {
 
 const char *core_reason(const struct core *c) {
     return c->why[0] && c->verdict != ARENA_QUALIFIES ? c->why : arena_verdict_text(c->verdict);
+}
+
+int core_was_loop(const struct core *c) {
+    return c->verdict == ARENA_BAD_LOOP || c->verdict == ARENA_BAD_DEATHS;
 }
 
 /* In order, the program of before is there still, and the arena is as it left it. */
@@ -204,6 +224,8 @@ int core_take(struct core *c) {
         return make_arena(c);
     }
     c->warm = 1;
+    atomic_store(&b->custody->hang_ms, c->hang_ms);
+    boot_attaches(b);
     atomic_store(&((struct arena_live *)(void *)((char *)c->base + ARENA_LIVE_OFFSET))->phase,
                  ARENA_ATTACHING);
     return arena_attach(&c->r.a, c->base, c->bytes, &c->plan);
@@ -216,10 +238,11 @@ static int is_claimed(struct core *c, int fd) {
     if (fd <= 2 || fd == c->boot->custody_fd || fd == atomic_load(&k->arena_fd) ||
         fd == atomic_load(&k->lock_fd) || fd == atomic_load(&k->binary_fd) ||
         fd == atomic_load(&k->previous_binary_fd) || fd == atomic_load(&k->next_binary_fd) ||
-        fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->engine_bell) ||
-        fd == c->boot->keeper_bell || fd == c->boot->engine_bell || fd == c->boot->binary_fd ||
-        fd == c->store_dir || fd == server_view(&c->r.a, c->r.server)->wait_fd ||
-        fd == c->router_fd || queues_claim(c, fd))
+        fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->anchor_fd) ||
+        fd == atomic_load(&k->engine_bell) || fd == c->boot->keeper_bell ||
+        fd == c->boot->engine_bell || fd == c->boot->binary_fd || fd == c->store_dir ||
+        fd == server_view(&c->r.a, c->r.server)->wait_fd || fd == c->router_fd ||
+        queues_claim(c, fd))
         return 1;
     return 0;
 }
@@ -392,6 +415,8 @@ void core_serve(struct core *c) {
     watch(c, b->keeper_pidfd, TAG_KEEPER);
     watch(c, c->router_fd, TAG_RING);
     reactor_commit(r);
+    atomic_store(&b->custody->hang_ms, c->hang_ms);
+    boot_turn_goes_on(b);
     boot_serving(b, clock_monotonic_ns(&r->clock), c->probation_ns);
     atomic_store(&r->a.live->phase, ARENA_SERVING);
     trace_note(&r->trace, TRACE_ENGINE_SERVES, b->generation,

@@ -18,6 +18,9 @@
 #include "server/machine.h"
 #include "server/reactor.h"
 
+/* In which deaths are a loop. */
+#define CORE_FAULTS_S 60u
+
 struct core {
     struct reactor r;
     struct boot *boot;
@@ -43,6 +46,8 @@ struct core {
     int sweep_next, sweep_end;
     uint8_t *sweep_known;
     uint64_t probation_ns;
+    uint32_t faults_max; /* deaths by own fault in CORE_FAULTS_S, then a cold start; 0: any */
+    uint32_t hang_ms;    /* a longer turn is a hang; 0: none is */
     /* An arena that did not qualify, rolled back where that was possible: answered writes may lie in its
      * frames. Mapped at any address until core_bury. */
     void *dead;
@@ -57,6 +62,9 @@ int core_take(struct core *c);
 
 /* Why the arena did not qualify, in full. */
 const char *core_reason(const struct core *c);
+
+/* It began cold since too many engines had died. */
+int core_was_loop(const struct core *c);
 
 /* Warm, but what lies in the slots cannot be taken over: does not return. The program of before goes on, or,
  * after a crash and if the arena is to blame, the next successor starts cold. */

@@ -5,7 +5,8 @@
  *
  * Custody: who holds the descriptors while the engine is replaced (design/arena.md).
  *
- *   anchor    the process that was started; waits, forwards signals, holds nothing, is never replaced
+ *   anchor    the process that was started; waits, forwards signals, is never replaced; holds this page and
+ *             the arena, and nothing else
  *   keeper    parent of the engine; shares its descriptor table (CLONE_FILES), so it holds whatever the
  *             engine opens, the moment it opens it; waits for its death; starts the successor
  *   engine    everything else; may die at any instruction
@@ -17,6 +18,11 @@
  *   planned   engine rings; keeper starts successor; it qualifies the arena, waits at the gate; the engine
  *             finishes its turn, opens the gate, exits; the successor attaches
  *   crash     keeper sees the engine's death; starts the successor, which attaches
+ *   hang      keeper sees that a turn does not end (watch.h); kills the engine; goes on as after a crash
+ *
+ *   keeper dies   the engine sees it, goes on serving, and makes a new one of itself by one clone
+ *   both at once  the anchor begins again: sockets and disk queues are gone, so the new engine starts cold, and
+ *                 saves what was answered from the arena that the anchor holds
  *
  * This page is shared by all of them, frozen like the arena's header, and all that the keeper reads.
  */
@@ -30,6 +36,7 @@
 #define CUSTODY_VERSION 1u
 #define CUSTODY_BYTES 4096u
 #define CUSTODY_CONFIG_BYTES 2560u
+#define CUSTODY_FAULTS 32u
 
 enum custody_state {
     CUSTODY_STARTING = 0,
@@ -51,6 +58,16 @@ enum custody_prepare {
     CUSTODY_PREPARE_STARTED = 2, /* keeper: the successor runs */
     CUSTODY_PREPARE_READY = 3,   /* successor: waits at the gate */
     CUSTODY_PREPARE_FAILED = 4,  /* keeper: it died or did not qualify; see reason */
+};
+
+enum custody_death {
+    CUSTODY_DEATH_NONE = 0,
+    CUSTODY_DEATH_SIGNAL = 1,   /* by a signal, not SIGKILL */
+    CUSTODY_DEATH_EXIT = 2,     /* ended by itself */
+    CUSTODY_DEATH_OUTSIDE = 3,  /* SIGKILL: by a person, or as memory was short */
+    CUSTODY_DEATH_HUNG = 4,     /* a turn did not end: killed by its keeper */
+    CUSTODY_DEATH_UNKNOWN = 5,  /* nobody saw how */
+    CUSTODY_DEATH_TOGETHER = 6, /* and its keeper with it */
 };
 
 struct custody {
@@ -86,7 +103,28 @@ struct custody {
     uint32_t config_format;
     uint32_t config_bytes;
     uint8_t config[CUSTODY_CONFIG_BYTES];
+    _Atomic uint32_t death;     /* enum custody_death: of the last engine that died unasked */
+    _Atomic uint32_t hang_ms;   /* engine: a turn that is longer is a hang; 0: none is */
+    _Atomic uint64_t beat;      /* engine: odd in a turn, even while it waits; only rises */
+    _Atomic uint32_t attaching; /* generation of a successor that attaches warm, or has done so */
+    _Atomic int32_t reaped_pid; /* anchor: the engine whose keeper was not its parent, */
+    _Atomic int32_t reaped_status; /* and how it ended, as waitpid tells it */
+    /* Monotonic times of the last deaths by own fault, newest first; 0: there was none. */
+    _Atomic uint64_t fault_ns[CUSTODY_FAULTS];
+    _Atomic int32_t
+        successor_pid; /* its keeper, which is planned and has not served; 0: none is known */
+    _Atomic int32_t anchor_fd; /* its process, inherited by all */
+    _Atomic uint32_t arenas;   /* engine: arenas that have served: the anchor is to hold the last */
+    _Atomic uint32_t orphaned; /* anchor: engine and keeper are dead, and so is what they held */
+    _Atomic int32_t
+        oom_score_adj; /* of engines; anchor and keepers have the lowest that is allowed */
 };
 _Static_assert(sizeof(struct custody) <= CUSTODY_BYTES, "one page");
+
+/* Whether the engine that died last has itself, its program or the arena to blame. */
+static inline int custody_own_fault(const struct custody *c) {
+    return atomic_load(&c->death) != CUSTODY_DEATH_OUTSIDE &&
+           atomic_load(&c->death) != CUSTODY_DEATH_TOGETHER;
+}
 
 #endif

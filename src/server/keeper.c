@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/process.h"
+
 #define ARGS_MAX 256
 /* While a successor is being started the keeper looks this often whether it serves. */
 #define LOOK_MS 5
@@ -22,6 +24,8 @@
 /* Successors in a row that never served; beyond, a pause between the attempts, then the end. */
 #define FAILURES_QUICK 3u
 #define FAILURES_MAX 12u
+/* The anchor reaps an engine as soon as it is dead. */
+#define ANCHOR_TELLS_MS 200
 
 extern char **environ;
 
@@ -38,19 +42,19 @@ static void ring(int bell) {
     }
 }
 
-/* Starts a successor: vfork and exec, so that the table is copied once and nothing else. */
-static int start(struct keeper *k, int binary_fd, const char *mode) {
+int keeper_start(int program_fd, char *const *argv, const char *mode, int custody_fd,
+                 uint32_t predecessor) {
     char takeover[96], *args[ARGS_MAX + 3];
     int n = 0;
-    snprintf(takeover, sizeof takeover, "--takeover=%s,%d", mode, k->custody_fd);
-    args[n++] = k->argv[0];
+    snprintf(takeover, sizeof takeover, "--takeover=%s,%d,%u", mode, custody_fd, predecessor);
+    args[n++] = argv[0];
     args[n++] = takeover;
-    for (int i = 1; k->argv[i] && n < ARGS_MAX; i++)
-        args[n++] = k->argv[i];
+    for (int i = 1; argv[i] && n < ARGS_MAX; i++)
+        args[n++] = argv[i];
     args[n] = NULL;
     int pid = vfork();
     if (pid == 0) {
-        syscall(SYS_execveat, binary_fd, "", args, environ, 0x1000 /* AT_EMPTY_PATH */);
+        syscall(SYS_execveat, program_fd, "", args, environ, 0x1000 /* AT_EMPTY_PATH */);
         _exit(127);
     }
     return pid;
@@ -62,7 +66,7 @@ static int start(struct keeper *k, int binary_fd, const char *mode) {
 static int program_after_death(struct keeper *k) {
     struct custody *c = k->custody;
     int previous = atomic_load(&c->previous_binary_fd);
-    int own_fault = atomic_load(&c->death_signal) != SIGKILL;
+    int own_fault = custody_own_fault(c);
     int served_last = atomic_load(&c->binary_fd);
     if (served_last >= 0 && atomic_load(&c->serving) < k->generation &&
         (own_fault || atomic_load(&c->failures) >= FAILURES_QUICK))
@@ -74,24 +78,74 @@ static int program_after_death(struct keeper *k) {
     return k->binary_fd;
 }
 
+/* Of an engine that is another's child, the anchor learns how it ended. */
+static int wait_status(struct keeper *k, int *status) {
+    struct custody *c = k->custody;
+    if (k->engine_is_child)
+        return waitpid(k->engine_pid, status, 0) == k->engine_pid;
+    for (int i = 0; i < ANCHOR_TELLS_MS && atomic_load(&c->reaped_pid) != k->engine_pid; i++)
+        usleep(1000);
+    *status = atomic_load(&c->reaped_status);
+    return atomic_load(&c->reaped_pid) == k->engine_pid;
+}
+
+static enum custody_death death_of(struct keeper *k) {
+    int status;
+    if (!wait_status(k, &status))
+        return k->watch.hung ? CUSTODY_DEATH_HUNG : CUSTODY_DEATH_UNKNOWN;
+    if (WIFEXITED(status)) {
+        atomic_store(&k->custody->death_status, (uint32_t)WEXITSTATUS(status));
+        return CUSTODY_DEATH_EXIT;
+    }
+    atomic_store(&k->custody->death_signal, (uint32_t)WTERMSIG(status));
+    if (WTERMSIG(status) != SIGKILL)
+        return CUSTODY_DEATH_SIGNAL;
+    return k->watch.hung ? CUSTODY_DEATH_HUNG : CUSTODY_DEATH_OUTSIDE;
+}
+
 static void note_death(struct keeper *k) {
     struct custody *c = k->custody;
-    siginfo_t info = {0};
     atomic_store(&c->death_ns, now_ns());
     atomic_store(&c->death_signal, 0);
     atomic_store(&c->death_status, 0);
-    if (!k->engine_is_child || waitid(P_PID, (id_t)k->engine_pid, &info, WEXITED) < 0)
-        return;
-    if (info.si_code == CLD_EXITED)
-        atomic_store(&c->death_status, (uint32_t)info.si_status);
-    else
-        atomic_store(&c->death_signal, (uint32_t)info.si_status);
+    atomic_store(&c->death, (uint32_t)death_of(k));
+}
+
+static void note_fault(struct custody *c) {
+    for (uint32_t i = CUSTODY_FAULTS - 1; i > 0; i--)
+        atomic_store(&c->fault_ns[i], atomic_load(&c->fault_ns[i - 1]));
+    atomic_store(&c->fault_ns[0], atomic_load(&c->death_ns));
 }
 
 static void open_gate_after_crash(struct custody *c) {
     uint32_t shut = CUSTODY_GATE_SHUT;
     if (atomic_compare_exchange_strong(&c->gate, &shut, CUSTODY_GATE_CRASH))
         syscall(SYS_futex, &c->gate, FUTEX_WAKE, 64, NULL, NULL, 0);
+}
+
+/* A successor that a former keeper of this engine has started, if it lives; 0: none is known. It is another's
+ * child, so it is watched by a descriptor. */
+static int adopt(struct keeper *k) {
+    struct custody *c = k->custody;
+    uint32_t prepare = atomic_load(&c->prepare);
+    int pid = atomic_load(&c->successor_pid);
+    if (k->engine_is_child || pid <= 0 || /* a parent has started its successors itself */
+        (prepare != CUSTODY_PREPARE_STARTED && prepare != CUSTODY_PREPARE_READY))
+        return 0;
+    k->adopted_fd = process_fd(pid);
+    return k->adopted_fd >= 0 ? pid : 0;
+}
+
+static int successor_ended(struct keeper *k, int successor) {
+    struct pollfd p = {.fd = k->adopted_fd, .events = POLLIN};
+    int status;
+    if (k->adopted_fd < 0)
+        return waitpid(successor, &status, WNOHANG) == successor;
+    if (poll(&p, 1, 0) != 1)
+        return 0;
+    process_close(k->adopted_fd);
+    k->adopted_fd = -1;
+    return 1;
 }
 
 /* The engine is dead. Returns if somebody must succeed it. */
@@ -110,6 +164,8 @@ static void engine_died(struct keeper *k, int successor) {
     }
     if (serving == k->generation) {
         atomic_fetch_add(&c->deaths, 1);
+        if (custody_own_fault(c))
+            note_fault(c);
     } else {
         /* It never served. Beside a living engine, that one's keeper goes on. */
         uint32_t gate = atomic_load(&c->gate);
@@ -144,6 +200,7 @@ _Noreturn void keeper_run(struct keeper *k) {
     prctl(PR_SET_NAME, "perdure-keeper");
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
+    k->adopted_fd = -1;
     for (;;) {
         if (atomic_load(&c->serving) > k->generation)
             _exit(0);
@@ -155,7 +212,8 @@ _Noreturn void keeper_run(struct keeper *k) {
             }
             if (failures >= FAILURES_QUICK)
                 usleep(100000);
-            successor = start(k, program_after_death(k), "crash");
+            successor = keeper_start(program_after_death(k), k->argv, "crash", k->custody_fd,
+                                     atomic_load(&c->serving));
             if (successor < 0) {
                 successor = 0;
                 usleep(10000);
@@ -165,11 +223,16 @@ _Noreturn void keeper_run(struct keeper *k) {
         struct pollfd p[2] = {{.fd = k->bell, .events = POLLIN},
                               {.fd = engine_alive ? k->engine_pidfd : -1, .events = POLLIN}};
         int preparing = engine_alive && atomic_load(&c->prepare) == CUSTODY_PREPARE_STARTED;
-        poll(p, 2, successor || preparing ? LOOK_MS : -1);
+        int watching = engine_alive ? watch_period_ms(c, k->generation) : -1;
+        poll(p, 2, successor || preparing ? LOOK_MS : watching);
         if (p[1].revents) {
             engine_alive = 0;
+            if (!successor)
+                successor = adopt(k);
             engine_died(k, successor);
         }
+        if (engine_alive && watch_look(&k->watch, c, k->generation, k->engine_pid, now_ns()))
+            syscall(SYS_pidfd_send_signal, k->engine_pidfd, SIGKILL, NULL, 0);
         if (p[0].revents & POLLIN) {
             uint64_t count;
             if (read(k->bell, &count, sizeof count) > 0 && engine_alive && !successor &&
@@ -177,7 +240,8 @@ _Noreturn void keeper_run(struct keeper *k) {
                 int binary = atomic_load(&c->next_binary_fd);
                 atomic_store(&c->gate, CUSTODY_GATE_SHUT);
                 atomic_store(&c->prepare, CUSTODY_PREPARE_STARTED);
-                successor = start(k, binary >= 0 ? binary : k->binary_fd, "planned");
+                successor = keeper_start(binary >= 0 ? binary : k->binary_fd, k->argv, "planned",
+                                         k->custody_fd, k->generation);
                 preparing_since = now_ns();
                 if (successor < 0) {
                     successor = 0;
@@ -188,8 +252,7 @@ _Noreturn void keeper_run(struct keeper *k) {
         }
         if (preparing && engine_alive && now_ns() - preparing_since > PREPARE_MAX_NS)
             end_preparation(c, successor);
-        int status;
-        if (successor && waitpid(successor, &status, WNOHANG) == successor) {
+        if (successor && successor_ended(k, successor)) {
             successor = 0;
             if (atomic_load(&c->serving) > k->generation)
                 _exit(0);

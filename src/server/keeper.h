@@ -5,6 +5,7 @@
 #define SERVER_KEEPER_H
 
 #include "server/custody.h"
+#include "server/watch.h"
 
 struct keeper {
     struct custody *custody;
@@ -16,8 +17,15 @@ struct keeper {
     int bell;
     char *const *argv; /* of the engine; argv[1] is replaced for successors */
     int custody_fd;
-    int binary_fd; /* program of the engine it keeps */
+    int binary_fd;  /* program of the engine it keeps */
+    int adopted_fd; /* the successor, if a former keeper has started it; -1: it is a child */
+    struct watch watch;
 };
+
+/* Starts a successor, by vfork and exec, so that the table is copied once and nothing else; its process, or
+ * what is not above 0. */
+int keeper_start(int program_fd, char *const *argv, const char *mode, int custody_fd,
+                 uint32_t predecessor);
 
 _Noreturn void keeper_run(struct keeper *k);
 

@@ -161,7 +161,17 @@ static void tell_cold_start(struct perdured *p) {
     char text[600];
     snprintf(text, sizeof text, "starting cold, as %s; all connections were closed",
              core_reason(&p->core));
-    sink.raise(sink.ctx, ALERT_WARNING, "cold_start", "", text);
+    sink.raise(sink.ctx, core_was_loop(&p->core) ? ALERT_CRITICAL : ALERT_WARNING, "cold_start", "",
+               text);
+}
+
+static void tell_death(struct perdured *p) {
+    struct alert_sink sink = alerts_sink(&p->alerts);
+    boot_death_text(p->boot, p->death, sizeof p->death);
+    if (custody_own_fault(p->boot->custody))
+        sink.raise(sink.ctx, ALERT_WARNING, "engine_died", "", p->death);
+    else
+        log_line(5, "%s", p->death);
 }
 
 /* Jobs that have ended end the wait; the turn reaps them. */
@@ -199,12 +209,16 @@ static int engine_process(struct boot *b) {
         give_up(p, why);
     }
     c->probation_ns = p->config.probation_s * NS_PER_S;
+    c->faults_max = (uint32_t)p->config.crash_loop;
+    c->hang_ms = (uint32_t)p->config.hang_s * 1000;
     if (perdured_prepare(p, why, sizeof why) < 0)
         give_up(p, why);
     if ((err = core_take(c)) < 0) {
         snprintf(why, sizeof why, "the arena cannot be made: %s", err_text(err));
         give_up(p, why);
     }
+    if (b->mode == BOOT_CRASH)
+        tell_death(p);
     if (b->mode != BOOT_COLD && !c->warm)
         tell_cold_start(p);
     if (!c->warm && c->machine != machine_of_platform(p->config.platform))

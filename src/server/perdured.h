@@ -77,6 +77,7 @@ struct perdured {
     int stopping;
     char failure[512]; /* why the last reload was refused */
     uint32_t failures;
+    char death[160]; /* how the engine died that this one succeeds; empty: it did not */
     uint64_t serving_wall_ns;
     uint64_t tell_lost_ns; /* lines of the log that were lost are told then */
 };

@@ -81,6 +81,7 @@ static void take(struct core *c) {
     struct pollfd p = {.fd = c->router_fd, .events = POLLIN};
     if (io_take(&c->r.io, 64) == 0)
         poll(&p, 1, 1);
+    boot_turn_goes_on(c->boot);
     reactor_commit(&c->r);
 }
 

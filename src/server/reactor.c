@@ -381,7 +381,9 @@ void reactor_turn(struct reactor *r) {
         until = min_u64(until, r->accept_again_ns);
     uint64_t now = clock_monotonic_ns(&r->clock);
     uint64_t timeout = until == UINT64_MAX ? UINT64_MAX : until > now ? until - now : 0;
+    boot_turn_ends(r->boot);
     int n = r->streams.ops->wait(r->streams.ctx, events, EVENTS_MAX, timeout);
+    boot_turn_begins(r->boot);
     r->now_ns = clock_monotonic_ns(&r->clock);
     r->stats.events += (uint64_t)n;
     r->trace.now_ns = r->now_ns;

@@ -228,7 +228,7 @@ def main():
     tap = Tap()
     for name, case in (('every place in the program that stores into the arena', every_place),
                        ('random counts of stores', random_counts)):
-        with Points(PROGRAMS[0]) as points, Server(PROGRAMS) as server:
+        with Points(PROGRAMS[0]) as points, Server(PROGRAMS, '--set', 'crash-loop=0') as server:
             tap.case(f'deaths at {name}', case, points, server, server=server)
     tap.end()
 

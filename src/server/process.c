@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/process.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/oom.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "server/boot.h"
+
+/* Kept free of connections: files, control connections, and what a successor needs to begin. */
+#define DESCRIPTORS_RESERVED 256u
+#define OOM_STEP 100
+
+int process_fd(int pid) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd >= 0)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
+
+void process_close(int fd) {
+    if (fd >= 0)
+        close(fd);
+}
+
+static int write_oom_score_adj(int value) {
+    char text[16];
+    int n = snprintf(text, sizeof text, "%d", value);
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    int written = fd >= 0 && write(fd, text, (size_t)n) == n;
+    process_close(fd);
+    return written;
+}
+
+void process_set_oom_score_adj(int value) {
+    write_oom_score_adj(value);
+}
+
+void process_protect(void) {
+    int most = process_oom_score_adj();
+    for (int value = OOM_SCORE_ADJ_MIN; value < most && !write_oom_score_adj(value);)
+        value += OOM_STEP;
+}
+
+int process_oom_score_adj(void) {
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, text, sizeof text - 1) < 0)
+        text[0] = 0;
+    process_close(fd);
+    return atoi(text);
+}
+
+int boot_descriptors_max(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return INT_MAX;
+    uint64_t all = min_u64(limit.rlim_cur, INT_MAX);
+    return (int)(all - min_u64(DESCRIPTORS_RESERVED, all / 2));
+}
+
+void process_prepare(void) {
+    struct rlimit limit;
+    /* Who reads what is told may go at any time; that is no reason to die. */
+    signal(SIGPIPE, SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
