@@ -178,10 +178,19 @@ static inline int test_answer(void *ctx, struct operation_h h) {
 }
 
 static const struct admin_log_ops test_log_ops = {
-    test_recorded,      test_durable,     test_want_durable,     test_failed,
-    test_store_ns,      test_room,        test_append,           test_find_moment,
-    test_catalogue_is,  test_next_sealed, test_segment_families, test_segment_freed,
-    test_last_sequence,
+    .recorded = test_recorded,
+    .durable = test_durable,
+    .want_durable = test_want_durable,
+    .failed = test_failed,
+    .store_ns = test_store_ns,
+    .room = test_room,
+    .append = test_append,
+    .find_moment = test_find_moment,
+    .catalogue_is = test_catalogue_is,
+    .next_sealed = test_next_sealed,
+    .segment_families = test_segment_families,
+    .segment_freed = test_segment_freed,
+    .last_sequence = test_last_sequence,
 };
 static const struct admin_engine_ops test_engine_ops = {test_quiet, test_evict, test_changed,
                                                         test_answer};
