@@ -49,6 +49,7 @@ struct admin_cleaning {
     void *reader_ctx;
     enum cleaning_state state;
     int resumed, wanted;
+    int is_giving;                              /* the pass is to make room */
     uint64_t looked_ns, passed_ns, hopeless_ns; /* monotonic */
     uint64_t done_up_to, up_to;
     uint32_t give; /* segments of history, when there is no room */
@@ -217,6 +218,14 @@ static void take_keeps(struct admin_cleaning *c, int err) {
     free(windows);
 }
 
+/* What makes no room now is not tried again at once, and writes do not wait for it. */
+static void give_up_hope(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    c->state = CLEANING_IDLE;
+    c->hopeless_ns = clock_monotonic_ns(&ad->c.clock) + LOOK_NS;
+    c->give = 0;
+}
+
 static void take_answer(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
     enum cleaning_ask was = c->ask;
@@ -231,7 +240,7 @@ static void take_answer(struct admin *ad) {
     if (was == ASK_HORIZON && err == 0)
         take_horizons(ad);
     else if (was == ASK_HORIZON)
-        c->state = CLEANING_IDLE;
+        give_up_hope(ad);
     else if (was == ASK_KEEPS)
         take_keeps(c, err);
     drop_request(c);
@@ -418,14 +427,17 @@ static void give_oldest(struct admin *ad) {
     begin_targets(c);
     while ((v = volume_next(ad->c.a, v)).v) {
         const struct volume *s = volume_view(ad->c.a, v);
-        if (has_history(s) && add_target(c, s, c->probed.sequence, c->probed.wall_ns) < 0)
+        if (has_history(s) && add_target(c, s, c->probed.sequence, c->probed.wall_ns) < 0) {
+            give_up_hope(ad);
             return;
+        }
     }
     if (c->target_count > 0 && ad->c.alerts.raise)
         ad->c.alerts.raise(ad->c.alerts.ctx, ALERT_WARNING, "history_given_up", "",
                            "the store has no more room: its oldest history is given up so that "
                            "writes go on; give it more room, or volumes a shorter --retain");
     c->give = 0;
+    c->is_giving = 1;
     begin_pass(ad, c->probed.sequence);
 }
 
@@ -435,6 +447,10 @@ static void probe_ended(struct admin *ad) {
     c->state = CLEANING_IDLE;
     if (n.last_error == 0 && n.would_free > 0)
         give_oldest(ad);
+    else if (n.last_error == ERR_AGAIN)
+        c->give = 0; /* the index is not known yet: the same again */
+    else if (n.last_error < 0)
+        give_up_hope(ad);
 }
 
 static int commit_is_pending(const struct admin *ad) {
@@ -457,8 +473,7 @@ static void idle(struct admin *ad) {
         ad->c.log->expect_room(ad->c.log_ctx, 1);
         if (begin_probe(ad))
             return;
-        c->hopeless_ns = now_ns + LOOK_NS;
-        c->give = 0;
+        give_up_hope(ad);
     }
     ad->c.log->expect_room(ad->c.log_ctx, 0);
     if (!c->wanted && now_ns - c->looked_ns < LOOK_NS)
@@ -500,6 +515,9 @@ static void pass_ended(struct admin *ad) {
         c->done_up_to = max_u64(c->done_up_to, c->up_to == UINT64_MAX ? 0 : c->up_to);
     if (n.is_short && n.segments_freed > c->freed_before)
         c->wanted = 1;
+    if (c->is_giving && n.segments_freed == c->freed_before)
+        give_up_hope(ad);
+    c->is_giving = 0;
 }
 
 int admin_clean_turn(struct admin *ad) {

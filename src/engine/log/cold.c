@@ -43,8 +43,11 @@ void log_cold_drop_others(struct log *l, uint32_t keep) {
     struct segment_h h = {0};
     while ((h = segment_next(l->a, h)).v) {
         const struct segment *s = segment_view(l->a, h);
-        if (s->slot.state == SEGMENT_COLD && s->number != keep)
-            segment_make_free(l, h);
+        if (s->slot.state != SEGMENT_COLD || s->number == keep)
+            continue;
+        /* A worker of the process before may still be writing to it. */
+        segment_edit(l->a, h)->rest_until_ns = l->mono_ns + l->params.quarantine_ns;
+        segment_make_free(l, h);
     }
 }
 

@@ -9,8 +9,8 @@
  * which is freed, or none.) Jobs do this, one at a time, so segment numbers are prepared in order;
  * and the lowest prepared number is opened first.
  *
- *  1. `reserve_segments` unused slots are never opened for writes; `clean_segments` of them are for
- *     cleanings, `control_segments` for the few records of the control plane, so that a full store can
+ *  1. `reserve_segments` unused slots are never opened for writes; `control_segments` of them are for the
+ *     few records of the control plane, and those not taken and `clean_segments` more for cleanings, so that a full store can
  *     still be restored and cleared; the others only for records that have to move, so there is always
  *     room for what has been answered. Writes do not use what is left of a segment that was opened out of the reserve.
  *  2. A slot with reads in flight, or that a dead write may still hit, is not prepared.
@@ -191,11 +191,15 @@ static int no_room(struct log *l) {
 int segments_left(struct log *l, enum segment_use use, uint32_t wanted) {
     const struct log_params *p = &l->params;
     uint32_t keep = use == SEGMENT_FOR_MOVES ? 0 : p->reserve_segments;
-    if (use == SEGMENT_FOR_CLEANING || use == SEGMENT_FOR_CONTROL)
-        keep -= p->clean_segments;
-    if (use == SEGMENT_FOR_CONTROL)
+    if (use == SEGMENT_FOR_CONTROL || use == SEGMENT_FOR_CLEANING)
         keep -= p->control_segments;
-    return unused_slots(l) >= keep + wanted ? 0 : no_room(l);
+    if (use == SEGMENT_FOR_CLEANING)
+        keep -= p->clean_segments;
+    if (unused_slots(l) >= keep + wanted)
+        return 0;
+    if (use == SEGMENT_FOR_CLEANING) /* nobody else makes room for it */
+        return l->full ? ERR_NOSPC : ERR_AGAIN;
+    return no_room(l);
 }
 
 int segment_take(struct log *l, enum segment_use use, struct segment_h *out) {
