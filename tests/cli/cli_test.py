@@ -84,6 +84,7 @@ STATUS = {
     "index": {"runs": 27, "unmerged": 3, "merged": 3, "cache_bytes": 5 << 20},
     "listeners": [{"protocol": "nbd", "address": "127.0.0.1:10809"},
                   {"protocol": "control", "address": "/srv/store/control.sock"}],
+    "cleaning": {"running": False, "passes": 2, "segments_freed": 20, "segments_made": 1, "moved_bytes": 2 << 20},
     "volumes": 3, "images": 1, "connections": 17, "alerts": 0,
 }
 
@@ -97,6 +98,7 @@ converted      table conn, version 1 to 2
                region 4, version 0 to 1
 store          /srv/store
 space          511 GiB used, 512 GiB free of 1 TiB, 1 GiB held in reserve
+given up       20 segments freed, 1 made, 2 MiB moved in 2 cleanings
 newest         2026-11-22 17:30:00.250 +01:00 (seq:4711)
 durable up to  4700
 arena          300 MiB used of 1 GiB, 0 B in huge pages
@@ -238,6 +240,7 @@ ROWS = [
      "ID  PEER             EXPORT  STATE    REQUESTS  UNDER WAY   READ  WRITTEN  RELOADS  SINCE\n"
      " 7  127.0.0.1:51234  demo    serving      1000         32  4 KiB   10 MiB       12"
      "  2026-11-22 17:00:00 +01:00\n"),
+    ("clean", "clean", {}, {}, "a cleaning begins; status tells what comes of it\n"),
     ("alerts", "alerts", {}, {"alerts": []}, "no alerts\n"),
     ("alerts", "alerts", {},
      {"alerts": [{"level": "warning", "code": "log_write_failed", "subject": "demo",
