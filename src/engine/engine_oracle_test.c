@@ -101,7 +101,8 @@ struct run {
     int kills, power_cuts, turns, faults;
     int cold_starts, stops;
     int cleanings;
-    int wide; /* all volumes are restored, writes are longer, faults of all kinds */
+    int little; /* memory at some cold starts */
+    int wide;   /* all volumes are restored, writes are longer, faults of all kinds */
     uint32_t table_sets;
     uint64_t cache_bytes;
     uint32_t buffer_pages;
@@ -142,6 +143,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                                                          .cache_bytes = run->cache_bytes,
                                                          .buffer_pages = run->buffer_pages,
                                                          .records_per_turn = seed % 2 ? 0 : 2,
+                                                         .starts_in_little = run->little,
                                                          .memtables = run->wide ? 12 : 6});
     world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
     world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_DURABLE_WRITES);
@@ -372,6 +374,21 @@ static void live_with_cleanings(uint64_t seed, struct seen *seen) {
     live(seed, &run, seen);
 }
 
+/* Cold starts and cuts often, each after one with little memory. */
+static void live_with_little_memory(uint64_t seed, struct seen *seen) {
+    struct prng p = prng_seed(seed);
+    struct run run = {.turns = 200,
+                      .table_sets = 1u << prng_below(&p, 6),
+                      .cache_bytes = 9000u << prng_below(&p, 8),
+                      .buffer_pages = 6000,
+                      .kills = (int)prng_below(&p, 30),
+                      .power_cuts = (int)prng_below(&p, 2) * 30,
+                      .cold_starts = 20,
+                      .little = 1,
+                      .wide = 1};
+    live(seed, &run, seen);
+}
+
 /* PERDURE_SEED: other lives, and more of them. */
 static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct seen *seen) {
     const char *from = getenv("PERDURE_SEED");
@@ -382,6 +399,11 @@ static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct see
         one(seed, seen);
     }
     assert_true(seen->answers > 2000 && seen->deaths > 20 && seen->runs > 6 && seen->forks > 20);
+}
+
+static void with_little_memory(void **state) {
+    struct seen seen = {0};
+    many_lives(live_with_little_memory, &seen);
 }
 
 static void with_everything(void **state) {
@@ -459,6 +481,7 @@ int main(void) {
         cmocka_unit_test(with_writes_that_fail),
         cmocka_unit_test(with_look_ups_while_frames_move),
         cmocka_unit_test(with_everything),
+        cmocka_unit_test(with_little_memory),
         cmocka_unit_test(with_more),
         cmocka_unit_test(with_cleanings),
         cmocka_unit_test(with_a_fork_that_reads_what_moves),

@@ -292,23 +292,6 @@ static void map_arena(struct world *w) {
     assert_int_equal(arena_create(w->a, w->memory, size, &w->plan), 0);
 }
 
-/* dead: the arena of the process before, to be salvaged; or NULL. */
-static void cold_start(struct world *w, const void *dead) {
-    struct log_report report;
-    w->commit.wanted = 0; /* the catalogue tells the log */
-    map_arena(w);
-    open_process(w);
-    assert_int_equal(log_recover(w->log, &report), 0);
-    if (dead)
-        assert_int_equal(log_salvage(w->log, dead, arena_plan_bytes(&w->plan), &report), 0);
-    assert_int_equal(log_begin(w->log, &report), 0);
-    atomic_store(&w->a->live->phase, ARENA_SERVING);
-    arena_commit(w->a);
-    buffer_commit(&w->buffers);
-    engine_after_commit(w->engine);
-    assert_int_equal(arena_shadow_start(w->a), 0);
-}
-
 static void make_plan(struct world *w) {
     uint32_t n = 0;
     const struct arena_table_plan tables[] = {
@@ -337,6 +320,45 @@ static void make_plan(struct world *w) {
                                   .regions = w->regions,
                                   .region_count = n,
                                   .undo_bytes = 2 << 20};
+}
+
+/* dead: the arena of the process before, to be salvaged; or NULL. */
+static void begin_log(struct world *w, const void *dead, uint64_t dead_bytes) {
+    struct log_report report;
+    map_arena(w);
+    open_process(w);
+    assert_int_equal(log_recover(w->log, &report), 0);
+    if (dead)
+        assert_int_equal(log_salvage(w->log, dead, dead_bytes, &report), 0);
+    assert_int_equal(log_begin(w->log, &report), 0);
+    atomic_store(&w->a->live->phase, ARENA_SERVING);
+    arena_commit(w->a);
+    buffer_commit(&w->buffers);
+}
+
+/* Unmaps the dead arena. */
+static void cold_start(struct world *w, void *dead) {
+    uint64_t dead_bytes = arena_plan_bytes(&w->plan);
+    w->commit.wanted = 0; /* the catalogue tells the log */
+    if (w->options.starts_in_little) {
+        uint32_t memtables = w->options.memtables;
+        w->options.memtables = 2 + (uint32_t)prng_below(&w->prng, 3);
+        make_plan(w);
+        begin_log(w, dead, dead_bytes);
+        sim_kill(w->sim);
+        close_process(w);
+        if (dead)
+            munmap(dead, dead_bytes);
+        dead = w->memory;
+        dead_bytes = arena_plan_bytes(&w->plan);
+        w->options.memtables = memtables;
+        make_plan(w);
+    }
+    begin_log(w, dead, dead_bytes);
+    if (dead)
+        munmap(dead, dead_bytes);
+    engine_after_commit(w->engine);
+    assert_int_equal(arena_shadow_start(w->a), 0);
 }
 
 struct world *world_open(const struct world_options *options) {
@@ -525,7 +547,6 @@ void world_start_cold(struct world *w) {
     drop_requests(w);
     w->deaths++;
     cold_start(w, dead);
-    munmap(dead, arena_plan_bytes(&w->plan));
     keep_prefix(w, max_u64(w->answered, w->flushed));
     bring_catalogue(w, kept);
 }

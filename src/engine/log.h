@@ -46,7 +46,7 @@ struct log_index_ops {
     /* Bytes of a run over so many records with so many blocks of data, at most. A pure function
      * that never falls when an argument rises. */
     uint32_t (*run_bytes_max)(void *ctx, uint32_t records, uint32_t blocks);
-    /* The segment begins to take versions. ERR_AGAIN: not now. */
+    /* The segment begins to take versions. ERR_AGAIN: not now; not before another one is sealed. */
     int (*begin)(void *ctx, struct segment_h segment);
     /* A version, in the order of sequence numbers. Rule 1 of engine/index.h. ERR_AGAIN: not now,
      * nothing has happened. At a cold start it must not fail: a segment holds no more records than
@@ -57,8 +57,10 @@ struct log_index_ops {
      * All newer versions move too, in order. */
     void (*moved)(void *ctx, struct segment_h segment, const struct version *v);
     /* All of the segment is durable and no more versions come: make its run and call
-     * log_write_run(). Called again after an attach or a cold start if it was not sealed. */
-    void (*seal)(void *ctx, struct segment_h segment);
+     * log_write_run(). Called again after an attach or a cold start if it was not sealed. `now`: within
+     * a cold start, call log_write_run() before returning, or not at all if that cannot be; nothing
+     * but the start waits. */
+    void (*seal)(void *ctx, struct segment_h segment, int now);
     /* Its run is on disk (run_offset, run_bytes, run_crc in the slot). After log_write_run, and at a
      * cold start for each sealed segment, in order of their numbers. */
     int (*sealed)(void *ctx, struct segment_h segment);

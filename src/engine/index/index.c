@@ -246,8 +246,11 @@ static void freed(void *ctx, struct segment_h segment) {
     live_remove(x, number);
 }
 
-static void seal(void *ctx, struct segment_h segment) {
-    index_want_run(ctx, segment);
+static void seal(void *ctx, struct segment_h segment, int now) {
+    if (now)
+        index_make_run_now(ctx, segment);
+    else
+        index_want_run(ctx, segment);
 }
 
 static uint32_t most_run_bytes(void *ctx, uint32_t records, uint32_t blocks) {
@@ -305,7 +308,8 @@ static int whole_requests(const struct memtable_view *v, uint32_t entries, uint3
     return 0;
 }
 
-void index_apply(struct index *x) {
+/* whole: all in it and in what is older is of whole requests, though their ends are not there yet. */
+static void apply(struct index *x, struct memtable_h whole) {
     struct memtable_h all[INDEX_MEMTABLES_MAX];
     uint32_t ends[INDEX_MEMTABLES_MAX];
     x->moving = 0;
@@ -318,6 +322,7 @@ void index_apply(struct index *x) {
         struct memtable_view v = memtable_at(x->a, all[i]);
         uint32_t entries = memtable_view(x->a, all[i])->entries;
         ends[i] = entries;
+        found |= memtable_h_same(all[i], whole);
         if (!found) {
             found = whole_requests(&v, entries, &ends[i]);
             if (ends[i] < entries)
@@ -337,6 +342,16 @@ void index_apply(struct index *x) {
         if (v.area->applied >= m->entries)
             x->applied = max_u64(x->applied, m->last_sequence);
     }
+}
+
+void index_apply(struct index *x) {
+    apply(x, (struct memtable_h){0});
+}
+
+void index_apply_whole(struct index *x, struct memtable_h h) {
+    x->dirty = 1;
+    apply(x, h);
+    x->dirty = 1;
 }
 
 int index_attach(struct index *x) {

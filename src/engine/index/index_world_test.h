@@ -132,7 +132,7 @@ static inline void open_parts(struct world *w) {
     for (struct segment_h h = segment_next(w->a, (struct segment_h){0}); h.v;
          h = segment_next(w->a, h))
         if (segment_view(w->a, h)->slot.state == SEGMENT_SEALING)
-            index_log_ops.seal(w->x, h);
+            index_log_ops.seal(w->x, h, 0);
 }
 
 static inline void close_parts(struct world *w) {
@@ -286,7 +286,7 @@ static inline struct segment_h segment_slot(struct world *w, uint32_t number) {
 static inline void seal(struct world *w, uint32_t number) {
     struct segment_h h = segment_slot(w, number);
     segment_edit(w->a, h)->slot.state = SEGMENT_SEALING;
-    index_log_ops.seal(w->x, h);
+    index_log_ops.seal(w->x, h, 0);
     for (int i = 0; segment_view(w->a, h)->slot.state != SEGMENT_SEALED; i++) {
         commit(w);
         step(w);

@@ -91,15 +91,15 @@ void index_want_run(struct index *x, struct segment_h segment) {
     x->unsealed[x->unsealed_count++] = segment;
 }
 
-/* 0, or ERR_AGAIN: it is not all applied yet, or there is no memory. */
-static int start_job(struct index *x, struct segment_h segment, struct memtable_h h) {
+/* NULL: it is not all applied yet, or there is no memory. */
+static struct run_job *make_job(struct index *x, struct segment_h segment, struct memtable_h h) {
     const struct memtable *m = memtable_view(x->a, h);
     struct memtable_view v = memtable_at(x->a, h);
     if (v.area->applied < m->entries || x->moving)
-        return ERR_AGAIN;
+        return NULL;
     struct run_job *j = calloc(1, sizeof *j);
     if (!j)
-        return ERR_AGAIN;
+        return NULL;
     *j = (struct run_job){.job = {.run = make_run, .done = run_is_made},
                           .x = x,
                           .segment = segment,
@@ -111,12 +111,21 @@ static int start_job(struct index *x, struct segment_h segment, struct memtable_
     x->jobs = j;
     if (!j->entries || !j->checks) {
         free_job(x, j);
-        return ERR_AGAIN;
+        return NULL;
     }
     memcpy(j->entries, v.entries, m->entries * sizeof *j->entries);
     memcpy(j->checks, v.checks, m->checks * sizeof *j->checks);
-    x->parts.jobs.ops->start(x->parts.jobs.ctx, &j->job);
-    return 0;
+    return j;
+}
+
+void index_make_run_now(struct index *x, struct segment_h segment) {
+    struct memtable_h m = index_memtable_of(x, segment_view(x->a, segment)->number);
+    index_apply_whole(x, m);
+    struct run_job *j = make_job(x, segment, m);
+    if (!j)
+        return;
+    make_run(&j->job);
+    run_is_made(&j->job);
 }
 
 void index_make_runs(struct index *x) {
@@ -127,7 +136,12 @@ void index_make_runs(struct index *x) {
         struct memtable_h m = s && s->slot.state == SEGMENT_SEALING
                                   ? index_memtable_of(x, s->number)
                                   : (struct memtable_h){0};
-        if (m.v && start_job(x, h, m) < 0)
+        if (!m.v)
+            continue;
+        struct run_job *j = make_job(x, h, m);
+        if (j)
+            x->parts.jobs.ops->start(x->parts.jobs.ctx, &j->job);
+        else
             x->unsealed[left++] = h;
     }
     x->unsealed_count = left;

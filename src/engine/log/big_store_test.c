@@ -136,7 +136,11 @@ static int append(void *ctx, struct segment_h segment, const struct version *v) 
 }
 static void moved(void *ctx, struct segment_h segment, const struct version *v) {
 }
-static void seal(void *ctx, struct segment_h segment) {
+static void seal(void *ctx, struct segment_h segment, int now) {
 }
+
+static void freed(void *ctx, struct segment_h segment) {
+}
+
 const struct log_index_ops big_store_no_index = {run_bytes_max, begin, append, moved,
-                                                 seal,          begin, seal};
+                                                 seal,          begin, freed};

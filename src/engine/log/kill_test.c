@@ -385,6 +385,108 @@ static void a_cold_start_writes_what_was_answered(void **state) {
     assert_true(salvaged > 500 && nothing > 0);
 }
 
+/* A frame that a dead process had given to the disk, and that is only written: the next one finds it, and
+ * says that it is durable. */
+static void what_a_cold_start_finds_is_durable(void **state) {
+    for (uint64_t seed = 380; seed < 420; seed++) {
+        struct rig *r = with_answers(seed, 3);
+        rig_settle(r);
+        assert_int_equal(rig_append(r, PLACE_DATA, 7, 5, 0), 0);
+        log_want_durable(r->l, log_recorded(r->l));
+        rig_turn(r, RIG_BEFORE_RETIRE);
+        void *memory = rig_die_with_arena(r);
+        assert_int_equal(rig_start(r, memory), 0);
+        rig_unmap(memory);
+        rig_power_cut(r);
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        rig_free(r);
+    }
+}
+
+static uint32_t count_state(const struct rig *r, enum segment_state state) {
+    uint32_t n = 0;
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h))
+        n += segment_view(&r->a, h)->slot.state == state;
+    return n;
+}
+
+/* As much is answered as there is room for, and nearly all of it is in memory only. */
+static void answer_all_that_fits(struct rig *r) {
+    int err = rig_append(r, PLACE_DATA, 1, 60, 0);
+    for (int i = 0; i < 200 && err < 0; i++) {
+        rig_step(r);
+        err = rig_append(r, PLACE_DATA, 1, 60, 0);
+    }
+    while (err == 0) {
+        if (prng_one_in(&r->prng, 8))
+            rig_turn(r, RIG_NOWHERE);
+        err = rig_append(r, PLACE_DATA, prng_below(&r->prng, 5000), 60, 0);
+    }
+    rig_turn(r, RIG_NOWHERE);
+}
+
+/* Deaths in a row, and never is a run made but by the start itself. */
+static void a_cold_start_seals_what_there_is_no_memory_for(void **state) {
+    uint32_t salvaged = 0, sealed = 0;
+    for (uint64_t seed = 430; seed < 442; seed++) {
+        struct rig *r = with_answers(seed, 3);
+        r->index.memory_max = 1 + (uint32_t)seed % 3;
+        r->index.holds_seals = 1;
+        for (int again = 0; again < 6; again++) {
+            answer_all_that_fits(r);
+            uint32_t n = r->model_count;
+            void *memory = rig_die_with_arena(r);
+            assert_int_equal(rig_start(r, memory), 0);
+            rig_unmap(memory);
+            assert_int_equal(r->index.count, n);
+            rig_check_prefix(r);
+            salvaged += r->report.salvaged_frames;
+            sealed += count_state(r, SEGMENT_SEALED);
+            assert_true(count_state(r, SEGMENT_OPEN) + count_state(r, SEGMENT_SEALING) <=
+                        r->index.memory_max);
+        }
+        r->index.holds_seals = 0;
+        rig_wait_ready(r);
+        rig_settle(r);
+        rig_check(r);
+        rig_power_cut(r);
+        r->index.memory_max = 1;
+        assert_int_equal(rig_start(r, NULL), 0);
+        rig_check_prefix(r);
+        rig_free(r);
+    }
+    assert_true(salvaged > 100 && sealed > 100);
+}
+
+/* And what cannot be sealed is told: nothing is lost, and the next start does it. */
+static void a_cold_start_that_cannot_seal_may_be_done_again(void **state) {
+    struct rig *r = with_answers(450, 3);
+    r->index.holds_seals = 1;
+    for (int i = 0; i < 300; i++) {
+        if (rig_append(r, PLACE_DATA, (uint64_t)i, 60, 0) < 0 || i % 8 == 0)
+            rig_step(r);
+    }
+    uint32_t unsealed = count_state(r, SEGMENT_OPEN) + count_state(r, SEGMENT_SEALING);
+    assert_true(unsealed >= 3);
+    rig_wait_durable(r, log_recorded(r->l));
+    rig_power_cut(r);
+    r->index.memory_max = 1;
+    /* No footer can be written. */
+    sim_fault_add(r->sim, &(struct sim_fault){.kind = SIM_WRITE_FAILS,
+                                              .offset_bytes = RIG_SEGMENT_BYTES - BLOCK_BYTES,
+                                              .bytes = BLOCK_BYTES});
+    assert_int_equal(rig_start(r, NULL), ERR_IO);
+    assert_string_equal(r->alert, "segment_seal_failed");
+    rig_power_cut(r);
+    sim_fault_clear(r->sim);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_true(count_state(r, SEGMENT_SEALED) >= unsealed - 1);
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
 /* The request that was being recorded in slices is not whole: it goes. */
 static void a_request_that_is_not_whole_is_not_salvaged(void **state) {
     struct rig *r = with_answers(370, 10);
@@ -589,6 +691,9 @@ int main(void) {
         cmocka_unit_test(a_slot_is_prepared_by_short_lives),
         cmocka_unit_test(a_contradiction_in_the_slots_does_not_qualify),
         cmocka_unit_test(a_cold_start_writes_what_was_answered),
+        cmocka_unit_test(what_a_cold_start_finds_is_durable),
+        cmocka_unit_test(a_cold_start_seals_what_there_is_no_memory_for),
+        cmocka_unit_test(a_cold_start_that_cannot_seal_may_be_done_again),
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),
         cmocka_unit_test(what_follows_a_request_that_was_cut_off_is_salvaged),
         cmocka_unit_test(half_of_a_request_that_was_salvaged_is_no_end),

@@ -39,6 +39,19 @@ void list_index_undo(struct list_index *x, uint64_t last) {
     while (x->count > 0 && x->entries[x->count - 1].v.sequence > last)
         free(x->entries[--x->count].crc);
     x->sealing_count = 0;
+    x->in_memory = 0;
+    for (struct segment_h h = segment_next(x->a, (struct segment_h){0}); h.v;
+         h = segment_next(x->a, h)) {
+        const struct segment *s = segment_view(x->a, h);
+        if (s->slot.state == SEGMENT_OPEN || s->slot.state == SEGMENT_SEALING)
+            x->memory_of[x->in_memory++] = s->number;
+    }
+}
+
+static void forget_memory_of(struct list_index *x, uint32_t number) {
+    for (uint32_t i = 0; i < x->in_memory; i++)
+        if (x->memory_of[i] == number)
+            x->memory_of[i--] = x->memory_of[--x->in_memory];
 }
 
 void list_index_commit(struct list_index *x) {
@@ -49,7 +62,7 @@ void list_index_reset(struct list_index *x) {
     x->undo_count = 0;
     while (x->count > 0)
         free(x->entries[--x->count].crc);
-    x->sealing_count = 0;
+    x->sealing_count = x->in_memory = 0;
 }
 
 static void add(struct list_index *x, uint32_t segment, const struct version *v) {
@@ -78,7 +91,10 @@ static int begin(void *ctx, struct segment_h h) {
     struct list_index *x = ctx;
     x->begins++;
     assert_int_not_equal(segment_view(x->a, h)->number, 0);
-    return x->busy ? ERR_AGAIN : 0;
+    if (x->busy || (x->memory_max > 0 && x->in_memory >= x->memory_max))
+        return ERR_AGAIN;
+    x->memory_of[x->in_memory++] = segment_view(x->a, h)->number;
+    return 0;
 }
 
 static int append(void *ctx, struct segment_h h, const struct version *v) {
@@ -108,13 +124,6 @@ static void moved(void *ctx, struct segment_h h, const struct version *v) {
     edit->segment = segment_view(x->a, h)->number;
 }
 
-static void seal(void *ctx, struct segment_h h) {
-    struct list_index *x = ctx;
-    x->seals++;
-    assert_int_equal(segment_view(x->a, h)->slot.state, SEGMENT_SEALING);
-    x->sealing[x->sealing_count++] = h.v;
-}
-
 static void give_run(struct list_index *x, struct segment_h h) {
     const struct segment *s = segment_view(x->a, h);
     uint8_t *run = calloc(1, run_bytes_max(x, s->records, s->blocks)), *p = run + 8;
@@ -141,8 +150,18 @@ static void give_run(struct list_index *x, struct segment_h h) {
     log_write_run(*x->log, h, run, (uint32_t)(p - run), versions);
 }
 
+static void seal(void *ctx, struct segment_h h, int now) {
+    struct list_index *x = ctx;
+    x->seals++;
+    assert_int_equal(segment_view(x->a, h)->slot.state, SEGMENT_SEALING);
+    if (now)
+        give_run(x, h);
+    else
+        x->sealing[x->sealing_count++] = h.v;
+}
+
 void list_index_work(struct list_index *x) {
-    while (x->sealing_count > 0 && prng_one_in(&x->prng, 2))
+    while (!x->holds_seals && x->sealing_count > 0 && prng_one_in(&x->prng, 2))
         give_run(x, (struct segment_h){x->sealing[--x->sealing_count]});
 }
 
@@ -153,8 +172,12 @@ static int sealed(void *ctx, struct segment_h h) {
     char path[64];
     x->sealeds++;
     assert_int_equal(s->slot.state, SEGMENT_SEALED);
-    if (!x->starting)
-        return 0;
+    for (uint32_t i = 0; i < x->in_memory; i++)
+        if (x->memory_of[i] == s->number) { /* it is in the list */
+            forget_memory_of(x, s->number);
+            return 0;
+        }
+    assert_int_equal(x->starting, 1);
     rig_path(s->file, path);
     int file = x->files.ops->open(x->files.ctx, path, FILE_READ);
     if (file < 0)
@@ -195,6 +218,7 @@ static void freed(void *ctx, struct segment_h h) {
     struct list_index *x = ctx;
     uint32_t number = segment_view(x->a, h)->number, kept = 0;
     x->freeds++;
+    forget_memory_of(x, number);
     for (uint32_t i = 0; i < x->count; i++) {
         if (x->entries[i].segment == number)
             free(x->entries[i].crc);

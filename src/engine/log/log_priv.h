@@ -176,6 +176,9 @@ void segment_note_family(struct log *l, struct segment_h h, uint32_t family);
 /* Asks for the run if the segment is complete and durable. */
 void segment_try_seal(struct log *l, struct segment_h h);
 void seals_resume(struct log *l);
+/* Within a cold start: seals the oldest segment that takes no more records and is of whole requests.
+ * ERR_AGAIN if there is none, or what failed. */
+int seal_one_now(struct log *l);
 void seals_ask_waiting(struct log *l); /* log_whole has risen */
 void seals_work(struct log *l);
 int seals_run(const struct log *l);

@@ -5,8 +5,10 @@
  *
  *   1. the root slot, with a new epoch and numbers well beyond any that was given
  *   2. the store header, durable: the former epochs ended here
- *   3. TABLE_SEGMENT: what is sealed, what is read into memory again, what is room
- *   4. versions and runs to the index, in the order of segments
+ *   3. TABLE_SEGMENT: what is sealed, what is read into memory again, what is room; what is not sealed is
+ *      made durable, for the dead process may not have come to that
+ *   4. versions and runs to the index, in the order of segments; if it has no memory for one more, the
+ *      oldest of them is sealed
  *   5. salvaged frames to the log (salvage.c)
  *
  * It may be interrupted anywhere and be done again. The log goes on in the last segment, behind
@@ -205,7 +207,8 @@ static int make_root(struct log *l, struct recovery *r) {
         root->log_end_crc = tail->name.crc;
         root->log_end_bytes = tail->end;
     }
-    root->log_end_sequence = root->log_follows = root->log_whole =
+    root->log_whole = r->whole;
+    root->log_end_sequence = root->log_follows =
         r->salvaged_whole > 0 ? recovery_newest(r) : r->whole;
     root->log_numbers_above = r->highest_number + LOG_NUMBERS_GAP;
     root->log_recorded = root->log_durable = root->log_numbers_above;
@@ -247,8 +250,21 @@ static void make_room(struct log *l, struct recovery *r, struct scanned_slot *sl
     }
 }
 
+static int make_durable(struct log *l, uint32_t slot_file) {
+    const struct file_system *fs = &l->env.files;
+    char path[LOG_PATH_BYTES];
+    log_slot_path(slot_file, path);
+    int file = fs->ops->open(fs->ctx, path, FILE_WRITE);
+    if (file < 0)
+        return file;
+    int err = fs->ops->sync(fs->ctx, file);
+    fs->ops->close(fs->ctx, file);
+    return err;
+}
+
 static int make_segment(struct log *l, struct recovery *r, struct scanned_slot *slot) {
     struct extent notes;
+    int err;
     if (slot->content == SLOT_SEALED || slot->content == SLOT_FOREIGN)
         return 0;
     slot->h = segment_new_slot(l, slot->links > 0 ? SEGMENT_OPEN : SEGMENT_FREE);
@@ -260,6 +276,8 @@ static int make_segment(struct log *l, struct recovery *r, struct scanned_slot *
         make_room(l, r, slot);
         return 0;
     }
+    if ((err = make_durable(l, slot->file)) < 0)
+        return err;
     if (buffer_take(l->buffers, 1, &notes, 1) < 0)
         return ERR_NOMEM;
     struct segment *s = segment_edit(l->a, slot->h);
@@ -294,7 +312,11 @@ static int begin_segment(struct delivery *d, uint32_t slot) {
     if (d->in.file < 0)
         return d->in.file;
     d->slot = slot;
-    return l->env.index->begin(l->env.index_ctx, d->r->slots[slot].h);
+    int err;
+    while ((err = l->env.index->begin(l->env.index_ctx, d->r->slots[slot].h)) == ERR_AGAIN &&
+           (err = seal_one_now(l)) == 0)
+        ;
+    return err;
 }
 
 static int deliver_frame(struct delivery *d, const struct link *k) {
@@ -359,7 +381,8 @@ static int deliver(struct log *l, struct recovery *r) {
 static void choose_append_segment(struct log *l, struct recovery *r) {
     for (uint32_t i = 0; i < r->slot_count; i++) {
         struct segment_h h = r->slots[i].h;
-        if (r->slots[i].content != SLOT_UNSEALED || r->slots[i].links == 0)
+        if (r->slots[i].content != SLOT_UNSEALED || r->slots[i].links == 0 ||
+            segment_view(l->a, h)->slot.state != SEGMENT_OPEN)
             continue;
         struct segment *s = segment_edit(l->a, h);
         uint32_t at = r->tail >= 0 && r->links[r->tail].slot == i

@@ -40,8 +40,11 @@ struct list_index {
     uint32_t *sealing; /* handles of segments whose run is asked for and not yet given */
     uint32_t sealing_count;
     uint32_t begins, seals, sealeds, freeds, moves;
-    int busy;     /* begin and append refuse */
-    int starting; /* a cold start: runs are read */
+    uint32_t memory_of[64], in_memory; /* numbers of the segments that were begun and not sealed */
+    uint32_t memory_max;               /* 0: as many as there is room for */
+    int busy;                          /* begin and append refuse */
+    int holds_seals;                   /* runs that are asked for are not given */
+    int starting;                      /* a cold start: runs are read */
 };
 extern const struct log_index_ops list_index_ops;
 void list_index_reset(struct list_index *x);

@@ -227,10 +227,27 @@ int log_salvage(struct log *l, const void *dead_arena, uint64_t size_bytes,
 
 /* Writing. ------------------------------------------------------------------------------------- */
 
+/* A step towards the next segment that goes on. */
+static int take_next(struct log *l) {
+    struct segment_h next;
+    int err = segment_take(l, SEGMENT_FOR_MOVES, &next);
+    if (err == 0)
+        root_edit(l)->log_append_segment = next.v;
+    if (err != ERR_AGAIN)
+        return err;
+    if (segment_reserved(l).v) { /* it is the index that has no room */
+        err = seal_one_now(l);
+        return err == ERR_AGAIN ? ERR_NOMEM : err;
+    }
+    segments_work(l);
+    log_start_commit(l, 1);
+    return 0;
+}
+
 /* Room for the frame, in the segment that goes on or the next prepared one. */
 static int place_frame(struct log *l, struct frame_header *h) {
     for (int tries = 0; tries < 64; tries++) {
-        struct segment_h sh = {root_view(l)->log_append_segment}, fresh;
+        struct segment_h sh = {root_view(l)->log_append_segment};
         if (sh.v) {
             struct segment *s = segment_edit(l->a, sh);
             if (log_fits(l, s->append_end, h->length_bytes, s->records + h->records,
@@ -242,18 +259,12 @@ static int place_frame(struct log *l, struct frame_header *h) {
                 s->blocks += h->data_pages;
                 return 0;
             }
+            s->flags |= SEGMENT_CLOSED;
+            root_edit(l)->log_append_segment = 0;
         }
-        int err = segment_take(l, SEGMENT_FOR_MOVES, &fresh);
-        if (err == ERR_NOSPC)
+        int err = take_next(l);
+        if (err < 0)
             return err;
-        if (err < 0) {
-            segments_work(l);
-            log_start_commit(l, 1);
-            continue;
-        }
-        if (sh.v)
-            segment_edit(l->a, sh)->flags |= SEGMENT_CLOSED;
-        root_edit(l)->log_append_segment = fresh.v;
     }
     return ERR_NOSPC;
 }
@@ -316,7 +327,9 @@ int salvaged_write(struct log *l, struct recovery *r, struct log_report *report)
         root->log_end_crc = s->h.crc;
         root->log_end_bytes = s->h.offset + s->h.length_bytes;
         root->log_end_sequence = min_u64(frame_last_sequence(&s->h), keep_to);
-        root->log_follows = root->log_whole = root->log_end_sequence;
+        root->log_follows = root->log_end_sequence;
+        if (s->whole != 0)
+            root->log_whole = s->whole;
         root->time_store_ns = max_u64(root->time_store_ns, s->h.time_ns);
         report->salvaged_frames++;
         report->salvaged_records += root->log_end_sequence - s->h.first_sequence + 1;

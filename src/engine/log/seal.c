@@ -113,7 +113,7 @@ void segment_try_seal(struct log *l, struct segment_h h) {
         return;
     }
     segment_set_state(l, h, SEGMENT_SEALING);
-    l->env.index->seal(l->env.index_ctx, h);
+    l->env.index->seal(l->env.index_ctx, h, 0);
 }
 
 void seals_ask_waiting(struct log *l) {
@@ -129,7 +129,7 @@ void seals_resume(struct log *l) {
     for (struct segment_h h = segment_next(l->a, (struct segment_h){0}); h.v;
          h = segment_next(l->a, h)) {
         if (segment_view(l->a, h)->slot.state == SEGMENT_SEALING)
-            l->env.index->seal(l->env.index_ctx, h);
+            l->env.index->seal(l->env.index_ctx, h, 0);
         else
             segment_try_seal(l, h);
     }
@@ -235,7 +235,12 @@ static void seal_done(struct job *job) {
 
 static void seal_start(struct log *l, struct seal_job *j) {
     j->running = 1;
-    l->env.jobs.ops->start(l->env.jobs.ctx, &j->job);
+    if (l->resumed) {
+        l->env.jobs.ops->start(l->env.jobs.ctx, &j->job);
+        return;
+    }
+    seal_run(&j->job); /* a start waits */
+    seal_done(&j->job);
 }
 
 void log_write_run(struct log *l, struct segment_h h, void *run, uint32_t bytes,
@@ -259,6 +264,45 @@ void log_write_run(struct log *l, struct segment_h h, void *run, uint32_t bytes,
     j->next = l->seals;
     l->seals = j;
     seal_start(l, j);
+}
+
+/* What a cold start has read is all there: a segment with frames, but for that which goes on. */
+static struct segment_h oldest_unsealed(const struct log *l, uint32_t above) {
+    struct segment_h best = {0};
+    uint32_t number = UINT32_MAX;
+    for (struct segment_h h = segment_next(l->a, (struct segment_h){0}); h.v;
+         h = segment_next(l->a, h)) {
+        const struct segment *s = segment_view(l->a, h);
+        if (s->slot.state != SEGMENT_OPEN || s->frames == 0 || s->number <= above ||
+            s->number >= number || h.v == root_view(l)->log_append_segment ||
+            s->last_sequence > root_view(l)->log_whole)
+            continue;
+        best = h;
+        number = s->number;
+    }
+    return best;
+}
+
+int seal_one_now(struct log *l) {
+    uint32_t tried = 0;
+    struct segment_h h;
+    must(!l->resumed);
+    while ((h = oldest_unsealed(l, tried)).v) {
+        struct segment *s = segment_edit(l->a, h);
+        tried = s->number;
+        s->flags |= SEGMENT_CLOSED;
+        segment_set_state(l, h, SEGMENT_SEALING);
+        log_start_commit(l, 1);
+        l->env.index->seal(l->env.index_ctx, h, 1);
+        log_start_commit(l, 1);
+        if (segment_view(l->a, h)->slot.state == SEGMENT_SEALED)
+            return 0;
+        if (l->seals)
+            return l->seals->result;
+        segment_edit(l->a, h)->flags &= ~(uint32_t)SEGMENT_CLOSED;
+        segment_set_state(l, h, SEGMENT_OPEN);
+    }
+    return ERR_AGAIN;
 }
 
 void seals_work(struct log *l) {

@@ -294,6 +294,12 @@ void sim_queue_kill(struct sim *sim) {
     sim_queue_open(sim);
 }
 
+/* Written and not yet durable: as is what a thread had given to the kernel and not synced. */
+static void write_only(struct sim *sim, const struct sim_io *io) {
+    if (io->inode && io->op == IO_WRITE && !io->cancelled && !is_direct_and_unaligned(io))
+        sim_disk_write(sim, io->inode, io->offset_bytes, io->data, io->bytes, 0, sim_new_id(sim));
+}
+
 /* What is in flight of an older queue has met its fate already. */
 void sim_io_kill(struct sim *sim, struct sim_event *e) {
     struct sim_io *io = e->io;
@@ -308,6 +314,8 @@ void sim_io_kill(struct sim *sim, struct sim_event *e) {
         e->due_ns = sim->monotonic_ns + prng_below(&sim->prng, sim->options.orphan_max_ns + 1);
         break;
     default:
+        if (prng_one_in(&sim->prng, 2))
+            write_only(sim, io);
         io->cancelled = 1;
         e->due_ns = sim->monotonic_ns + prng_below(&sim->prng, sim->options.orphan_max_ns / 8 + 1);
     }
@@ -315,8 +323,7 @@ void sim_io_kill(struct sim *sim, struct sim_event *e) {
 
 /* In flight at a power cut: pending like any unsynced write, so any part of it may be there. */
 void sim_io_cut(struct sim *sim, struct sim_io *io) {
-    if (io->inode && io->op == IO_WRITE && !io->cancelled && !is_direct_and_unaligned(io))
-        sim_disk_write(sim, io->inode, io->offset_bytes, io->data, io->bytes, 0, sim_new_id(sim));
+    write_only(sim, io);
     io_free(sim, io);
 }
 

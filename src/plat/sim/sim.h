@@ -33,7 +33,8 @@
  *     names; beyond that the oldest is settled early, as a machine may at any time.
  *  9. A kill loses nothing that was written, and closes everything. Each operation handed over to
  *     the router and not completed is completed at once, completed later, or cancelled, whether or
- *     not a successor adopts the queue.
+ *     not a successor adopts the queue. A write that was cancelled may have been done, but for what
+ *     makes it durable.
  * 10. A write's buffers are not changed between submit and completion: a bug, found by must().
  *
  * Network model (streams)
