@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -130,10 +131,13 @@ static void await_child(int pid) {
     waitpid(pid, NULL, 0);
 }
 
+/* The child does not outlive us: it would convert the arena under the next engine's feet. */
 static int start(int program, char *order) {
     char name[] = "perdured", *args[] = {name, order, NULL};
-    int pid = vfork();
+    int parent = getpid(), pid = vfork();
     if (pid == 0) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+            _exit(127);
         syscall(SYS_execveat, program, "", args, environ, AT_EMPTY_PATH);
         _exit(127);
     }

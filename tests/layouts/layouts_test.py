@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Builds of three layouts succeed each other: layouts_test.py PERDURED LAYOUT_2 LAYOUT_3 PERDURE NBD_STORM [POINTS]
+"""Builds of three layouts succeed each other: layouts_test.py PERDURED LAYOUT_2 LAYOUT_3 PERDURE NBD_STORM LATE_CHILD [POINTS]
 
 The table of connections has another layout in each of the three programs (conn_versions.h), while its slots
 carry clients that check every byte. Each program succeeds each other one, by `reload`; the older ones do not
 know the newer layouts. Engines are killed while they convert, and one dies on probation, so that the program
-before it gets the arena back. POINTS is LAYOUT_3 with a point to die at before every store (points.c). Reports
+before it gets the arena back. LATE_CHILD (late_child.c) is preloaded, POINTS is LAYOUT_3 with a point to die at before every store (points.c). Reports
 TAP.
 """
 import json
@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 
 sys.dont_write_bytecode = True
@@ -23,7 +24,8 @@ from perdure import Refused, Server, Tap, children_of, expect, must_hold, run, w
 from points import ANY_STORE, ATTACHING, NEW_SITE, Points
 
 PROGRAMS = dict(zip((1, 2, 3), sys.argv[1:4]))
-PERDURE, STORM = sys.argv[4:6]
+PERDURE, STORM, LATE_CHILD = sys.argv[4:7]
+POINTS = sys.argv[7] if len(sys.argv) > 7 else None
 SEED = int(os.environ.get('PERDURE_SEED', '1'))
 SIZE = 64 << 20
 # Every one after every other one.
@@ -128,6 +130,36 @@ def kills(rounds):
             must_hold('nobody began cold', 'starting cold' not in server.log())
             told = world.finish(rounds)
         return f'{deaths} deaths, {arrived} reloads in order; {told}'
+
+
+def orphan():
+    """The successor is killed while its child converts: the child does not go on, beside the next engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        flag = os.path.join(folder, 'flag')
+        with Server((PROGRAMS[1], PERDURE), under=['/usr/bin/env', f'LD_PRELOAD={LATE_CHILD}',
+                                                   f'LATE_CHILD={flag}']) as server:
+            world = World(server, 9)
+            with world.client:
+                world.reload(3)
+                open(flag, 'w', encoding='utf-8').close()
+                world.client.tell('kill')
+                server.control('reload', binary=PROGRAMS[1])
+                wait_until('the child converts', lambda: os.path.exists(flag + '.waits') and
+                           os.path.getsize(flag + '.waits'))
+                with open(flag + '.waits', encoding='utf-8') as file:
+                    child = int(file.read())
+                os.kill(parent_of(child), signal.SIGKILL)
+                wait_until('the child has ended', lambda: not os.path.exists(f'/proc/{child}'))
+                status = wait_until('an engine serves', lambda: settled(server))
+                open(flag + '.go', 'w', encoding='utf-8').close()
+                world.now = 1 if runs(status['pid'], PROGRAMS[1]) else 3
+                must_hold('nobody began cold', 'starting cold' not in server.log())
+                return world.finish(2)
+
+
+def parent_of(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+        return int(file.read().rpartition(')')[2].split()[1])
 
 
 def settled(server):
@@ -242,7 +274,7 @@ def every_store():
     """The newer program dies at each place that stores into the arena while it takes over and converts; and at the
     first store, the second, and so on, of those that it makes when it is asked to convert back."""
     rng = random.Random(SEED)
-    with Points(sys.argv[6]) as points, Server((PROGRAMS[1], PERDURE)) as server:
+    with Points(POINTS) as points, Server((PROGRAMS[1], PERDURE)) as server:
         world = World(server, 9)
         with world.client:
             deaths, there = [0, 0], 0
@@ -257,7 +289,7 @@ def every_store():
                     points.order(ATTACHING, 1, 1, NEW_SITE)
                 before = points.deaths(ATTACHING)
                 world.client.tell('kill')
-                program = PROGRAMS[1] if there else sys.argv[6]
+                program = PROGRAMS[1] if there else POINTS
                 try:
                     server.control('reload', binary=program)
                 except (Refused, OSError, ValueError):
@@ -279,7 +311,11 @@ def every_store():
 
 
 def points_serve(pid):
-    return os.path.realpath(f'/proc/{pid}/exe') == os.path.realpath(sys.argv[6])
+    return runs(pid, POINTS)
+
+
+def runs(pid, program):
+    return os.path.realpath(f'/proc/{pid}/exe') == os.path.realpath(program)
 
 
 def main():
@@ -287,11 +323,12 @@ def main():
     tap.case('each layout after each other one, 20 connections', tour, 20)
     tap.case('each layout after each other one, 300 connections', tour, 300)
     tap.case('kills at any time of a reload to another layout', kills, 40)
+    tap.case('a successor is killed while its child converts', orphan)
     tap.case('a newer program dies on probation', death_on_probation)
     tap.case('a dry run tells what a reload will do', dry_runs)
     tap.case('a dry run tells why there can be no reload', dry_runs_that_fail)
     tap.case('a layout that nobody knows', unknown_layout)
-    if len(sys.argv) > 6:
+    if POINTS:
         tap.case('deaths before every store on the way to another layout', every_store)
     tap.end()
 
