@@ -107,6 +107,8 @@ class Bench:
         server = self.servers[name]
         if cold:
             forget(server)
+        elif '--do read' in words:
+            self.load(uri or server.uri, '--do scan --bytes 131072 --depth 8')
         else:
             self.load(uri or server.uri, words, 0.2)
         before = cpu_us(server.pids())

@@ -5,7 +5,8 @@
  *
  *     load [OPTION VALUE]... URI
  *
- *     --do read|write|fill     fill writes the whole export once, in order
+ *     --do read|write|fill|scan
+ *                              fill writes the whole export once, in order; scan reads it
  *     --at random|sequential
  *     --bytes N                of one request (4096)
  *     --clients N              connections (1)
@@ -45,7 +46,7 @@ struct client {
 };
 
 struct load {
-    int writes, fill, sequential;
+    int writes, once, sequential;
     enum { NOTHING, FLUSH, FUA } then;
     unsigned clients, depth;
     uint64_t bytes, size_bytes, blocks;
@@ -89,7 +90,7 @@ static void issue(struct load *l, struct client *c, struct slot *s) {
     uint64_t block = l->sequential ? c->next++ % l->blocks : next_random(l) % l->blocks;
     uint32_t flags = l->then == FUA ? LIBNBD_CMD_FLAG_FUA : 0;
     int64_t cookie;
-    if (l->fill && l->issued >= l->blocks)
+    if (l->once && l->issued >= l->blocks)
         return;
     if (l->writes) /* no two blocks that are written are alike */
         for (uint64_t i = 0; i < l->bytes; i += 4096)
@@ -166,7 +167,7 @@ static void run(struct load *l) {
     l->begin_ns = now_ns();
     uint64_t stop_ns = l->begin_ns + (uint64_t)(l->seconds * 1e9);
     for (;;) {
-        int more = l->fill ? l->issued < l->blocks : now_ns() < stop_ns;
+        int more = l->once ? l->issued < l->blocks : now_ns() < stop_ns;
         for (unsigned i = 0; i < l->clients; i++)
             go_on(l, &l->c[i], more);
         if (!more && busy(l) == 0)
@@ -220,7 +221,8 @@ int main(int argc, char **argv) {
     for (i = 1; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
         const char *name = argv[i] + 2, *value = argv[i + 1];
         if (is(name, "do"))
-            l.fill = is(value, "fill"), l.writes = l.fill || is(value, "write");
+            l.once = is(value, "fill") || is(value, "scan"),
+            l.writes = is(value, "fill") || is(value, "write");
         else if (is(name, "at"))
             l.sequential = is(value, "sequential");
         else if (is(name, "bytes"))
@@ -238,11 +240,12 @@ int main(int argc, char **argv) {
     }
     if (i != argc - 1 || l.clients < 1 || l.clients > CLIENTS_MAX || l.depth < 1 ||
         l.depth > DEPTH_MAX || l.bytes < 512) {
-        fprintf(stderr, "usage: load [--do read|write|fill] [--at random|sequential] [--bytes N] "
-                        "[--clients N] [--depth N] [--then nothing|flush|fua] [--seconds S] URI\n");
+        fprintf(stderr,
+                "usage: load [--do read|write|fill|scan] [--at random|sequential] [--bytes N] "
+                "[--clients N] [--depth N] [--then nothing|flush|fua] [--seconds S] URI\n");
         return 2;
     }
-    l.sequential |= l.fill;
+    l.sequential |= l.once;
     open_all(&l, argv[i]);
     run(&l);
     for (unsigned k = 0; k < l.clients; k++)
