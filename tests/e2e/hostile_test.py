@@ -262,6 +262,23 @@ def slow_but_honest():
             peer.reset()
 
 
+def slower_than_the_kernel_tells():
+    """Nor is one that takes so little that the kernel does not say for seconds that there is room to send"""
+    with serve('--set', 'stall-s=1', '--set', 'buffers=80M') as server, Peer(server) as slow:
+        slow.link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB // 8)
+        slow.enter('a')
+        slow.say(b''.join(request(READ, i, 0, 32 * MIB) for i in range(2)))
+        peers = ask_and_never_read(server, 8, 32 * MIB)
+        slow.expect_reply(0)
+        for _ in range(80):
+            slow.take(MIB // 64)
+            time.sleep(0.05)
+        slow.take(32 * MIB - 80 * MIB // 64)
+        slow.expect_reply(1, data=32 * MIB)
+        for peer in peers:
+            peer.reset()
+
+
 def reset_while_blocked():
     """A peer that waits for buffers and resets is gone at once"""
     with serve('--set', 'stall-s=3600') as server:
@@ -542,7 +559,7 @@ def stop_beats_reload():
 
 
 CASES = (refusals, full_while_waiting, full_while_blocked, half_a_write, never_read,
-         hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, reset_while_blocked,
+         hundreds_never_read, hundreds_never_end, hundreds_of_all_sizes, slow_but_honest, slower_than_the_kernel_tells, reset_while_blocked,
          moments_of_one, list_of_many, no_descriptors, no_more_descriptors, spoiled_file, nobody_reads_the_log,
          full_log, answers_of_others, keeper_dies_with_the_bell, not_a_server, a_pipe, stop_beats_reload)
 
