@@ -81,9 +81,12 @@ static uint32_t files_in_directory(struct world *w) {
 }
 
 /* Segments of a few versions each, one chunk written again and again, large intervals. */
-static struct world *many_runs(uint64_t seed, uint32_t segments, uint64_t chunks) {
+static struct world *many_runs_with(uint64_t seed, uint32_t segments, uint64_t chunks,
+                                    const struct sim_fault *fault) {
     struct prng p = prng_seed(seed);
     struct world *w = open_world(seed, 1, 60000);
+    if (fault)
+        sim_fault_add(w->sim, fault);
     new_timeline(w, 1, 0, 0);
     next_segment(w);
     commit(w);
@@ -98,6 +101,10 @@ static struct world *many_runs(uint64_t seed, uint32_t segments, uint64_t chunks
     }
     commit(w);
     return w;
+}
+
+static struct world *many_runs(uint64_t seed, uint32_t segments, uint64_t chunks) {
+    return many_runs_with(seed, segments, chunks, NULL);
 }
 
 static void runs_are_merged_over_levels(void **state) {
@@ -350,7 +357,7 @@ static void faults_at_every_call(void **state) {
         {SIM_WRITE_FAILS, ERR_IO},   {SIM_WRITE_FAILS, ERR_NOSPC}, {SIM_WRITE_SHORT, 0},
         {SIM_SYNC_FAILS, ERR_IO},    {SIM_SYNC_FAILS, ERR_NOSPC},  {SIM_READ_FAILS, ERR_IO},
         {SIM_READ_FLIPS, 0},         {SIM_NAME_FAILS, ERR_IO},     {SIM_NAME_FAILS, ERR_NOSPC},
-        {SIM_NAME_FAILS, ERR_NOMEM},
+        {SIM_NAME_FAILS, ERR_NOMEM}, {SIM_LOOK_FAILS, ERR_IO},
     };
     struct world *w = many_runs(26, 12, 4);
     settle(w);
@@ -384,6 +391,35 @@ static void faults_at_every_call(void **state) {
         }
     assert_true(hit > 60);
     close_world(w);
+}
+
+/* What is there cannot be listed, or a directory not be made for good: it is merged again. */
+static void a_directory_that_fails(void **state) {
+    static const struct sim_fault faults[] = {{.kind = SIM_LOOK_FAILS, .path = "index"},
+                                              {.kind = SIM_NAME_FAILS, .path = "index"},
+                                              {.kind = SIM_SYNC_FAILS, .path = "."},
+                                              {.kind = SIM_SYNC_FAILS, .path = "index"}};
+    for (size_t k = 0; k < sizeof faults / sizeof faults[0]; k++) {
+        struct world *w = many_runs_with(40 + k, 12, 4, k == 0 ? NULL : &faults[k]);
+        settle(w);
+        if (k == 0)
+            sim_fault_add(w->sim, &faults[k]);
+        die_and_attach(w);
+        settle(w);
+        assert_true(sim_fault_hits(w->sim) > 0);
+        look_everywhere(w, 1, 5, w->sequence / 2);
+        sim_fault_clear(w->sim);
+        for (int i = 0; i < 2; i++) {
+            w->x->merges_wait = 0;
+            settle(w);
+            assert_int_equal(index_counts(w->x).merged, 1);
+            look_everywhere(w, 1, 5, w->sequence / 2);
+            die_and_attach(w);
+        }
+        settle(w);
+        assert_int_equal(files_in_directory(w), 1);
+        close_world(w);
+    }
 }
 
 /* A run that cannot be read is left out, and the others are merged all the same. */
@@ -607,6 +643,7 @@ int main(void) {
         cmocka_unit_test(freed_segments),
         cmocka_unit_test(made_again_of_other_segments),
         cmocka_unit_test(faults_at_every_call),
+        cmocka_unit_test(a_directory_that_fails),
         cmocka_unit_test(a_run_that_cannot_be_read),
         cmocka_unit_test(runs_without_versions),
         cmocka_unit_test(too_many_intervals),

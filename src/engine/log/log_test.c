@@ -428,6 +428,24 @@ static void a_full_file_system_refuses_writes_and_serves_on(void **state) {
     rig_free(r);
 }
 
+/* How much room there is cannot be learned: nothing new is made, that is told, and it is tried again. */
+static void a_file_system_that_does_not_tell_its_room(void **state) {
+    struct rig *r = started(24);
+    sim_fault_add(r->sim, &(struct sim_fault){.kind = SIM_LOOK_FAILS, .path = "."});
+    assert_true(append_until_refused(r));
+    assert_string_equal(r->alert, "store_full");
+    rig_check(r);
+    sim_fault_clear(r->sim);
+    for (int i = 0; i < 5000 && strcmp(r->cleared, "store_full") != 0; i++) {
+        rig_append(r, PLACE_DATA, 3, 9, 0);
+        rig_step(r);
+    }
+    assert_string_equal(r->cleared, "store_full");
+    rig_settle(r);
+    rig_check(r);
+    rig_free(r);
+}
+
 static void the_catalogue_keeps_room_in_the_file_system(void **state) {
     struct rig *r = rig_new(15);
     struct file_system fs = sim_files(r->sim);
@@ -849,6 +867,7 @@ int main(void) {
         cmocka_unit_test(a_freed_segment_that_is_read_is_not_used),
         cmocka_unit_test(few_slot_files_are_open),
         cmocka_unit_test(a_full_file_system_refuses_writes_and_serves_on),
+        cmocka_unit_test(a_file_system_that_does_not_tell_its_room),
         cmocka_unit_test(the_catalogue_keeps_room_in_the_file_system),
         cmocka_unit_test(a_full_store_takes_control_records),
         cmocka_unit_test(a_limit_of_the_store_does_the_same),

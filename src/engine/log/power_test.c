@@ -600,6 +600,19 @@ static void a_read_that_fails_fails_the_start(void **state) {
     rig_free(r);
 }
 
+static void a_directory_that_cannot_be_listed_fails_the_start(void **state) {
+    struct rig *r = with_sealed(313);
+    uint32_t count = r->index.count;
+    rig_power_cut(r);
+    sim_fault_add(r->sim, &(struct sim_fault){.kind = SIM_LOOK_FAILS, .path = "log"});
+    assert_int_equal(rig_start(r, NULL), ERR_IO);
+    rig_power_down(r);
+    sim_fault_clear(r->sim);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->index.count, count);
+    rig_free(r);
+}
+
 static void a_missing_segment_is_told(void **state) {
     for (int yesterday = 0; yesterday < 2; yesterday++) {
         struct rig *r = with_sealed(309);
@@ -870,6 +883,7 @@ int main(void) {
         cmocka_unit_test(a_flipped_bit_in_a_stopped_store_is_corruption),
         cmocka_unit_test(a_damaged_footer_or_header_costs_nothing),
         cmocka_unit_test(a_read_that_fails_fails_the_start),
+        cmocka_unit_test(a_directory_that_cannot_be_listed_fails_the_start),
         cmocka_unit_test(a_missing_segment_is_told),
         cmocka_unit_test(the_store_header_of_yesterday_is_told),
         cmocka_unit_test(a_failed_write_is_repeated_elsewhere),

@@ -200,6 +200,9 @@ static int list(void *ctx, const char *path, void (*each)(void *arg, const char 
     int err = begin(sim, 'l', path, 0), count = 0;
     if (err < 0 || (err = check_dir(sim, path)) < 0)
         return err;
+    const struct sim_fault *f = sim_fault_hit(sim, SIM_LOOK_FAILS, path, 0, 1);
+    if (f)
+        return f->err;
     char(*names)[SIM_PATH_MAX] = NULL;
     for (int pass = 0; pass < 2; pass++) {
         count = 0;
@@ -227,6 +230,9 @@ static int space(void *ctx, uint64_t *total_bytes, uint64_t *free_bytes) {
     int err = begin(sim, 'f', NULL, sim->used_pages);
     if (err < 0)
         return err;
+    const struct sim_fault *f = sim_fault_hit(sim, SIM_LOOK_FAILS, ".", 0, 1);
+    if (f)
+        return f->err;
     uint64_t used = sim->used_pages * SIM_PAGE_BYTES;
     *total_bytes = sim->options.disk_bytes;
     *free_bytes = used < *total_bytes ? *total_bytes - used : 0;

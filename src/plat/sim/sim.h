@@ -157,6 +157,7 @@ enum sim_fault_kind {
     SIM_READ_FAILS,        /* with err */
     SIM_READ_FLIPS,        /* one seeded bit within [offset, offset + bytes) is wrong, this time */
     SIM_SYNC_FAILS,        /* with err; rule 7 */
+    SIM_LOOK_FAILS,        /* list (of the path), space (of any): with err */
     SIM_NAME_FAILS,        /* open, rename, remove, make_dir, allocate, truncate: with err */
 };
 
