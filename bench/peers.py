@@ -154,7 +154,10 @@ def forget(server):
     """What the page cache holds of a server's data goes."""
     run('sync', '-f', *(server.files() or ['/']))
     for path in server.files():
-        fd = os.open(path, os.O_RDONLY)
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # a merge has ended meanwhile
+            continue
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(fd)
 
