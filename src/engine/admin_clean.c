@@ -39,8 +39,9 @@ enum cleaning_state {
 };
 enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE };
 
+/* retain_ns: that it was reckoned from; 0: the volume's does not matter. */
 struct target {
-    uint64_t volume, sequence, wall_ns;
+    uint64_t volume, sequence, wall_ns, retain_ns;
 };
 
 struct admin_cleaning {
@@ -59,8 +60,8 @@ struct admin_cleaning {
     struct volume_h at;
     struct admin_moment query;
     int query_state, query_result; /* 0 none, 1 asked, 2 answered */
-    uint64_t memo_retain_ns, memo_at_ns;
-    struct target memo;
+    struct target memo;            /* of no volume: the answer to the last query */
+    uint64_t query_retain_ns;
     struct target *targets;
     uint32_t target_count, target_room, target_sent, target_next;
     /* What is asked of the catalogue; its own request, as it may be asked again. */
@@ -137,7 +138,8 @@ static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
         const struct target *t = &c->targets[c->target_next++];
         a->volumes[a->volume_count] = t->volume;
         a->horizons[a->volume_count] = t->sequence;
-        a->horizon_ns[a->volume_count++] = t->wall_ns;
+        a->horizon_ns[a->volume_count] = t->wall_ns;
+        a->retained[a->volume_count++] = t->retain_ns;
     }
 }
 
@@ -292,9 +294,8 @@ void admin_clean_ended(struct admin *ad, struct operation_h h) {
 
 /* ---- What is to be given up ---- */
 
-static int add_target(struct admin_cleaning *c, const struct volume *v, uint64_t sequence,
-                      uint64_t wall_ns) {
-    if (sequence <= v->oldest_sequence)
+static int add_target(struct admin_cleaning *c, const struct volume *v, struct target t) {
+    if (t.sequence <= v->oldest_sequence)
         return 0;
     if (c->target_count == c->target_room) {
         uint32_t room = c->target_room ? 2 * c->target_room : 64;
@@ -304,7 +305,8 @@ static int add_target(struct admin_cleaning *c, const struct volume *v, uint64_t
         c->targets = grown;
         c->target_room = room;
     }
-    c->targets[c->target_count++] = (struct target){v->id, sequence, wall_ns};
+    t.volume = v->id;
+    c->targets[c->target_count++] = t;
     return 0;
 }
 
@@ -316,7 +318,7 @@ static void begin_targets(struct admin_cleaning *c) {
     c->target_count = c->target_sent = c->target_next = 0;
     c->at.v = 0;
     c->query_state = 0;
-    c->memo_retain_ns = 0;
+    c->memo = (struct target){0};
 }
 
 static void moment_found(struct admin_moment *m, int result) {
@@ -325,15 +327,17 @@ static void moment_found(struct admin_moment *m, int result) {
     c->query_result = result;
 }
 
-/* The newest moment that is as old as this volume has to keep: 1: found; 0: it waits; -1: none. */
+/* The newest moment that is as old as this volume has to keep: 1: found; 0: it waits; -1: none. While
+ * it waits, the volume may be told to keep another age, or go. */
 static int moment_of(struct admin *ad, const struct volume *v) {
     struct admin_cleaning *c = ad->cleaning;
-    if (v->retain_ns == c->memo_retain_ns)
-        return c->memo.sequence ? 1 : -1;
     if (c->query_state == 0) {
+        if (v->retain_ns == c->memo.retain_ns)
+            return c->memo.sequence ? 1 : -1;
         uint64_t now_ns = ad->c.log->store_ns(ad->c.log_ctx);
         if (now_ns <= v->retain_ns)
             return -1;
+        c->query_retain_ns = v->retain_ns;
         c->query = (struct admin_moment){.by_time = ADMIN_BY_STORE,
                                          .time_ns = now_ns - v->retain_ns,
                                          .done = moment_found,
@@ -346,11 +350,12 @@ static int moment_of(struct admin *ad, const struct volume *v) {
     if (c->query_state == 1)
         return 0;
     c->query_state = 0;
-    c->memo_retain_ns = v->retain_ns;
-    c->memo = (struct target){0};
-    if (c->query_result == 0)
-        c->memo = (struct target){0, c->query.sequence, c->query.time_ns};
-    return c->memo.sequence ? 1 : -1;
+    c->memo = (struct target){.retain_ns = c->query_retain_ns};
+    if (c->query_result == 0) {
+        c->memo.sequence = c->query.sequence;
+        c->memo.wall_ns = c->query.time_ns;
+    }
+    return moment_of(ad, v);
 }
 
 /* 1: all volumes have been looked at; 0: it waits. */
@@ -364,7 +369,7 @@ static int find_targets(struct admin *ad) {
         int found = moment_of(ad, s);
         if (found == 0)
             return 0;
-        if (found > 0 && add_target(c, s, c->memo.sequence, c->memo.wall_ns) < 0)
+        if (found > 0 && add_target(c, s, c->memo) < 0)
             return 1;
     }
     return 1;
@@ -427,7 +432,8 @@ static void give_oldest(struct admin *ad) {
     begin_targets(c);
     while ((v = volume_next(ad->c.a, v)).v) {
         const struct volume *s = volume_view(ad->c.a, v);
-        if (has_history(s) && add_target(c, s, c->probed.sequence, c->probed.wall_ns) < 0) {
+        struct target t = {.sequence = c->probed.sequence, .wall_ns = c->probed.wall_ns};
+        if (has_history(s) && add_target(c, s, t) < 0) {
             give_up_hope(ad);
             return;
         }

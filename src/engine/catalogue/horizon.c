@@ -37,8 +37,10 @@ int horizon_rows(struct db *d, struct catalogue_request *r) {
     const struct catalogue_args *a = &r->args;
     for (uint32_t i = 0; i < a->volume_count; i++) {
         uint64_t id = a->volumes[i];
-        db_run(d, "UPDATE volumes SET horizon = ?2, horizon_ns = ?3 WHERE id = ?1 AND horizon < ?2",
-               "iii", id, a->horizons[i], a->horizon_ns[i]);
+        db_run(d,
+               "UPDATE volumes SET horizon = ?2, horizon_ns = ?3 WHERE id = ?1 AND horizon < ?2"
+               " AND (?4 = 0 OR retain_ns = ?4)",
+               "iiii", id, a->horizons[i], a->horizon_ns[i], a->retained[i]);
         db_run(d,
                "DELETE FROM marks WHERE volume = ?1 AND hold = 0 AND"
                " sequence < (SELECT horizon FROM volumes WHERE id = ?1)",

@@ -144,6 +144,32 @@ static void a_volume_that_is_gone_is_skipped(void **state) {
     world_end(&w);
 }
 
+/* A horizon that was reckoned from another age than the volume retains now is not heeded. */
+static void a_horizon_of_another_age_is_not_heeded(void **state) {
+    static const struct {
+        uint64_t retain_ns, retained, oldest;
+    } cases[] = {{60, 60, 5}, {90, 60, 5}, {0, 60, 5}, {90, 90, 8}, {90, 0, 11}, {0, 0, 14}};
+    struct world w;
+    world_start(&w, 7);
+    uint64_t id = world_create(&w, "a", 1).id;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct catalogue_request r = world_request(&w, CATALOGUE_VOLUME_SET, "");
+        r.args.volumes[0] = id;
+        r.args.volume_count = 1;
+        r.args.flags = CATALOGUE_KEEP_DURABILITY | CATALOGUE_SET_RETAIN;
+        r.args.retain_ns = cases[i].retain_ns;
+        assert_int_equal(world_ask(&w, &r), 0);
+        r = world_request(&w, CATALOGUE_HORIZON, "");
+        r.args.volumes[0] = id;
+        r.args.volume_count = 1;
+        r.args.horizons[0] = 5 + 3 * i - (i > 2 ? 6 : 0);
+        r.args.retained[0] = cases[i].retained;
+        assert_int_equal(world_ask(&w, &r), 0);
+        assert_int_equal(r.out.objects[0].oldest_sequence, cases[i].oldest);
+    }
+    world_end(&w);
+}
+
 /* What opens a moment, below the horizon, on it, and on a hold below it. */
 static void what_is_given_up_does_not_open(void **state) {
     static const struct {
@@ -574,6 +600,7 @@ int main(void) {
         cmocka_unit_test(ranges_of_dropped_timelines),
         cmocka_unit_test(a_promoted_image_inherits),
         cmocka_unit_test(policies),
+        cmocka_unit_test(a_horizon_of_another_age_is_not_heeded),
         cmocka_unit_test(segments_that_are_cleaned),
         cmocka_unit_test(version_1_is_migrated),
     };
