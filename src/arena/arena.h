@@ -160,6 +160,13 @@ void arena_commit(struct arena *a);
 static inline uint64_t arena_undo_left(const struct arena *a) {
     return a->undo_bytes - atomic_load_explicit(&a->live->undo_used, memory_order_relaxed);
 }
+/* What the program works on from here on is an input of this connection (0: of nobody); `mark` tells it from the
+ * connection's others. It is not undone: if the process dies, its successor knows of what. */
+static inline void arena_hold_input(struct arena *a, uint32_t conn, uint32_t mark) {
+    atomic_store_explicit(&a->live->input, conn ? (uint64_t)mark << 32 | conn : 0,
+                          memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
 static inline int arena_turn_is_clean(const struct arena *a) {
     return atomic_load_explicit(&a->live->undo_used, memory_order_relaxed) == 0;
 }

@@ -62,10 +62,10 @@ struct arena_live {
     _Atomic uint64_t generation;   /* successor, at attach: engines that have served this arena */
     _Atomic uint32_t phase;        /* enum arena_phase */
     _Atomic uint32_t identity;     /* successor: which identity counts, 0 or 1 */
-    _Atomic uint64_t input;        /* engine: handle of the input in hand */
-    _Atomic uint32_t input_deaths; /* successor: deaths in the same input and turn */
+    _Atomic uint64_t input;        /* engine: the input in hand, arena_hold_input() */
+    _Atomic uint32_t input_deaths; /* successor: deaths in a row with death_input in hand */
     _Atomic uint32_t deaths;       /* successor: deaths in a row without a committed turn between */
-    _Atomic uint64_t death_turn;   /* successor: the turn in which the last one died */
+    _Atomic uint64_t death_input;  /* successor: the input that the last one had in hand; 0: none */
     _Atomic uint32_t
         high_water[ARENA_PARTS_MAX]; /* engine: slots of part i ever in use; only rises */
     _Atomic uint32_t unfit;          /* successor: why nobody is to attach, enum arena_verdict */

@@ -20,6 +20,13 @@ extern const struct arena_table_spec request_spec;
 unsigned char *request_data_at(const struct buffer_pool *p, const struct request *r, uint64_t at,
                                uint64_t *run);
 
+/* What the program works on from here on is this request. It is told from others by its source's number, which
+ * it has again when a turn was undone; its slot may be another one then. */
+static inline void request_hold(struct arena *a, struct request_h h) {
+    const struct request *r = request_view(a, h);
+    arena_hold_input(a, r->conn.v, (uint32_t)(r->cookie ^ r->cookie >> 32));
+}
+
 /* Bytes from data_start to the end of the buffers. */
 uint64_t request_data_room(const struct request *r);
 

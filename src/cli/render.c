@@ -314,6 +314,8 @@ static void status_reload(const struct view *v, struct table *t) {
                pause_of(reload, "pause_ns").s);
     if (is_there(reload, "death"))
         row(t, "before", text_of(reload, "death"));
+    if (is_there(reload, "poison"))
+        row(t, "of a request of", text_of(reload, "poison"));
     if (is_there(reload, "reason"))
         row(t, "began cold, as", text_of(reload, "reason"));
     if (is_there(reload, "failure"))

@@ -12,6 +12,7 @@
  *               the present one began, pause_ns how long nothing was served then.
  * reason        why the present engine began cold, though there was an arena.
  * death         how the engine died before this one.
+ * poison        whose connection this engine closed, as the former ones died of the same request of it.
  * failures      planned reloads that failed since the cold start; `failure` is why the last did.
  * converted     what was of another version in the arena that the present engine took over; from 0: it was
  *               not there, to 0: it is not known here.
@@ -47,6 +48,7 @@ const struct ctl_shape ctl_shapes[] = {
                " \"kind\": \"cold\" | \"planned\" | \"uninvited\",\n"
                " \"reason\": string?,\n"
                " \"death\": string?,\n"
+               " \"poison\": string?,\n"
                " \"at\": time,\n"
                " \"pause_ns\": integer?,\n"
                " \"failures\": integer,\n"

@@ -330,6 +330,7 @@ static void take_arrivals(struct engine_run *e) {
             break;
         }
         struct work *w = work_pop(&e->arrivals);
+        request_hold(e->a, w->h);
         if (w->replayed) {
             request_edit(e->a, w->h)->flags |= REQUEST_REPLAYED;
             w->replayed = 0;
@@ -436,6 +437,7 @@ static void take_list(struct engine_run *e, struct work_list *l, void (*go_on)(s
             e->again = 1;
             work_push(l, w);
         } else {
+            request_hold(e->a, w->h);
             go_on(w);
         }
     }
@@ -451,6 +453,7 @@ void engine_turn(struct engine_run *e) {
     e->again |= changes_go_on(e);
     write_log(e);
     take_arrivals(e);
+    arena_hold_input(e->a, 0, 0);
     finish_durable(e);
 }
 

@@ -58,9 +58,12 @@ static void requests_ready(void *arg, int listener) {
     while ((n = p->cp.ops->take(p->cp.ctx, listener, m, 64)) > 0) {
         for (int i = 0; i < n; i++) {
             struct request_h h = {(uint32_t)m[i].word};
-            if (request_try(&p->core.r.a, h))
-                engine_submit(p->engine, h);
+            if (!request_try(&p->core.r.a, h))
+                continue;
+            request_hold(&p->core.r.a, h);
+            engine_submit(p->engine, h);
         }
+        arena_hold_input(&p->core.r.a, 0, 0);
         if (arena_undo_left(&p->core.r.a) < 4 * ARENA_HANDLER_UNDO_BYTES)
             return; /* the loop commits and comes again */
     }

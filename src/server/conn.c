@@ -165,7 +165,7 @@ static void begin_payload(struct reactor *r, struct conn_h h, struct request_h q
     w->rx_parsed = w->rx_origin = w->payload_end;
 }
 
-void conn_parse(struct reactor *r, struct conn_h h) {
+static void parse(struct reactor *r, struct conn_h h) {
     size_t need = 0;
     for (;;) {
         const struct conn *c = conn_try(&r->a, h);
@@ -175,6 +175,7 @@ void conn_parse(struct reactor *r, struct conn_h h) {
         const struct protocol *p = r->protocols[c->protocol];
         if (arena_undo_left(&r->a) < ARENA_HANDLER_UNDO_BYTES)
             reactor_commit(r);
+        arena_hold_input(&r->a, h.v, (uint32_t)c->rx_parsed);
         if (c->payload.v) {
             if (c->rx_received < c->payload_end)
                 break;
@@ -237,6 +238,11 @@ void conn_parse(struct reactor *r, struct conn_h h) {
         return;
     }
     make_room(r, h, need);
+}
+
+void conn_parse(struct reactor *r, struct conn_h h) {
+    parse(r, h);
+    arena_hold_input(&r->a, 0, 0);
 }
 
 /* Whether bytes can be received: there is a place for them and somebody who wants them. */

@@ -136,10 +136,39 @@ static int is_loop(const struct core *c) {
     return first > 0 && atomic_load(&k->fault_ns[0]) - first < CORE_FAULTS_S * NS_PER_S;
 }
 
+/* What the dead engine had in hand; a death from outside is not counted. */
+static void find_poison(struct core *c, struct arena_live *live, int own_fault) {
+    uint64_t input = atomic_exchange(&live->input, 0);
+    if (!own_fault)
+        return;
+    uint32_t before =
+        input == atomic_load(&live->death_input) ? atomic_load(&live->input_deaths) : 0;
+    atomic_store(&live->death_input, input);
+    atomic_store(&live->input_deaths, input != 0 ? before + 1 : 0);
+    if (input != 0 && before + 1 >= CORE_POISON_DEATHS)
+        c->poison = (uint32_t)input;
+}
+
+/* Nobody is given what the former engines died of. */
+static void close_poison(struct core *c) {
+    struct reactor *r = &c->r;
+    struct conn_h h = {c->poison};
+    const struct conn *p = conn_try(&r->a, h);
+    c->poison = 0;
+    if (!p || p->slot.state != CONN_OPEN)
+        return;
+    c->poison = h.v;
+    snprintf(c->poison_peer, sizeof c->poison_peer, "%s", (const char *)p->peer);
+    reactor_expel(r, h);
+    c->closed++;
+}
+
 /* Deaths in a row by its own fault, each before a turn was finished, tell of an arena that kills. */
 static enum arena_verdict count_death(struct core *c) {
     struct arena_live *live = (void *)((char *)c->base + ARENA_LIVE_OFFSET);
-    if (!custody_own_fault(c->boot->custody))
+    int own_fault = custody_own_fault(c->boot->custody);
+    find_poison(c, live, own_fault);
+    if (!own_fault)
         return ARENA_QUALIFIES;
     if (is_loop(c))
         return ARENA_BAD_LOOP;
@@ -372,6 +401,8 @@ int core_attach(struct core *c) {
     if (c->warm && ((err = io_attach(&r->io)) < 0 ||
                     (err = reactor_attach(r, c->after_crash, &c->closed)) < 0))
         return err;
+    if (c->poison)
+        close_poison(c);
     trace_note(&r->trace, TRACE_CONNS_ATTACHED, (uint64_t)conn_used(&r->a) << 32 | c->closed, 0);
     if (!c->warm && b->mode != BOOT_COLD) {
         sweep_begin(c);

@@ -18,6 +18,9 @@
 #include "server/machine.h"
 #include "server/reactor.h"
 
+/* So many engines in a row, each dead of its own fault with the same input in hand, and it is not given to a
+ * next one: fewer than make a cold start (ARENA_DEATHS_MAX), and two might be chance. */
+#define CORE_POISON_DEATHS 3u
 /* In which deaths are a loop. */
 #define CORE_FAULTS_S 60u
 
@@ -41,6 +44,9 @@ struct core {
     struct arena_part_fit parts[2 * ARENA_PARTS_MAX];
     uint32_t part_count;
     uint32_t closed; /* connections that could not be kept */
+    uint32_t
+        poison; /* one of them: handle of the connection of which the former engines died, or 0 */
+    char poison_peer[120];
     int adopted_queues;
     /* The inherited descriptors that have not been looked at; bits of those that were recorded. */
     int sweep_next, sweep_end;

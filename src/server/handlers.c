@@ -122,13 +122,14 @@ static json_t *converted_of(const struct core *c) {
 static json_t *reload_of(const struct perdured *p) {
     const struct server *s = server_view(&p->core.r.a, p->core.r.server);
     return json_pack(
-        "{s:I,s:s,s:s?,s:s?,s:o,s:o,s:I,s:s?,s:o}", "generation", (json_int_t)p->boot->generation,
-        "kind",
+        "{s:I,s:s,s:s?,s:s?,s:s?,s:o,s:o,s:I,s:s?,s:o}", "generation",
+        (json_int_t)p->boot->generation, "kind",
         !p->core.warm         ? "cold"
         : p->core.after_crash ? "uninvited"
                               : "planned",
         "reason", p->core.warm || p->boot->mode == BOOT_COLD ? NULL : core_reason(&p->core),
-        "death", p->death[0] ? p->death : NULL, "at", time_of(p->serving_wall_ns), "pause_ns",
+        "death", p->death[0] ? p->death : NULL, "poison",
+        p->core.poison ? p->core.poison_peer : NULL, "at", time_of(p->serving_wall_ns), "pause_ns",
         p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(), "failures",
         (json_int_t)p->failures, "failure", p->failure[0] ? p->failure : NULL, "converted",
         converted_of(&p->core));

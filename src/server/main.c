@@ -165,6 +165,15 @@ static void tell_cold_start(struct perdured *p) {
                text);
 }
 
+static void tell_poison(struct perdured *p) {
+    struct alert_sink sink = alerts_sink(&p->alerts);
+    char text[320];
+    snprintf(text, sizeof text,
+             "the connection of %s was closed: %u engines in a row died of the same request of it",
+             p->core.poison_peer[0] ? p->core.poison_peer : "a peer", CORE_POISON_DEATHS);
+    sink.raise(sink.ctx, ALERT_CRITICAL, "poison_request", "", text);
+}
+
 static void tell_death(struct perdured *p) {
     struct alert_sink sink = alerts_sink(&p->alerts);
     boot_death_text(p->boot, p->death, sizeof p->death);
@@ -232,6 +241,8 @@ static int engine_process(struct boot *b) {
     c->r.alerts = alerts_sink(&p->alerts);
     if (p->config.shadow && arena_shadow_start(&c->r.a) < 0)
         give_up(p, "there is no memory for the shadow");
+    if (c->poison)
+        tell_poison(p);
     core_serve(c);
     leave_config(p);
     watch_jobs(p, posix_jobs_descriptor(p->jobs));

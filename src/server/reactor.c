@@ -257,6 +257,17 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
     conn_list_add(&r->close, &mark_of(r, h)->close, h);
 }
 
+void reactor_expel(struct reactor *r, struct conn_h h) {
+    struct request_h next;
+    for (struct request_h q = request_next(&r->a, (struct request_h){0}); q.v; q = next) {
+        next = request_next(&r->a, q);
+        const struct request *v = request_view(&r->a, q);
+        if (conn_h_same(v->conn, h) && v->slot.state == REQUEST_READY)
+            reactor_drop_request(r, q);
+    }
+    reactor_abort(r, h);
+}
+
 void reactor_commit(struct reactor *r) {
     arena_commit(&r->a);
     r->given_back |= r->buffers.released_count > 0;

@@ -171,6 +171,9 @@ void reactor_reply(struct reactor *r, struct request_h h);
 void reactor_resume(struct reactor *r, struct conn_h c);
 void reactor_finish(struct reactor *r, struct conn_h c);
 void reactor_abort(struct reactor *r, struct conn_h c);
+/* The same, and nothing is done of what it asked for and is not recorded whole. Before the program has taken
+ * requests up. */
+void reactor_expel(struct reactor *r, struct conn_h c);
 /* Frees a request and its buffers. */
 void reactor_drop_request(struct reactor *r, struct request_h h);
 

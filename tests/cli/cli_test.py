@@ -69,7 +69,7 @@ RESTORED = {
 }
 
 RELOAD = {"generation": 3, "kind": "planned", "at": "2026-11-22T16:00:00Z", "pause_ns": 1830000,
-          "failures": 0, "failure": None, "reason": None, "death": "the engine died of signal 6 (Aborted)",
+          "failures": 0, "failure": None, "reason": None, "death": "the engine died of signal 6 (Aborted)", "poison": "192.0.2.7:40000",
           "converted": [{"kind": "table", "number": 1, "name": "conn", "from": 1, "to": 2},
                         {"kind": "region", "number": 4, "name": None, "from": 0, "to": 1}]}
 

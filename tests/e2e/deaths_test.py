@@ -1,22 +1,25 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Engines that die again and again: deaths_test.py PERDURED_DEADLY PERDURE NBD_STORM
+"""Engines that die again and again: deaths_test.py PERDURED_DEADLY PERDURE NBD_STORM [STALL]
 
 perdured_deadly dies where it is told to (deadly.c). A few deaths are survived, byte-exact; a loop of them ends
-in a cold start; a program that dies on probation gives way to the one before it. Reports TAP.
+in a cold start; a request that kills each engine costs its own connection and no other. Reports TAP.
 """
 import contextlib
+import glob
 import os
 import signal
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 import nbd
-from deadly import ABORT, EXIT, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
+from deadly import ABORT, ATTACH, EXIT, HANG, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
 from nbd_storm import Client
-from perdure import Server, Tap, expect, must_hold, run
+from perdure import Server, Tap, children_of, expect, must_hold, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
+STALL = sys.argv[4] if len(sys.argv) > 4 else None  # stall.c
 MIB = 1 << 20
 SIZE = 64 * MIB
 ALLOWED = 6
@@ -79,18 +82,102 @@ def holds(server):
         expect('a block', bytes(link.pread(4096, 8 * MIB + block * 4096)), bytes([block, 7]) * 2048)
 
 
-def no_turn(place):
-    """A request that no engine outlives: each dies before a turn."""
+def poison(place, way):
+    """A request that no engine outlives: the fourth one closes its connection; nobody else sees an error."""
+    with Deadly() as deadly, serve() as server:
+        model = os.path.join(server.dir, 'model')
+        link, quiet = connect(server), connect(server)
+        with Client(STORM, server, '--connections', 20, '--rate', 4000, '--rough', '--to', model) as client:
+            client.tell('kill')
+            deadly.order(place, FOR_EVER, way)
+            with contextlib.suppress(nbd.Error):
+                link.cache(MARK_BYTES, MARK_OFFSET)
+                raise AssertionError('the request was answered')
+            expect('deaths', deadly.deaths(place), 3)
+            status = server.status()
+            expect('how it began', (status['reload']['kind'], status['reload']['generation']), ('uninvited', 4))
+            peer = status['reload']['poison']
+            must_hold(f'the log names {peer}', f'the connection of {peer} was closed' in server.log())
+            alerts = {one['code']: (one['level'], one['text']) for one in server.ask('alerts')['alerts']}
+            expect('the alert', alerts['poison_request'][0], 'critical')
+            must_hold('the alert names it', peer in alerts['poison_request'][1])
+            expect('connections', {one['peer'] == peer for one in server.ask('connections')['connections']},
+                   {False})
+            quiet.pread(4096, 0)
+            # Deaths of requests that end are charged to nobody.
+            for number in range(2):
+                client.tell('kill')
+                deadly.order(place, 1, way)
+                quiet.cache(MARK_BYTES, MARK_OFFSET)
+                expect('deaths', deadly.deaths(place), 4 + number)
+                expect('poison', server.status()['reload']['poison'], None)
+            client.finish()
+        run(STORM, '--verify', '--connections', 4, '--from', model, server.port, 'storm')
+
+
+def taken_up():
+    """A request that was in hand for many turns is poison when it is taken up: it is not done any more."""
+    with tempfile.TemporaryDirectory(prefix='perdure-stall-') as folder, Deadly() as deadly:
+        flag = os.path.join(folder, 'stall')
+        os.environ.update(LD_PRELOAD=STALL, PERDURE_STALL=flag)
+        with serve() as server:
+            del os.environ['LD_PRELOAD'], os.environ['PERDURE_STALL']
+            link, quiet = connect(server), connect(server)
+            link.pwrite(b'poison, ' * 512, MARK_OFFSET, nbd.CMD_FLAG_FUA)
+            for slot in glob.glob(os.path.join(server.store, 'log', 'slot-*')):
+                with open(slot, 'rb') as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with open(flag, 'w', encoding='utf-8'):
+                link.aio_cache(MARK_BYTES, MARK_OFFSET)
+                link.poll(0)
+            wait_until('it is in hand', lambda: 1 in {
+                one['in_flight'] for one in server.ask('connections')['connections']})
+            deadly.order(WORK, FOR_EVER)
+            os.unlink(flag)
+            os.kill(server.status()['pid'], signal.SIGKILL)
+            status = wait_until('it is closed', lambda: (server.poll() or {}).get('reload', {}).get('poison') and
+                                server.status())
+            expect('deaths', deadly.deaths(WORK), 3)
+            expect('engine', (status['reload']['kind'], status['reload']['generation']), ('uninvited', 5))
+            quiet.pread(4096, 0)
+
+
+def no_turn():
+    """No successor comes to a turn."""
     with Deadly() as deadly, serve() as server:
         write(server)
-        link = connect(server)
-        deadly.order(place, FOR_EVER)
-        with contextlib.suppress(nbd.Error):
-            link.cache(MARK_BYTES, MARK_OFFSET)
-            raise AssertionError('the request was answered')
-        expect('deaths', deadly.deaths(place), 5)
+        pid = server.status()['pid']
+        deadly.order(ATTACH, 4)
+        os.kill(pid, signal.SIGABRT)
+        server.wait_generation(1)
+        expect('deaths', deadly.deaths(ATTACH), 4)
         began_cold(server, 6, 'too many engines in a row died without committing a turn')
         holds(server)
+
+
+def killed_at_work():
+    """Deaths from outside are charged to no request, though it is the same that is in hand each time."""
+    with Deadly() as deadly, serve() as server:
+        link = connect(server)
+        deadly.order(WORK, FOR_EVER, HANG)
+        link.aio_cache(MARK_BYTES, MARK_OFFSET)
+        link.poll(0)
+        for number in range(1, 6):
+            wait_until('it is in hand', lambda: deadly.deaths(WORK) == number)
+            pid = [pid for pid in children_of(server.process.pid) if comm(pid) == 'perdure-engine']
+            if number == 5:
+                deadly.order(WORK, 0)
+            os.kill(pid[0], signal.SIGKILL)
+        expect('poison', server.wait_generation(5)['reload']['poison'], None)
+        link.pread(4096, 0)
+
+
+def comm(pid):
+    try:
+        with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
+            return file.read().strip()
+    except OSError:
+        return None
 
 
 def turns_between(place):
@@ -128,8 +215,13 @@ def from_outside():
 def main():
     tap = Tap()
     tap.case('a few deaths of several kinds are survived, and told', few)
-    tap.case('a request kills each engine at the parser: a cold start', no_turn, PARSE)
-    tap.case('a request kills each engine at work on it: a cold start', no_turn, WORK)
+    for place, way, what in ((PARSE, ABORT, 'at the parser'), (SUBMIT, EXIT, 'when it is handed on'),
+                             (WORK, ABORT, 'at work on it')):
+        tap.case(f'a request kills each engine {what}: its connection is closed', poison, place, way)
+    tap.case('a request is in hand whenever somebody kills the engine: it is kept', killed_at_work)
+    if STALL:
+        tap.case('a request is taken up again and again, and is poison: its connection is closed', taken_up)
+    tap.case('no engine comes to a turn: a cold start', no_turn)
     tap.case('engines die again and again with turns between: a cold start', turns_between, SUBMIT)
     tap.case('deaths from outside are no loop', from_outside)
     tap.end()
