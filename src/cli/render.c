@@ -315,7 +315,7 @@ static void status_reload(const struct view *v, struct table *t) {
     if (is_there(reload, "death"))
         row(t, "before", text_of(reload, "death"));
     if (is_there(reload, "poison"))
-        row(t, "of a request of", text_of(reload, "poison"));
+        row(t, "poison from", text_of(reload, "poison"));
     if (is_there(reload, "reason"))
         row(t, "began cold, as", text_of(reload, "reason"));
     if (is_there(reload, "failure"))

@@ -19,6 +19,7 @@
 #include "plat/posix/posix.h"
 #include "server/core_priv.h"
 #include "server/layouts.h"
+#include "server/notify.h"
 #include "server/trace.h"
 
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
@@ -484,6 +485,7 @@ int core_reload(struct core *c, const char *binary, const char **why) {
     reactor_accept_more(&c->r, 0);
     trace_note(&c->r.trace, TRACE_RELOAD, CUSTODY_PREPARE_WANTED, 0);
     boot_want_successor(c->boot, fd);
+    notify("RELOADING=1", "engine %u is to be succeeded", c->boot->generation);
     return 0;
 }
 

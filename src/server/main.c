@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
 #include "server/layouts.h"
+#include "server/notify.h"
 #include "server/perdured.h"
 #include "server/store.h"
 #include "server/trace.h"
@@ -97,6 +98,7 @@ static void bell(struct perdured *p) {
     const char *why = core_bell(&p->core);
     if (why) {
         log_line(4, "reload refused, the present program goes on: %s", why);
+        notify("READY=1", "reload refused, engine %u goes on: %s", p->boot->generation, why);
         perdured_reload_failed(p, why);
     }
 }
@@ -153,6 +155,7 @@ static _Noreturn void give_up(struct perdured *p, const char *why) {
     if (p->boot->mode == BOOT_PLANNED)
         boot_refuse(p->boot, why);
     log_line(3, "cannot start: %s", why);
+    notify(NULL, "cannot start: %s", why);
     boot_stop(p->boot, CUSTODY_FAILED, 1);
 }
 
@@ -261,8 +264,14 @@ static int engine_process(struct boot *b) {
              h = listener_next(&c->r.a, h))
             log_line(6, "engine %u serves NBD on %s", b->generation,
                      (const char *)listener_view(&c->r.a, h)->address);
+    notify("READY=1", "engine %u serves%s, %u connections", b->generation,
+           !c->warm         ? ""
+           : c->after_crash ? " after a death"
+                            : " after a reload",
+           conn_used(&c->r.a));
     while (!p->stopping)
         core_turn(c);
+    notify("STOPPING=1", "engine %u stops", b->generation);
     trace_note(&c->r.trace, TRACE_STOPS, b->generation, 0);
     perdured_stop(p);
     boot_stop(b, CUSTODY_STOPPED, 0);

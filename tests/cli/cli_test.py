@@ -69,7 +69,8 @@ RESTORED = {
 }
 
 RELOAD = {"generation": 3, "kind": "planned", "at": "2026-11-22T16:00:00Z", "pause_ns": 1830000,
-          "failures": 0, "failure": None, "reason": None, "death": "the engine died of signal 6 (Aborted)", "poison": "192.0.2.7:40000",
+          "failures": 0, "failure": None, "reason": None, "death": "the engine died of signal 6 (Aborted)",
+          "poison": "192.0.2.7:40000",
           "converted": [{"kind": "table", "number": 1, "name": "conn", "from": 1, "to": 2},
                         {"kind": "region", "number": 4, "name": None, "from": 0, "to": 1}]}
 
@@ -94,6 +95,7 @@ started        2026-11-22 16:00:00 +01:00
 platform       linux, disks by io_uring
 engine         number 3, since 2026-11-22 17:00:00 +01:00, start planned, pause 1.83 ms
 before         the engine died of signal 6 (Aborted)
+poison from    192.0.2.7:40000
 converted      table conn, version 1 to 2
                region 4, version 0 to 1
 store          /srv/store
