@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +11,10 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/units.h"
 #include "server/keeper.h"
 #include "server/process.h"
 
@@ -98,18 +101,54 @@ static void reap(struct anchor *k, int *alone) {
     *alone = pid < 0 && errno == ECHILD;
 }
 
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static int is_dead(int pid) {
+    int fd = pid > 0 ? process_fd(pid) : -1;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int dead = fd < 0 || poll(&p, 1, 0) == 1;
+    process_close(fd);
+    return dead;
+}
+
+/* In the place of a keeper that died. */
+static void watch(struct anchor *k) {
+    struct custody *c = k->b.custody;
+    int engine = atomic_load(&c->engine_pid);
+    if (!is_dead(atomic_load(&c->keeper_pid)))
+        k->watch = (struct watch){0};
+    else if (watch_look(&k->watch, c, atomic_load(&c->serving), engine, now_ns()) && engine > 0)
+        kill(engine, SIGKILL);
+}
+
+/* The next signal; 0: it is time to look at something. */
+static int hear(const struct anchor *k, int stopping) {
+    static const struct timespec again = {.tv_nsec = 200000000};
+    const struct custody *c = k->b.custody;
+    const sigset_t heard = signals();
+    siginfo_t info;
+    int ms = watch_period_ms(c, atomic_load(&c->serving));
+    struct timespec look = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    int sig = stopping  ? sigtimedwait(&heard, &info, &again)
+              : ms >= 0 ? sigtimedwait(&heard, &info, &look)
+                        : sigwaitinfo(&heard, &info);
+    return sig > 0 ? sig : 0;
+}
+
 int anchor_run(struct anchor *k) {
     struct custody *c = k->b.custody;
-    const sigset_t heard = signals();
-    const struct timespec again = {.tv_nsec = 200000000};
     int stopping = 0, alone;
     for (;;) {
         reap(k, &alone);
         if (alone && (stopping || !begin_again(k)))
             break;
-        siginfo_t info;
         /* An engine that is just being succeeded hears nothing: the wish to stop is repeated. */
-        int sig = stopping ? sigtimedwait(&heard, &info, &again) : sigwaitinfo(&heard, &info);
+        int sig = hear(k, stopping);
+        watch(k);
         if (sig == SIGTERM || sig == SIGINT)
             stopping = 1;
         if (sig == ANCHOR_SIGNAL_SERVES)

@@ -3,12 +3,13 @@
  * The process that was started, and lives as long as the service (custody.h). Signals go to the engine that
  * serves; as subreaper it inherits keepers whose parents have left, and engines whose keepers have died. It
  * holds the arena and the program of the engine that serves, so that it can begin again when nobody else is
- * left.
+ * left. An engine whose keeper died makes another; one that hangs does not, and is watched from here.
  */
 #ifndef SERVER_ANCHOR_H
 #define SERVER_ANCHOR_H
 
 #include "server/boot.h"
+#include "server/watch.h"
 
 /* An engine to its anchor: it serves. (A name of <signal.h>.) */
 #define ANCHOR_SIGNAL_SERVES SIGUSR1
@@ -19,6 +20,7 @@ struct anchor {
     uint32_t arenas; /* which it is */
     int program_fd;  /* of the engine that served last; -1: none */
     uint32_t served; /* engines, when it began last */
+    struct watch watch;
 };
 
 /* Makes the custody page and blocks the signals, before anybody else is there. */

@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 import nbd
 from deadly import ATTACH, HANG, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
 from nbd_storm import Client
-from perdure import Server, Tap, expect, must_hold, run, wait_until
+from perdure import Server, Tap, children_of, expect, must_hold, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
 MIB = 1 << 20
@@ -150,6 +150,23 @@ def traced():
         told(server)
 
 
+def without_a_keeper():
+    """Its keeper is killed while it hangs: the anchor ends it, and what was answered is there."""
+    with Deadly() as deadly, serve() as server:
+        link = connect(server)
+        link.pwrite(b'answered' * 512, 0)
+        deadly.order(WORK, 1, HANG)
+        link.aio_cache(MARK_BYTES, MARK_OFFSET)
+        wait_until('it hangs', lambda: pump(link) and deadly.deaths(WORK) == 1)
+        for pid in children_of(server.process.pid):
+            with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
+                if file.read().strip() == 'perdure-keeper':
+                    os.kill(pid, signal.SIGKILL)
+        status = wait_until('another engine serves', lambda: server.poll())
+        expect('how it began', (status['reload']['kind'], status['reload']['generation']), ('cold', 2))
+        expect('bytes', bytes(connect(server).pread(4096, 0)), b'answered' * 512)
+
+
 def alive(pid):
     with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
         return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
@@ -162,6 +179,7 @@ def main():
     tap.case('without a limit nobody is killed', no_limit)
     tap.case('an engine that is stopped does not hang', stopped)
     tap.case('an engine that is traced does not hang', traced)
+    tap.case('an engine that hangs when its keeper is killed is replaced', without_a_keeper)
     tap.end()
 
 
