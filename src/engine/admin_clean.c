@@ -351,7 +351,10 @@ static int moment_of(struct admin *ad, const struct volume *v) {
         return 0;
     c->query_state = 0;
     c->memo = (struct target){.retain_ns = c->query_retain_ns};
-    if (c->query_result == 0) {
+    /* Like all moments that the catalogue speaks of, a horizon is durable in the log first. */
+    if (c->query_result == 0 && c->query.sequence > ad->c.log->durable(ad->c.log_ctx)) {
+        ad->c.log->want_durable(ad->c.log_ctx, c->query.sequence); /* for the next look */
+    } else if (c->query_result == 0) {
         c->memo.sequence = c->query.sequence;
         c->memo.wall_ns = c->query.time_ns;
     }
@@ -361,6 +364,8 @@ static int moment_of(struct admin *ad, const struct volume *v) {
 /* 1: all volumes have been looked at; 0: it waits. */
 static int find_targets(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
+    if (c->query_state == 1)
+        return 0; /* though perhaps no volume wants it any more */
     struct volume_h v = volume_next(ad->c.a, c->at);
     for (; v.v; c->at = v, v = volume_next(ad->c.a, v)) {
         const struct volume *s = volume_view(ad->c.a, v);

@@ -470,6 +470,13 @@ static void with_a_request_cut_off_twice(void **state) {
     assert_true(seen.answers > 100);
 }
 
+/* A life in which a frame of a dead process landed in a slot that a cleaning could have taken since. */
+static void with_an_orphan_where_a_cold_segment_could_lie(void **state) {
+    struct seen seen = {0};
+    live_with_cleanings(5773790, &seen);
+    assert_true(seen.cold > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_deaths),
@@ -490,6 +497,7 @@ int main(void) {
         cmocka_unit_test(with_a_torn_frame_where_the_log_goes_on),
         cmocka_unit_test(with_an_orphan_of_a_cold_start),
         cmocka_unit_test(with_a_request_cut_off_twice),
+        cmocka_unit_test(with_an_orphan_where_a_cold_segment_could_lie),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);
 }

@@ -100,6 +100,23 @@ def by_age():
         return f'{freed(server)} segments freed since the cold start'
 
 
+def the_moments_of_an_idle_volume():
+    rng = random.Random(4)
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='idle', size_bytes=MIB)
+        server.ask('volume.create', name='v', size_bytes=SIZE, retain_ns=10 ** 9)
+        disk = bytearray(SIZE)
+        overwrite(server, 3, rng, disk)
+        seconds = time.time_ns() // 10 ** 9 + 1
+        wait_until('the second has passed', lambda: time.time_ns() > (seconds + 1) * 10 ** 9)
+        overwrite(server, 3, rng, disk)
+        time.sleep(1.5)  # the age that v retains
+        clean(server)
+        wait_until('segments are freed', lambda: freed(server) >= 4)
+        server.ask('image.open', volumes=['idle'], at=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds)), name='then')
+        return 'opens at a time of which others have given up all'
+
+
 def while_engines_die():
     rng = random.Random(2)
     with Server(PROGRAMS) as server:
@@ -135,6 +152,7 @@ def a_full_store_goes_on():
 def main():
     tap = Tap()
     tap.case('by age', by_age)
+    tap.case('the moments of an idle volume', the_moments_of_an_idle_volume)
     tap.case('while engines die', while_engines_die)
     tap.case('a full store goes on', a_full_store_goes_on)
     tap.end()

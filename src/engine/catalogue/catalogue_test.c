@@ -252,10 +252,11 @@ static void images(void **state) {
     p = world_request(&w, CATALOGUE_IMAGE_PROMOTE, "a2");
     p.args.volumes[0] = image;
     p.args.volume_count = 1;
+    p.args.from_sequence = 81;
     assert_int_equal(world_ask(&w, &p), 0);
     uint64_t a2 = p.out.objects[0].id;
-    assert_int_equal(at(&w, a2, 60).line.id, a.line.id); /* its source's past */
-    assert_int_equal(at(&w, a2, 61).line.id, r.out.objects[0].line.id);
+    assert_int_equal(at(&w, a2, 80).line.id, a.line.id); /* its source's past */
+    assert_int_equal(at(&w, a2, 81).line.id, r.out.objects[0].line.id);
     assert_int_equal(ask_volume(&w, &p, CATALOGUE_IMAGE_CLOSE, "", image), ERR_NOTFOUND);
 
     /* a2 needs the family's data, so a's purge frees none; then a2's does. */

@@ -4,6 +4,7 @@
 #include "engine/catalogue/world_test.h"
 
 #include "base/prng.h"
+#include "base/units.h"
 #include "engine/catalogue/db.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -420,11 +421,12 @@ static void a_promoted_image_inherits(void **state) {
         uint64_t horizon, oldest; /* of the source, and of the new volume then */
         uint32_t stretches;       /* of the new volume */
     } cases[] = {
-        {0, 1, 4},     /* 1 */
-        {130, 130, 3}, /* 2: inherited */
-        {210, 210, 2}, /* 3: the image's moment itself */
-        {211, 211, 1}, /* 4: just its own */
-        {500, 211, 1}, /* 5 */
+        {0, 1, 5},     /* 1 */
+        {130, 130, 4}, /* 2: inherited */
+        {210, 210, 3}, /* 3: the image's moment itself */
+        {211, 211, 3}, /* 4: the source's past without it */
+        {500, 500, 2}, /* 5 */
+        {700, 700, 1}, /* 6: just its own */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct world w;
@@ -440,10 +442,10 @@ static void a_promoted_image_inherits(void **state) {
             done(&w, CATALOGUE_IMAGE_OPEN, "i", l.v, 210, 600, CATALOGUE_WRITABLE);
         assert_int_equal(image.retain_ns, 0);
         advance(&w, l.v, cases[i].horizon, 42);
-        struct catalogue_object o = done(&w, CATALOGUE_IMAGE_PROMOTE, "p", image.id, 0, 0, 0);
+        struct catalogue_object o = done(&w, CATALOGUE_IMAGE_PROMOTE, "p", image.id, 0, 601, 0);
         assert_int_equal(o.oldest_sequence, cases[i].oldest);
         if (cases[i].horizon)
-            assert_int_equal(o.oldest_ns, cases[i].horizon > 210 ? o.created_ns : 42);
+            assert_int_equal(o.oldest_ns, 42);
         assert_int_equal(o.line.id, image.line.id);
         assert_int_equal(o.retain_ns, 600 * SECOND);
         assert_int_equal(o.retain_bytes, 1 << 20);
@@ -454,6 +456,17 @@ static void a_promoted_image_inherits(void **state) {
         struct catalogue_keeps *k = keeps(&w);
         assert_int_equal(k->window_count, 2);
         assert_int_equal(k->windows[1].horizon, cases[i].oldest);
+        /* What the image was while it was open was not promised then, and is not now. */
+        uint64_t own = max_u64(601, cases[i].oldest);
+        for (uint32_t n = 0; n < k->view_count; n++)
+            if (k->views[n].timeline == image.line.id)
+                assert_int_equal(k->views[n].from, own);
+        if (cases[i].horizon < 600) {
+            assert_int_equal(ask(&w, &r, CATALOGUE_RESOLVE, "", o.id, 600, 0, 0), 0);
+            assert_int_equal(r.out.objects[0].line.id, l.d);
+        }
+        assert_int_equal(ask(&w, &r, CATALOGUE_RESOLVE, "", o.id, own, 0, 0), 0);
+        assert_int_equal(r.out.objects[0].line.id, image.line.id);
         catalogue_keeps_free(k);
         world_end(&w);
     }

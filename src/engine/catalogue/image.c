@@ -126,23 +126,22 @@ int cold_start_rows(struct db *d, struct catalogue_request *r) {
     }
 }
 
-/* The new volume has its source's history up to the moment, then the image's own; if the source has
- * given that moment up, just its own. */
+/* The new volume has its source's history up to now, then the image's own: of an open image just the
+ * present is promised, so what it was meanwhile may have been dropped. */
 int image_promote_row(struct db *d, struct catalogue_request *r) {
     const struct catalogue_args *a = &r->args;
     struct catalogue_object *o = &r->out.objects[0];
-    uint64_t image = a->volumes[0], timeline = 0, source = 0, moment = 0;
+    uint64_t image = a->volumes[0], timeline = 0, source = 0;
     sqlite3_stmt *s = db_query(d,
-                               "SELECT timeline, source, sequence, size_bytes, block_size"
+                               "SELECT timeline, source, size_bytes, block_size"
                                " FROM images WHERE id = ?",
                                "i", image);
     int found = db_row(d, s);
     if (found) {
         timeline = db_u64(s, 0);
         source = db_u64(s, 1);
-        moment = db_u64(s, 2);
-        o->size_bytes = db_u64(s, 3);
-        o->block_size = (uint32_t)db_u64(s, 4);
+        o->size_bytes = db_u64(s, 2);
+        o->block_size = (uint32_t)db_u64(s, 3);
     }
     db_end(s);
     if (!found || !catalogue_timeline(d, timeline, &o->line))
@@ -157,20 +156,19 @@ int image_promote_row(struct db *d, struct catalogue_request *r) {
     db_run(d, "DELETE FROM images WHERE id = ?", "i", image);
     db_run(d,
            "INSERT INTO volumes SELECT ?1, ?2, ?3, ?4, ?5, 0, 0, ?6, 0,"
-           " iif(horizon <= ?7, horizon, ?7 + 1), iif(horizon <= ?7, horizon_ns, ?6), retain_ns,"
-           " retain_bytes FROM volumes WHERE id = ?8",
-           "itbiiiii", o->id, a->name, (const void *)a->uuid, sizeof a->uuid,
-           (uint64_t)o->line.family, (uint64_t)o->block_size, a->now_ns, moment, source);
+           " horizon, horizon_ns, retain_ns, retain_bytes FROM volumes WHERE id = ?7",
+           "itbiiii", o->id, a->name, (const void *)a->uuid, sizeof a->uuid,
+           (uint64_t)o->line.family, (uint64_t)o->block_size, a->now_ns, source);
     db_run(d,
            "INSERT INTO stretches SELECT ?, from_sequence, timeline, created_ns FROM stretches"
-           " WHERE volume = ? AND from_sequence <= ?",
-           "iii", o->id, source, moment);
+           " WHERE volume = ? AND from_sequence < ?",
+           "iii", o->id, source, a->from_sequence);
     db_run(d,
            "INSERT INTO sizes SELECT ?, from_sequence, size_bytes FROM sizes"
-           " WHERE volume = ? AND from_sequence <= ?",
-           "iii", o->id, source, moment);
-    catalogue_set_stretch(d, o->id, moment + 1, o->line.id, a->now_ns);
-    catalogue_set_size(d, o->id, moment + 1, o->size_bytes);
+           " WHERE volume = ? AND from_sequence < ?",
+           "iii", o->id, source, a->from_sequence);
+    catalogue_set_stretch(d, o->id, a->from_sequence, o->line.id, a->now_ns);
+    catalogue_set_size(d, o->id, a->from_sequence, o->size_bytes);
     catalogue_trim(d, o->id);
     rc = catalogue_any_volume(d, r, o->id, o);
     catalogue_oldest(d, o);

@@ -11,8 +11,8 @@
  * Every block is checked before it is written; one that cannot be read, or does not check, leaves its
  * group as it is.
  *
- *  1. A segment in which a version lies that is younger than its family's horizon is no part of a group:
- *     its frames tell the times of moments that are promised.
+ *  1. A segment in which a version lies that is younger than its family's horizon, or a horizon itself,
+ *     is no part of a group: its frames tell the times of moments that are promised.
  *  2. The newest sealed segment is no part of a group: the log's end stands in it.
  */
 #ifndef ENGINE_CLEAN_CLEAN_JOB_H

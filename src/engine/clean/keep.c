@@ -57,6 +57,8 @@ static int window_by_family(const void *x, const void *y) {
 }
 
 static void take_windows(struct keep *k, const struct keep_window *windows, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        k->horizons[k->horizon_count++] = windows[i].horizon;
     if (count > 0)
         memcpy(k->windows, windows, count * sizeof *windows);
     qsort(k->windows, count, sizeof *k->windows, window_by_family);
@@ -79,7 +81,8 @@ int keep_make(struct keep *k, const struct keep_timeline *timelines, uint32_t ti
     k->views = calloc(moment_count + 1, sizeof *k->views);
     k->lists = calloc(ancestors + 1, sizeof *k->lists);
     k->windows = calloc(window_count + 1, sizeof *k->windows);
-    if (!k->views || !k->lists || !k->windows) {
+    k->horizons = calloc(window_count + 1, sizeof *k->horizons);
+    if (!k->views || !k->lists || !k->windows || !k->horizons) {
         keep_free(k);
         return ERR_NOMEM;
     }
@@ -102,6 +105,7 @@ void keep_free(struct keep *k) {
     free(k->views);
     free(k->lists);
     free(k->windows);
+    free(k->horizons);
     *k = (struct keep){0};
 }
 

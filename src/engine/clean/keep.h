@@ -51,6 +51,8 @@ struct keep {
     uint32_t view_count;
     struct keep_window *windows; /* by family, each once, with the oldest horizon */
     uint32_t window_count;
+    uint64_t *horizons; /* of all windows */
+    uint32_t horizon_count;
     struct ancestor *lists;
 };
 

@@ -294,6 +294,15 @@ static int may_go(const struct clean_segment *g) {
     return !g->is_barred && !g->in_window;
 }
 
+/* A horizon's own frame tells from when on that moment is what was shown. */
+static void note_horizons(struct clean_survey *s) {
+    for (uint32_t i = 0; i < s->keep.horizon_count; i++) {
+        struct clean_segment *g = segment_of(s, s->keep.horizons[i]);
+        if (g)
+            g->in_window = 1;
+    }
+}
+
 /* From the oldest on: as many neighbours as fit into one. */
 static void choose_groups(struct clean_survey *s) {
     for (uint32_t i = 0; i < s->segment_count; i++)
@@ -331,6 +340,7 @@ static int step(struct clean_survey *s) {
         return err < 0 ? err : 1;
     if (s->collects)
         return 0;
+    note_horizons(s);
     choose_groups(s);
     s->collects = 1;
     s->begun = 0;

@@ -10,11 +10,34 @@
 #include "base/err.h"
 #include "engine/log/log_priv.h"
 
+/* One that was prepared before a cold start is not taken: the log leaves out what a dead process may
+ * still write there, and a cold segment would lie in it. If there are just such, one of them goes, so
+ * that another is prepared in its place; it rests before it is used. */
+static struct segment_h untouched(struct log *l) {
+    struct segment_h h = {0}, best = {0}, touched = {0};
+    while ((h = segment_next(l->a, h)).v) {
+        const struct segment *s = segment_view(l->a, h);
+        if (s->slot.state != SEGMENT_RESERVED)
+            continue;
+        if (s->append_end != SEGMENT_FRAMES_OFFSET)
+            touched = h;
+        else if (!best.v || s->number < segment_view(l->a, best)->number)
+            best = h;
+    }
+    int none_comes = l->state_count[SEGMENT_RESERVED] >= l->params.ready_segments ||
+                     l->state_count[SEGMENT_FREE] == 0;
+    if (!best.v && touched.v && none_comes && l->state_count[SEGMENT_PREPARING] == 0) {
+        segment_edit(l->a, touched)->rest_until_ns = l->mono_ns + l->params.quarantine_ns;
+        segment_make_free(l, touched);
+    }
+    return best;
+}
+
 int log_cold_take(struct log *l, struct log_cold *c) {
     int room = segments_left(l, SEGMENT_FOR_CLEANING, 1);
     if (room < 0)
         return room;
-    struct segment_h h = segment_reserved(l);
+    struct segment_h h = untouched(l);
     if (!h.v)
         return ERR_AGAIN;
     segment_set_state(l, h, SEGMENT_COLD);
