@@ -390,35 +390,37 @@ static void live_with_little_memory(uint64_t seed, struct seen *seen) {
 }
 
 /* PERDURE_SEED: other lives, and more of them. */
-static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct seen *seen) {
+static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct seen *seen,
+                       uint64_t lives) {
     const char *from = getenv("PERDURE_SEED");
-    uint64_t first = from ? strtoull(from, NULL, 10) * 64 : 1, count = from ? 64 : 8;
+    uint64_t first = from ? strtoull(from, NULL, 10) * 64 : 1, count = from ? 64 : lives;
     for (uint64_t seed = first; seed < first + count; seed++) {
         if (from)
             fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
         one(seed, seen);
     }
-    assert_true(seen->answers > 2000 && seen->deaths > 20 && seen->runs > 6 && seen->forks > 20);
+    assert_true(seen->answers > 250 * lives && seen->deaths > 2 * lives);
+    assert_true(seen->runs > lives / 2 && seen->forks > 2 * lives);
 }
 
 static void with_little_memory(void **state) {
     struct seen seen = {0};
-    many_lives(live_with_little_memory, &seen);
+    many_lives(live_with_little_memory, &seen, 4);
 }
 
 static void with_everything(void **state) {
     struct seen seen = {0};
-    many_lives(live_with_everything, &seen);
+    many_lives(live_with_everything, &seen, 8);
 }
 
 static void with_more(void **state) {
     struct seen seen = {0};
-    many_lives(live_with_more, &seen);
+    many_lives(live_with_more, &seen, 8);
 }
 
 static void with_cleanings(void **state) {
     struct seen seen = {0};
-    many_lives(live_with_cleanings, &seen);
+    many_lives(live_with_cleanings, &seen, 8);
     printf("%llu cleanings, %llu segments freed, %llu cold\n", (unsigned long long)seen.cleanings,
            (unsigned long long)seen.freed, (unsigned long long)seen.cold);
     assert_true(seen.cleanings > 4 && seen.freed > 8 && seen.cold > 2);
