@@ -342,7 +342,7 @@ static void cold_start(struct world *w, void *dead) {
     w->commit.wanted = 0; /* the catalogue tells the log */
     if (w->options.starts_in_little) {
         uint32_t memtables = w->options.memtables;
-        w->options.memtables = 2 + (uint32_t)prng_below(&w->prng, 3);
+        w->options.memtables = 3 + (uint32_t)prng_below(&w->prng, 2);
         make_plan(w);
         begin_log(w, dead, dead_bytes);
         sim_kill(w->sim);

@@ -74,7 +74,7 @@ struct world_options {
     uint64_t cache_bytes;
     uint32_t buffer_pages;
     uint32_t memtables;
-    int starts_in_little; /* before each cold start there is one with two to four memtables, that dies */
+    int starts_in_little; /* before each cold start there is one with three or four memtables, that dies */
     uint32_t records_per_turn;
     uint64_t max_bytes; /* of the store; 0: no limit */
 };

@@ -66,6 +66,12 @@ static void void_by_catalogue(struct recovery *r, const struct log_env *env) {
             r->links[i].fate = LINK_VOID;
 }
 
+void recovery_cut_above(struct recovery *r, uint64_t sequence) {
+    for (int i = r->tail; i >= 0 && !r->links[i].sealed && r->links[i].keep_to > sequence; i--)
+        if (r->links[i].fate == LINK_COUNTS)
+            keep_to(&r->links[i], sequence);
+}
+
 static uint64_t durable_of(const struct recovery *r) {
     uint64_t durable = r->header.ended.sequence;
     for (uint32_t i = 0; i < r->link_count; i++)

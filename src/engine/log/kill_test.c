@@ -16,6 +16,7 @@
 #include "engine/log/frame.h"
 #include "engine/log/rig_test.h"
 #include "engine/log/store_disk.h"
+#include "engine/log/store_disk.h"
 #include "engine/root.h"
 
 static sigjmp_buf dead;
@@ -571,6 +572,51 @@ static void half_of_a_request_that_was_salvaged_is_no_end(void **state) {
     rig_free(r);
 }
 
+static void copy_header(struct rig *r, int put, uint8_t copies[STORE_COPIES * BLOCK_BYTES]) {
+    struct file_system fs = sim_files(r->sim);
+    uint64_t bytes = STORE_COPIES * BLOCK_BYTES;
+    int f = fs.ops->open(fs.ctx, STORE_FILE, put ? FILE_WRITE : FILE_READ);
+    assert_true(f >= 0);
+    assert_int_equal(put ? fs.ops->write(fs.ctx, f, copies, bytes, 0)
+                         : fs.ops->read(fs.ctx, f, copies, bytes, 0),
+                     bytes);
+    fs.ops->close(fs.ctx, f);
+}
+
+/* The same, and that the half does not count is forgotten: the store header that said so is gone. What was
+ * answered since follows the record before the half, and says it as well. */
+static void half_of_a_request_is_no_end_for_what_follows(void **state) {
+    struct rig *r = with_answers(374, 10);
+    uint8_t copies[STORE_COPIES * BLOCK_BYTES];
+    rig_settle(r);
+    assert_int_equal(rig_append(r, PLACE_DATA, 1, 1, 0), 0);
+    assert_int_equal(rig_append(r, PLACE_DATA, 2, 1, LOG_MORE), 0);
+    uint32_t n = r->model_count - 1;
+    rig_turn(r, RIG_NOWHERE);
+    copy_header(r, 0, copies);
+    void *memory = rig_die_with_arena(r);
+    assert_int_equal(rig_start(r, memory), 0);
+    rig_unmap(memory);
+    assert_int_equal(r->index.count, n);
+    rig_check_prefix(r);
+    rig_wait_ready(r);
+    n = r->model_count;
+    memory = rig_die_with_arena(r);
+    copy_header(r, 1, copies);
+    assert_int_equal(rig_start(r, memory), 0);
+    rig_unmap(memory);
+    assert_int_equal(r->report.salvage_damaged, 0);
+    assert_int_equal(r->report.salvaged_frames, 1);
+    assert_int_equal(r->index.count, n);
+    rig_check_prefix(r);
+    rig_settle(r);
+    rig_power_cut(r);
+    assert_int_equal(rig_start(r, NULL), 0);
+    assert_int_equal(r->index.count, n);
+    rig_check_prefix(r);
+    rig_free(r);
+}
+
 /* The process dies with a frame in flight and its queue is lost, but the write was done. The next process gives
  * the frame another place, where it grows, and dies as well; the start finds the shorter copy in the log. */
 static void a_frame_of_which_a_copy_is_in_the_log_is_salvaged(void **state) {
@@ -697,6 +743,7 @@ int main(void) {
         cmocka_unit_test(a_request_that_is_not_whole_is_not_salvaged),
         cmocka_unit_test(what_follows_a_request_that_was_cut_off_is_salvaged),
         cmocka_unit_test(half_of_a_request_that_was_salvaged_is_no_end),
+        cmocka_unit_test(half_of_a_request_is_no_end_for_what_follows),
         cmocka_unit_test(a_frame_of_which_a_copy_is_in_the_log_is_salvaged),
         cmocka_unit_test(a_damaged_frame_ends_the_salvage),
         cmocka_unit_test(what_is_not_an_arena_is_refused),

@@ -91,6 +91,8 @@ void recovery_chain(struct recovery *r, const struct log_env *env, struct log_re
 
 /* Number of the newest record that counts, or 0. */
 uint64_t recovery_newest(const struct recovery *r);
+/* Records above this number do not count. */
+void recovery_cut_above(struct recovery *r, uint64_t sequence);
 
 /* What the wall clock showed is true of any frame, whether or not it counts. */
 void recovery_learn_wall(struct recovery *r, const struct wall_span *s);

@@ -9,6 +9,8 @@
  *  2. Only frames that continue the log without a gap are taken; behind the first that does not check,
  *     the rest is lost, and told. The first may replace the log's last one: it stands there too, shorter,
  *     if the dead engine did not know whether it had been written, and gave it another place, where it grew.
+ *     And it may follow the log's last whole request: what stands behind that is half of one that was cut
+ *     off earlier, and the store header that said so may be gone.
  *  3. They keep their sequence numbers and records, and get a place, an epoch and a chain like any
  *     frame. Done twice, the second time finds them in the log.
  *  4. Their epoch ends with them: the store header says so, and with which record, for the last of
@@ -164,7 +166,14 @@ static int drop_copy(struct recovery *r, const struct frame *f) {
 static int continues(struct recovery *r, const struct frame *f, uint64_t last) {
     if (f->follows == last)
         return 1;
-    return f->follows < last && !r->salvaged && drop_copy(r, f);
+    if (f->follows > last || r->salvaged)
+        return 0;
+    if (drop_copy(r, f))
+        return 1;
+    if (f->follows < r->whole)
+        return 0;
+    recovery_cut_above(r, f->follows);
+    return recovery_newest(r) == f->follows;
 }
 
 static void free_salvaged(struct salvaged *s) {
