@@ -479,6 +479,20 @@ static void with_an_orphan_where_a_cold_segment_could_lie(void **state) {
     assert_true(seen.cold > 0);
 }
 
+/* A life in which a segment was sealed before an older one, with the end of a request that begins there. */
+static void with_a_request_that_ends_in_a_sealed_segment(void **state) {
+    struct seen seen = {0};
+    live_with_little_memory(5779634, &seen);
+    assert_true(seen.answers > 100);
+}
+
+/* A life in which half of a request was cut off, and an older store header landed over the one that said so. */
+static void with_a_half_that_is_forgotten(void **state) {
+    struct seen seen = {0};
+    live_with_little_memory(5779274, &seen);
+    assert_true(seen.answers > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_deaths),
@@ -499,6 +513,8 @@ int main(void) {
         cmocka_unit_test(with_a_torn_frame_where_the_log_goes_on),
         cmocka_unit_test(with_an_orphan_of_a_cold_start),
         cmocka_unit_test(with_a_request_cut_off_twice),
+        cmocka_unit_test(with_a_request_that_ends_in_a_sealed_segment),
+        cmocka_unit_test(with_a_half_that_is_forgotten),
         cmocka_unit_test(with_an_orphan_where_a_cold_segment_could_lie),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);

@@ -300,11 +300,16 @@ static void apply_to_table(struct index *x, const struct memtable_view *v,
 }
 
 /* Up to where the entries of a memtable are of whole requests; 0 if the question goes to the next
- * older one, because none that is not applied ends a request. */
-static int whole_requests(const struct memtable_view *v, uint32_t entries, uint32_t *end) {
-    for (*end = entries; *end > v->area->applied; --*end)
-        if (!(v->entries[*end - 1].flags & VERSION_MORE))
+ * older one, because none that is not applied ends a request. At a cold start a younger segment may be
+ * sealed already: what is older than it is whole, for it was sealed when that was. */
+static int whole_requests(const struct index *x, const struct memtable_view *v, uint32_t entries,
+                          uint32_t *end) {
+    uint64_t sealed = x->run_count > 0 ? x->runs[x->run_count - 1].last_sequence : 0;
+    for (*end = entries; *end > v->area->applied; --*end) {
+        const struct memtable_entry *e = &v->entries[*end - 1];
+        if (!(e->flags & VERSION_MORE) || e->sequence <= sealed)
             return 1;
+    }
     return 0;
 }
 
@@ -324,7 +329,7 @@ static void apply(struct index *x, struct memtable_h whole) {
         ends[i] = entries;
         found |= memtable_h_same(all[i], whole);
         if (!found) {
-            found = whole_requests(&v, entries, &ends[i]);
+            found = whole_requests(x, &v, entries, &ends[i]);
             if (ends[i] < entries)
                 x->dirty = 1;
         }
