@@ -222,6 +222,8 @@ int log_room_for_control(struct log *l);
 void log_want_durable(struct log *l, uint64_t sequence);
 uint64_t log_durable(const struct log *l);  /* newest sequence of which all before are durable */
 uint64_t log_recorded(const struct log *l); /* newest sequence given */
+/* Newest durable record that ends a request: what is older is of whole requests, or of ones cut off. */
+uint64_t log_whole(const struct log *l);
 /* 0, or why what is recorded does not become durable. It is kept in memory and tried again; when
  * that succeeds nothing is lost and this is 0 again. */
 int log_failed(const struct log *l);

@@ -300,21 +300,20 @@ static void apply_to_table(struct index *x, const struct memtable_view *v,
 }
 
 /* Up to where the entries of a memtable are of whole requests; 0 if the question goes to the next
- * older one, because none that is not applied ends a request. At a cold start a younger segment may be
- * sealed already: what is older than it is whole, for it was sealed when that was. */
+ * older one, because none that is not applied ends a request. At a cold start the end of one may be in a
+ * segment that is sealed already, or not yet read: the log knows. */
 static int whole_requests(const struct index *x, const struct memtable_view *v, uint32_t entries,
                           uint32_t *end) {
-    uint64_t sealed = x->run_count > 0 ? x->runs[x->run_count - 1].last_sequence : 0;
+    uint64_t whole = log_whole(x->log);
     for (*end = entries; *end > v->area->applied; --*end) {
         const struct memtable_entry *e = &v->entries[*end - 1];
-        if (!(e->flags & VERSION_MORE) || e->sequence <= sealed)
+        if (!(e->flags & VERSION_MORE) || e->sequence <= whole)
             return 1;
     }
     return 0;
 }
 
-/* whole: all in it and in what is older is of whole requests, though their ends are not there yet. */
-static void apply(struct index *x, struct memtable_h whole) {
+void index_apply(struct index *x) {
     struct memtable_h all[INDEX_MEMTABLES_MAX];
     uint32_t ends[INDEX_MEMTABLES_MAX];
     x->moving = 0;
@@ -327,7 +326,6 @@ static void apply(struct index *x, struct memtable_h whole) {
         struct memtable_view v = memtable_at(x->a, all[i]);
         uint32_t entries = memtable_view(x->a, all[i])->entries;
         ends[i] = entries;
-        found |= memtable_h_same(all[i], whole);
         if (!found) {
             found = whole_requests(x, &v, entries, &ends[i]);
             if (ends[i] < entries)
@@ -347,16 +345,6 @@ static void apply(struct index *x, struct memtable_h whole) {
         if (v.area->applied >= m->entries)
             x->applied = max_u64(x->applied, m->last_sequence);
     }
-}
-
-void index_apply(struct index *x) {
-    apply(x, (struct memtable_h){0});
-}
-
-void index_apply_whole(struct index *x, struct memtable_h h) {
-    x->dirty = 1;
-    apply(x, h);
-    x->dirty = 1;
 }
 
 int index_attach(struct index *x) {

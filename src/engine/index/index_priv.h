@@ -159,9 +159,6 @@ uint32_t index_memtables(const struct index *x, struct memtable_h out[INDEX_MEMT
 struct memtable_h index_memtable_of(const struct index *x, uint32_t segment);
 int index_add_run(struct index *x, const struct segment *s);
 
-/* index_apply(), but all in `h` and what is older is known to be of whole requests. */
-void index_apply_whole(struct index *x, struct memtable_h h);
-
 /* seal.c: notes that a run is wanted; makes the runs that can be made. */
 void index_want_run(struct index *x, struct segment_h segment);
 /* At a cold start: makes it and gives it to the log, unless that is not possible. */

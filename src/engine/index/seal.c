@@ -120,7 +120,7 @@ static struct run_job *make_job(struct index *x, struct segment_h segment, struc
 
 void index_make_run_now(struct index *x, struct segment_h segment) {
     struct memtable_h m = index_memtable_of(x, segment_view(x->a, segment)->number);
-    index_apply_whole(x, m);
+    index_apply(x);
     struct run_job *j = make_job(x, segment, m);
     if (!j)
         return;

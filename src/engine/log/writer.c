@@ -437,6 +437,10 @@ void log_want_durable(struct log *l, uint64_t sequence) {
         root_edit(l)->log_wanted = sequence;
 }
 
+uint64_t log_whole(const struct log *l) {
+    return root_view(l)->log_whole;
+}
+
 uint64_t log_durable(const struct log *l) {
     return root_view(l)->log_durable;
 }
