@@ -176,6 +176,15 @@ void segment_note_family(struct log *l, struct segment_h h, uint32_t family);
 /* Asks for the run if the segment is complete and durable. */
 void segment_try_seal(struct log *l, struct segment_h h);
 void seals_resume(struct log *l);
+/* A job of the log's; a start waits for it. */
+static inline void log_start_job(struct log *l, struct job *j) {
+    if (l->resumed) {
+        l->env.jobs.ops->start(l->env.jobs.ctx, j);
+    } else {
+        j->run(j);
+        j->done(j);
+    }
+}
 /* Within a cold start: seals the oldest segment that takes no more records and is of whole requests.
  * ERR_AGAIN if there is none, or what failed. */
 int seal_one_now(struct log *l);

@@ -235,12 +235,7 @@ static void seal_done(struct job *job) {
 
 static void seal_start(struct log *l, struct seal_job *j) {
     j->running = 1;
-    if (l->resumed) {
-        l->env.jobs.ops->start(l->env.jobs.ctx, &j->job);
-        return;
-    }
-    seal_run(&j->job); /* a start waits */
-    seal_done(&j->job);
+    log_start_job(l, &j->job);
 }
 
 void log_write_run(struct log *l, struct segment_h h, void *run, uint32_t bytes,

@@ -468,12 +468,7 @@ static void slot_start(struct log *l, struct segment_h h, uint32_t old_number) {
                                         .segment_bytes = root->log_segment_bytes};
     memcpy(j->header.store_id, root->store_id, STORE_ID_BYTES);
     l->slot_job = j;
-    if (l->resumed) {
-        l->env.jobs.ops->start(l->env.jobs.ctx, &j->job);
-        return;
-    }
-    slot_run(&j->job); /* a start waits */
-    slot_done(&j->job);
+    log_start_job(l, &j->job);
 }
 
 static void want_prepared(struct log *l, struct segment_h h) {
