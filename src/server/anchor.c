@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/units.h"
 #include "server/keeper.h"
 #include "server/process.h"
 
@@ -101,16 +99,8 @@ static void reap(struct anchor *k, int *alone) {
     *alone = pid < 0 && errno == ECHILD;
 }
 
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-}
-
 static int is_dead(int pid) {
-    int fd = pid > 0 ? process_fd(pid) : -1;
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    int dead = fd < 0 || poll(&p, 1, 0) == 1;
+    int fd = pid > 0 ? process_fd(pid) : -1, dead = process_has_ended(fd);
     process_close(fd);
     return dead;
 }
@@ -121,7 +111,8 @@ static void watch(struct anchor *k) {
     int engine = atomic_load(&c->engine_pid);
     if (!is_dead(atomic_load(&c->keeper_pid)))
         k->watch = (struct watch){0};
-    else if (watch_look(&k->watch, c, atomic_load(&c->serving), engine, now_ns()) && engine > 0)
+    else if (watch_look(&k->watch, c, atomic_load(&c->serving), engine, process_now_ns()) &&
+             engine > 0)
         kill(engine, SIGKILL);
 }
 

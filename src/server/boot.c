@@ -61,11 +61,8 @@ static int split(struct boot *b, int planned, int (*engine)(struct boot *b)) {
     process_set_oom_score_adj(atomic_load(&c->oom_score_adj));
     /* A successor that does not serve yet ends with its keeper: the former keeper sees only that one, and would
      * start another successor beside it. */
-    if (b->predecessor > 0 && !atomic_load(&c->orphaned)) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != keeper_pid)
-            _exit(1);
-    }
+    if (b->predecessor > 0 && !atomic_load(&c->orphaned) && !process_ends_with(keeper_pid))
+        _exit(1);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (b->mode == BOOT_COLD)

@@ -29,12 +29,6 @@
 
 extern char **environ;
 
-static uint64_t now_ns(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static void ring(int bell) {
     uint64_t one = 1;
     if (bell >= 0 && write(bell, &one, sizeof one) < 0) {
@@ -105,7 +99,7 @@ static enum custody_death death_of(struct keeper *k) {
 
 static void note_death(struct keeper *k) {
     struct custody *c = k->custody;
-    atomic_store(&c->death_ns, now_ns());
+    atomic_store(&c->death_ns, process_now_ns());
     atomic_store(&c->death_signal, 0);
     atomic_store(&c->death_status, 0);
     atomic_store(&c->death, (uint32_t)death_of(k));
@@ -137,11 +131,10 @@ static int adopt(struct keeper *k) {
 }
 
 static int successor_ended(struct keeper *k, int successor) {
-    struct pollfd p = {.fd = k->adopted_fd, .events = POLLIN};
     int status;
     if (k->adopted_fd < 0)
         return waitpid(successor, &status, WNOHANG) == successor;
-    if (poll(&p, 1, 0) != 1)
+    if (!process_has_ended(k->adopted_fd))
         return 0;
     process_close(k->adopted_fd);
     k->adopted_fd = -1;
@@ -195,7 +188,7 @@ static void end_preparation(struct custody *c, int successor) {
 _Noreturn void keeper_run(struct keeper *k) {
     struct custody *c = k->custody;
     int engine_alive = 1, successor = 0;
-    uint64_t preparing_since = now_ns();
+    uint64_t preparing_since = process_now_ns();
     sigset_t all;
     prctl(PR_SET_NAME, "perdure-keeper");
     sigfillset(&all);
@@ -231,7 +224,8 @@ _Noreturn void keeper_run(struct keeper *k) {
                 successor = adopt(k);
             engine_died(k, successor);
         }
-        if (engine_alive && watch_look(&k->watch, c, k->generation, k->engine_pid, now_ns()))
+        if (engine_alive &&
+            watch_look(&k->watch, c, k->generation, k->engine_pid, process_now_ns()))
             syscall(SYS_pidfd_send_signal, k->engine_pidfd, SIGKILL, NULL, 0);
         if (p[0].revents & POLLIN) {
             uint64_t count;
@@ -242,7 +236,7 @@ _Noreturn void keeper_run(struct keeper *k) {
                 atomic_store(&c->prepare, CUSTODY_PREPARE_STARTED);
                 successor = keeper_start(binary >= 0 ? binary : k->binary_fd, k->argv, "planned",
                                          k->custody_fd, k->generation);
-                preparing_since = now_ns();
+                preparing_since = process_now_ns();
                 if (successor < 0) {
                     successor = 0;
                     snprintf(c->reason, sizeof c->reason, "no process can be started");
@@ -250,7 +244,7 @@ _Noreturn void keeper_run(struct keeper *k) {
                 }
             }
         }
-        if (preparing && engine_alive && now_ns() - preparing_since > PREPARE_MAX_NS)
+        if (preparing && engine_alive && process_now_ns() - preparing_since > PREPARE_MAX_NS)
             end_preparation(c, successor);
         if (successor && successor_ended(k, successor)) {
             successor = 0;

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 
 #include "base/err.h"
 #include "server/core.h"
+#include "server/process.h"
 
 /* A child that has not converted after this never will. */
 #define CONVERT_MAX_MS 5000
@@ -136,9 +136,8 @@ static int start(int program, char *order) {
     char name[] = "perdured", *args[] = {name, order, NULL};
     int parent = getpid(), pid = vfork();
     if (pid == 0) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-            _exit(127);
-        syscall(SYS_execveat, program, "", args, environ, AT_EMPTY_PATH);
+        if (process_ends_with(parent))
+            syscall(SYS_execveat, program, "", args, environ, AT_EMPTY_PATH);
         _exit(127);
     }
     return pid;

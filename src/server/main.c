@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* perdured: the server. One engine process in its turns; see boot.h for how it comes to be. */
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "server/layouts.h"
 #include "server/notify.h"
 #include "server/perdured.h"
+#include "server/process.h"
 #include "server/store.h"
 #include "server/trace.h"
 
@@ -104,8 +104,7 @@ static void bell(struct perdured *p) {
 }
 
 static void keeper_event(struct perdured *p) {
-    struct pollfd f = {.fd = p->boot->keeper_pidfd, .events = POLLIN};
-    if (p->boot->keeper_pidfd < 0 || poll(&f, 1, 0) != 1)
+    if (p->boot->keeper_pidfd < 0 || !process_has_ended(p->boot->keeper_pidfd))
         return;
     p->core.r.streams.ops->unwatch(p->core.r.streams.ctx, p->boot->keeper_pidfd);
     int made = boot_new_keeper(p->boot);

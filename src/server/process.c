@@ -4,11 +4,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/oom.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/units.h"
@@ -23,6 +26,21 @@ int process_fd(int pid) {
     if (fd >= 0)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
     return fd;
+}
+
+int process_has_ended(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return fd < 0 || poll(&p, 1, 0) == 1;
+}
+
+int process_ends_with(int parent) {
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
+}
+
+uint64_t process_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 void process_close(int fd) {

@@ -3,11 +3,22 @@
 #ifndef SERVER_PROCESS_H
 #define SERVER_PROCESS_H
 
+#include <stdint.h>
+
 /* At the beginning: signals and limits. */
 void process_prepare(void);
 
 /* A descriptor of the process, closed on exec; -1: there is none. */
 int process_fd(int pid);
+
+/* Whether the process of a descriptor has ended; one without a descriptor has. */
+int process_has_ended(int fd);
+
+/* In a child: it does not outlive its parent. 0: the parent, of that number, is dead already. */
+int process_ends_with(int parent);
+
+/* Monotonic. */
+uint64_t process_now_ns(void);
 
 /* Nothing if it is negative. */
 void process_close(int fd);
