@@ -223,8 +223,8 @@ void reactor_finish(struct reactor *r, struct conn_h c) {
     conn_list_add(&r->send, &mark_of(r, c)->send, c);
 }
 
-/* The connection ends; requests that the program still works on lose their connection. */
-void reactor_abort(struct reactor *r, struct conn_h h) {
+/* The connection ends; requests that the program still works on lose their connection, or are dropped. */
+static void end_conn(struct reactor *r, struct conn_h h, int drops_ready) {
     struct conn *c = conn_edit(&r->a, h);
     if (c->slot.state != CONN_OPEN)
         return;
@@ -241,7 +241,8 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
             const struct request *v = request_view(&r->a, q);
             if (!conn_h_same(v->conn, h))
                 continue;
-            if (v->slot.state == REQUEST_READY || v->slot.state == REQUEST_APPLIED)
+            if ((v->slot.state == REQUEST_READY && !drops_ready) ||
+                v->slot.state == REQUEST_APPLIED)
                 request_edit(&r->a, q)->conn.v = 0; /* it is done all the same, and not answered */
             else
                 reactor_drop_request(r, q);
@@ -257,15 +258,12 @@ void reactor_abort(struct reactor *r, struct conn_h h) {
     conn_list_add(&r->close, &mark_of(r, h)->close, h);
 }
 
+void reactor_abort(struct reactor *r, struct conn_h h) {
+    end_conn(r, h, 0);
+}
+
 void reactor_expel(struct reactor *r, struct conn_h h) {
-    struct request_h next;
-    for (struct request_h q = request_next(&r->a, (struct request_h){0}); q.v; q = next) {
-        next = request_next(&r->a, q);
-        const struct request *v = request_view(&r->a, q);
-        if (conn_h_same(v->conn, h) && v->slot.state == REQUEST_READY)
-            reactor_drop_request(r, q);
-    }
-    reactor_abort(r, h);
+    end_conn(r, h, 1);
 }
 
 void reactor_commit(struct reactor *r) {
