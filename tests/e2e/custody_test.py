@@ -18,7 +18,7 @@ import time
 sys.dont_write_bytecode = True
 import nbd
 from nbd_storm import Client
-from perdure import Server, Tap, children_of, expect, must_hold, run, wait_until
+from perdure import Server, Tap, children_of, expect, must_hold, process_name, run, wait_until
 
 PROGRAMS, STORM, STALL = sys.argv[1:3], sys.argv[3], sys.argv[4]
 MIB = 1 << 20
@@ -31,12 +31,7 @@ TOGETHER = 'engine and keeper died together, and nobody held the sockets'
 
 def keepers(server):
     """The keepers that live; after a reload or a death the former one may be on its way out."""
-    found = []
-    for pid in children_of(server.process.pid):
-        with contextlib.suppress(OSError), open(f'/proc/{pid}/comm', encoding='utf-8') as file:
-            if file.read().strip() == 'perdure-keeper':
-                found.append(pid)
-    return found
+    return [pid for pid in children_of(server.process.pid) if process_name(pid) == 'perdure-keeper']
 
 
 def keeper_of(server):

@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 import nbd
 from deadly import ABORT, ATTACH, EXIT, HANG, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
 from nbd_storm import Client
-from perdure import Server, Tap, children_of, expect, must_hold, run, wait_until
+from perdure import Server, Tap, children_of, expect, must_hold, process_name, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
 STALL = sys.argv[4] if len(sys.argv) > 4 else None  # stall.c
@@ -164,20 +164,12 @@ def killed_at_work():
         link.poll(0)
         for number in range(1, 6):
             wait_until('it is in hand', lambda: deadly.deaths(WORK) == number)
-            pid = [pid for pid in children_of(server.process.pid) if comm(pid) == 'perdure-engine']
+            pid = [pid for pid in children_of(server.process.pid) if process_name(pid) == 'perdure-engine']
             if number == 5:
                 deadly.order(WORK, 0)
             os.kill(pid[0], signal.SIGKILL)
         expect('poison', server.wait_generation(5)['reload']['poison'], None)
         link.pread(4096, 0)
-
-
-def comm(pid):
-    try:
-        with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
-            return file.read().strip()
-    except OSError:
-        return None
 
 
 def turns_between(place):

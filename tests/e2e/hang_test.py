@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 import nbd
 from deadly import ATTACH, HANG, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
 from nbd_storm import Client
-from perdure import Server, Tap, children_of, expect, must_hold, run, wait_until
+from perdure import Server, Tap, children_of, expect, must_hold, process_name, process_stat, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
 MIB = 1 << 20
@@ -123,7 +123,7 @@ def stopped():
         wait_until('it hangs', lambda: pump(link) and deadly.deaths(SUBMIT) == 1)
         os.kill(status['pid'], signal.SIGSTOP)
         time.sleep(WHILE_S)
-        must_hold('it was left alone', alive(status['pid']))
+        must_hold('it was left alone', process_stat(status['pid'])[0] != 'Z')
         os.kill(status['pid'], signal.SIGCONT)
         answered(link, cookie)
         told(server)
@@ -141,7 +141,7 @@ def traced():
         cookie = link.aio_cache(MARK_BYTES, MARK_OFFSET)
         wait_until('it hangs', lambda: pump(link) and deadly.deaths(WORK) == 1)
         time.sleep(WHILE_S)
-        must_hold('it was left alone', alive(pid))
+        must_hold('it was left alone', process_stat(pid)[0] != 'Z')
         # A tracee must stop before it is let go.
         must_hold('it is interrupted', libc.ptrace(0x4207, pid, None, None) == 0)
         os.waitpid(pid, 0x40000000)
@@ -159,17 +159,11 @@ def without_a_keeper():
         link.aio_cache(MARK_BYTES, MARK_OFFSET)
         wait_until('it hangs', lambda: pump(link) and deadly.deaths(WORK) == 1)
         for pid in children_of(server.process.pid):
-            with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
-                if file.read().strip() == 'perdure-keeper':
-                    os.kill(pid, signal.SIGKILL)
+            if process_name(pid) == 'perdure-keeper':
+                os.kill(pid, signal.SIGKILL)
         status = wait_until('another engine serves', lambda: server.poll())
         expect('how it began', (status['reload']['kind'], status['reload']['generation']), ('cold', 2))
         expect('bytes', bytes(connect(server).pread(4096, 0)), b'answered' * 512)
-
-
-def alive(pid):
-    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-        return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
 
 
 def main():

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from perdure import LIMIT_S, Refused, Server, Tap, expect, must_hold, wait_until
+from perdure import LIMIT_S, Refused, Server, Tap, expect, must_hold, parent_of, process_stat, wait_until
 
 PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
@@ -403,9 +403,7 @@ def no_descriptors():
 
 
 def cpu_seconds(pid):
-    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-        fields = file.read().rsplit(')', 1)[1].split()
-    return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
+    return sum(map(int, process_stat(pid)[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
 def no_more_descriptors():
@@ -492,8 +490,7 @@ def answers_of_others():
 
 def keeper_of(server):
     """The parent of an engine that has had no other keeper."""
-    with open(f'/proc/{server.status()["pid"]}/stat', encoding='utf-8') as file:
-        return int(file.read().rsplit(')', 1)[1].split()[1])
+    return parent_of(server.status()['pid'])
 
 
 def take_rung_bell(pid):

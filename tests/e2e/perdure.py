@@ -56,15 +56,32 @@ def run(*command, status=0, limit_s=120, **more):
     return done.stdout
 
 
+def process_name(pid):
+    """None if it has ended."""
+    with contextlib.suppress(OSError), open(f'/proc/{pid}/comm', encoding='utf-8') as file:
+        return file.read().strip()
+    return None
+
+
+def process_stat(pid):
+    """What the kernel says of a process from its state on (proc(5)), None if it has ended."""
+    with contextlib.suppress(OSError), open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+        return file.read().rsplit(')', 1)[1].split()
+    return None
+
+
+def parent_of(pid):
+    return int(process_stat(pid)[1])
+
+
 def children_of(pid):
     """All descendants of a process."""
     parents = {}
     for name in os.listdir('/proc'):
         if name.isdigit():
-            with contextlib.suppress(OSError), open(f'/proc/{name}/stat', encoding='utf-8') as file:
-                fields = file.read().rsplit(')', 1)[1].split()
-                if fields[0] != 'Z':
-                    parents[int(name)] = int(fields[1])
+            stat = process_stat(name)
+            if stat and stat[0] != 'Z':
+                parents[int(name)] = int(stat[1])
     found = {pid}
     while True:
         more = {child for child, parent in parents.items() if parent in found} - found

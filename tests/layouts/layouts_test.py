@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(HERE, '../e2e'))
 from nbd_storm import Client
-from perdure import Refused, Server, Tap, children_of, expect, must_hold, run, wait_until
+from perdure import Refused, Server, Tap, children_of, expect, must_hold, parent_of, process_name, run, wait_until
 from points import ANY_STORE, ATTACHING, NEW_SITE, Points
 
 PROGRAMS = dict(zip((1, 2, 3), sys.argv[1:4]))
@@ -93,15 +93,7 @@ def tour(connections):
 
 def engines(server):
     """The processes that are or will be engines; not keepers, nor the anchor."""
-    found = []
-    for pid in children_of(server.process.pid):
-        try:
-            with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
-                if file.read().strip() != 'perdure-keeper':
-                    found.append(pid)
-        except OSError:
-            pass
-    return found
+    return [pid for pid in children_of(server.process.pid) if process_name(pid) not in ('perdure-keeper', None)]
 
 
 def kills(rounds):
@@ -155,11 +147,6 @@ def orphan():
                 world.now = 1 if runs(status['pid'], PROGRAMS[1]) else 3
                 must_hold('nobody began cold', 'starting cold' not in server.log())
                 return world.finish(2)
-
-
-def parent_of(pid):
-    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-        return int(file.read().rpartition(')')[2].split()[1])
 
 
 def settled(server):

@@ -353,6 +353,15 @@ static struct rig *with_answers(uint64_t seed, uint32_t appends) {
     return r;
 }
 
+/* Starts cold after a death, and what was answered is all there. */
+static void start_with_all_of(struct rig *r, void *memory, uint32_t records) {
+    assert_int_equal(rig_start(r, memory), 0);
+    rig_unmap(memory);
+    assert_int_equal(r->report.salvage_damaged, 0);
+    assert_int_equal(r->index.count, records);
+    rig_check_prefix(r);
+}
+
 static void a_cold_start_writes_what_was_answered(void **state) {
     uint64_t salvaged = 0, nothing = 0;
     for (uint64_t seed = 300; seed < 360; seed++) {
@@ -362,11 +371,7 @@ static void a_cold_start_writes_what_was_answered(void **state) {
             void *memory = rig_die_with_arena(r);
             if (prng_one_in(&r->prng, 2))
                 sim_advance(r->sim, 100 * NS_PER_MS); /* orphans have landed, or not */
-            assert_int_equal(rig_start(r, memory), 0);
-            rig_unmap(memory);
-            assert_int_equal(r->report.salvage_damaged, 0);
-            assert_int_equal(r->index.count, n);
-            rig_check_prefix(r);
+            start_with_all_of(r, memory, n);
             salvaged += r->report.salvaged_records;
             nothing += r->report.salvaged_records == 0;
             rig_wait_ready(r);
@@ -405,14 +410,6 @@ static void what_a_cold_start_finds_is_durable(void **state) {
     }
 }
 
-static uint32_t count_state(const struct rig *r, enum segment_state state) {
-    uint32_t n = 0;
-    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
-         h = segment_next(&r->a, h))
-        n += segment_view(&r->a, h)->slot.state == state;
-    return n;
-}
-
 /* As much is answered as there is room for, and nearly all of it is in memory only. */
 static void answer_all_that_fits(struct rig *r) {
     int err = rig_append(r, PLACE_DATA, 1, 60, 0);
@@ -444,8 +441,8 @@ static void a_cold_start_seals_what_there_is_no_memory_for(void **state) {
             assert_int_equal(r->index.count, n);
             rig_check_prefix(r);
             salvaged += r->report.salvaged_frames;
-            sealed += count_state(r, SEGMENT_SEALED);
-            assert_true(count_state(r, SEGMENT_OPEN) + count_state(r, SEGMENT_SEALING) <=
+            sealed += rig_count_state(r, SEGMENT_SEALED);
+            assert_true(rig_count_state(r, SEGMENT_OPEN) + rig_count_state(r, SEGMENT_SEALING) <=
                         r->index.memory_max);
         }
         r->index.holds_seals = 0;
@@ -469,7 +466,7 @@ static void a_cold_start_that_cannot_seal_may_be_done_again(void **state) {
         if (rig_append(r, PLACE_DATA, (uint64_t)i, 60, 0) < 0 || i % 8 == 0)
             rig_step(r);
     }
-    uint32_t unsealed = count_state(r, SEGMENT_OPEN) + count_state(r, SEGMENT_SEALING);
+    uint32_t unsealed = rig_count_state(r, SEGMENT_OPEN) + rig_count_state(r, SEGMENT_SEALING);
     assert_true(unsealed >= 3);
     rig_wait_durable(r, log_recorded(r->l));
     rig_power_cut(r);
@@ -483,7 +480,7 @@ static void a_cold_start_that_cannot_seal_may_be_done_again(void **state) {
     rig_power_cut(r);
     sim_fault_clear(r->sim);
     assert_int_equal(rig_start(r, NULL), 0);
-    assert_true(count_state(r, SEGMENT_SEALED) >= unsealed - 1);
+    assert_true(rig_count_state(r, SEGMENT_SEALED) >= unsealed - 1);
     rig_check_prefix(r);
     rig_free(r);
 }
@@ -532,13 +529,9 @@ static void what_follows_a_request_that_was_cut_off_is_salvaged(void **state) {
         rig_wait_ready(r);
         uint32_t n = r->model_count;
         void *memory = rig_die_with_arena(r);
-        assert_int_equal(rig_start(r, memory), 0);
-        rig_unmap(memory);
-        assert_int_equal(r->report.salvage_damaged, 0);
+        start_with_all_of(r, memory, n);
         assert_int_equal(r->report.records_cut, 0);
         assert_true(r->report.salvaged_records > 0);
-        assert_int_equal(r->index.count, n);
-        rig_check_prefix(r);
         rig_settle(r);
         rig_power_cut(r);
         assert_int_equal(rig_start(r, NULL), 0);
@@ -559,12 +552,8 @@ static void half_of_a_request_that_was_salvaged_is_no_end(void **state) {
         rig_turn(r, RIG_NOWHERE);
         for (int again = 0; again < 2; again++) {
             void *memory = rig_die_with_arena(r);
-            assert_int_equal(rig_start(r, memory), 0);
-            rig_unmap(memory);
-            assert_int_equal(r->report.salvage_damaged, 0);
+            start_with_all_of(r, memory, n);
             assert_int_equal(r->report.salvaged_frames, 1);
-            assert_int_equal(r->index.count, n);
-            rig_check_prefix(r);
             rig_wait_ready(r);
             n = r->model_count;
         }
@@ -603,12 +592,8 @@ static void half_of_a_request_is_no_end_for_what_follows(void **state) {
     n = r->model_count;
     memory = rig_die_with_arena(r);
     copy_header(r, 1, copies);
-    assert_int_equal(rig_start(r, memory), 0);
-    rig_unmap(memory);
-    assert_int_equal(r->report.salvage_damaged, 0);
+    start_with_all_of(r, memory, n);
     assert_int_equal(r->report.salvaged_frames, 1);
-    assert_int_equal(r->index.count, n);
-    rig_check_prefix(r);
     rig_settle(r);
     rig_power_cut(r);
     assert_int_equal(rig_start(r, NULL), 0);
@@ -638,13 +623,9 @@ static void a_frame_of_which_a_copy_is_in_the_log_is_salvaged(void **state) {
         uint32_t n = r->model_count;
         void *memory = rig_die_with_arena(r);
         sim_advance(r->sim, 100 * NS_PER_MS);
-        assert_int_equal(rig_start(r, memory), 0);
-        rig_unmap(memory);
+        start_with_all_of(r, memory, n);
         least = r->report.frames_scanned < least ? r->report.frames_scanned : least;
         most = r->report.frames_scanned > most ? r->report.frames_scanned : most;
-        assert_int_equal(r->report.salvage_damaged, 0);
-        assert_int_equal(r->index.count, n);
-        rig_check_prefix(r);
         rig_settle(r);
         rig_power_cut(r);
         assert_int_equal(rig_start(r, NULL), 0);

@@ -189,23 +189,15 @@ static void append_some_and_lose(struct rig *r) {
     rig_settle(r);
 }
 
-static uint32_t count_state(const struct rig *r, enum segment_state state) {
-    uint32_t n = 0;
-    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
-         h = segment_next(&r->a, h))
-        n += segment_view(&r->a, h)->slot.state == state;
-    return n;
-}
-
 static void segments_fill_and_are_sealed(void **state) {
     struct rig *r = started(8);
     append_some(r, 800);
     rig_settle(r);
-    assert_true(count_state(r, SEGMENT_SEALED) >= 3);
-    assert_int_equal(count_state(r, SEGMENT_OPEN), 1);
-    assert_int_equal(r->index.sealeds, count_state(r, SEGMENT_SEALED));
+    assert_true(rig_count_state(r, SEGMENT_SEALED) >= 3);
+    assert_int_equal(rig_count_state(r, SEGMENT_OPEN), 1);
+    assert_int_equal(r->index.sealeds, rig_count_state(r, SEGMENT_SEALED));
     rig_check(r);
-    uint32_t sealed = count_state(r, SEGMENT_SEALED);
+    uint32_t sealed = rig_count_state(r, SEGMENT_SEALED);
     assert_int_equal(log_stop(r->l), 0);
     rig_kill(r);
     rig_unmap(r->memory);
@@ -280,7 +272,7 @@ static void freed_segments_give_their_slots_to_new_numbers(void **state) {
         const struct engine *root = engine_view(&r->a, engine_next(&r->a, (struct engine_h){0}));
         assert_true(root->log_end_segment >= newest);
         newest = root->log_end_segment;
-        while (count_state(r, SEGMENT_SEALED) > 1)
+        while (rig_count_state(r, SEGMENT_SEALED) > 1)
             free_oldest(r);
         rig_settle(r);
         if (round == 3)
@@ -309,13 +301,13 @@ static void a_freed_segment_that_is_read_is_not_used(void **state) {
     assert_int_equal(log_free_segment(r->l, 12345), ERR_NOTFOUND);
     for (int i = 0; i < 50; i++)
         rig_step(r);
-    assert_int_equal(count_state(r, SEGMENT_LEAVING), 1);
+    assert_int_equal(rig_count_state(r, SEGMENT_LEAVING), 1);
     log_unpin_segment(r->l, oldest);
     rig_step(r);
-    assert_int_equal(count_state(r, SEGMENT_LEAVING), 1);
+    assert_int_equal(rig_count_state(r, SEGMENT_LEAVING), 1);
     log_unpin_segment(r->l, oldest);
     rig_step(r);
-    assert_int_equal(count_state(r, SEGMENT_LEAVING), 0);
+    assert_int_equal(rig_count_state(r, SEGMENT_LEAVING), 0);
     uint32_t open = 0;
     for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
          h = segment_next(&r->a, h))
@@ -355,7 +347,8 @@ static void few_slot_files_are_open(void **state) {
     r->io.router.ops = &counted.ops;
     append_some(r, 2500);
     rig_settle(r);
-    uint32_t sealed = count_state(r, SEGMENT_SEALED), others = segment_used(&r->a) - sealed, device;
+    uint32_t sealed = rig_count_state(r, SEGMENT_SEALED), others = segment_used(&r->a) - sealed,
+             device;
     assert_true(sealed > 10);
     uint32_t pinned = r->index.entries[0].segment;
     assert_int_equal(log_pin_segment(r->l, pinned, &device), 0);
@@ -583,7 +576,7 @@ static void a_sealed_segment_keeps_the_count_of_the_catalogue(void **state) {
     log_catalogue_is(r->l, 8);
     append_some(r, 800);
     rig_settle(r);
-    assert_true(count_state(r, SEGMENT_SEALED) >= 3);
+    assert_true(rig_count_state(r, SEGMENT_SEALED) >= 3);
     /* Only footers are left to tell: the other frames are taken away. */
     for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
          h = segment_next(&r->a, h)) {

@@ -512,3 +512,11 @@ void rig_path(uint32_t file, char *path) {
 uint64_t rig_sequence(const struct rig *r, uint32_t i) {
     return r->model[i].sequence;
 }
+
+uint32_t rig_count_state(const struct rig *r, enum segment_state state) {
+    uint32_t n = 0;
+    for (struct segment_h h = segment_next(&r->a, (struct segment_h){0}); h.v;
+         h = segment_next(&r->a, h))
+        n += segment_view(&r->a, h)->slot.state == state;
+    return n;
+}

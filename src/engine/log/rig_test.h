@@ -142,5 +142,6 @@ void rig_check_prefix(struct rig *r);
 /* For planted faults. */
 void rig_path(uint32_t file, char *path);
 uint64_t rig_sequence(const struct rig *r, uint32_t i); /* of the model's record i */
+uint32_t rig_count_state(const struct rig *r, enum segment_state state);
 
 #endif
