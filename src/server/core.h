@@ -44,8 +44,7 @@ struct core {
     struct arena_part_fit parts[2 * ARENA_PARTS_MAX];
     uint32_t part_count;
     uint32_t closed; /* connections that could not be kept */
-    uint32_t
-        poison; /* one of them: handle of the connection of which the former engines died, or 0 */
+    uint32_t poison; /* one of them, of whose request the former engines died: its handle, or 0 */
     char poison_peer[120];
     int adopted_queues;
     /* The inherited descriptors that have not been looked at; bits of those that were recorded. */

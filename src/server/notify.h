@@ -5,9 +5,9 @@
  * whatever engines come and go, so MAINPID is not told; engines tell all else (NotifyAccess=all).
  *
  *   READY=1        an engine serves: the first one, one after a reload or a death, or a reload was refused
- *   RELOADING=1    a reload has begun; with MONOTONIC_USEC
+ *   RELOADING=1    a reload has begun
  *   STOPPING=1
- *   STATUS=        the same in words, with each of them
+ *   STATUS=, MONOTONIC_USEC=   the same in words, and when, with each of them
  */
 #ifndef SERVER_NOTIFY_H
 #define SERVER_NOTIFY_H

@@ -119,10 +119,10 @@ int perdured_qualify(const struct config *config, const struct arena_plan *plan)
 /* One line a table, field, region and step, for scripts/layouts. */
 void perdured_tell_layouts(const struct arena_plan *plan);
 
-/* server/assemble.c: before the arena is ours (jobs, files); then everything else; the end in order. */
 /* What is not durable lies in three segments at most (LOG_UNLOGGED_BYTES_MAX); as many more take it when it
  * has to move, and two may be on their way to be sealed. With fewer it could not move, for ever. */
 #define PERDURED_MEMTABLES 8u
+/* server/assemble.c: before the arena is ours (jobs, files); then everything else; the end in order. */
 int perdured_prepare(struct perdured *p, char *why, size_t room);
 int perdured_assemble(struct perdured *p, char *why, size_t room);
 void perdured_stop(struct perdured *p);

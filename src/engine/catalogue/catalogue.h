@@ -113,11 +113,10 @@ struct catalogue_args {
     uint32_t segment_count;
     uint32_t cold;                              /* clean: is not free any more; 0: none */
     uint64_t horizons[CATALOGUE_VOLUMES_MAX];   /* horizon: of volumes[i], and the wall time of */
-    uint64_t horizon_ns[CATALOGUE_VOLUMES_MAX]; /* that moment; */
-    uint64_t
-        retained[CATALOGUE_VOLUMES_MAX]; /* nothing changes unless retain_ns is that; 0: always */
-    uint64_t retain_ns, retain_bytes;    /* create, set */
-    uint64_t after;                      /* lists: rows with a greater key */
+    uint64_t horizon_ns[CATALOGUE_VOLUMES_MAX]; /* that moment, if the volume */
+    uint64_t retained[CATALOGUE_VOLUMES_MAX];   /* retains so many ns; 0: in any case */
+    uint64_t retain_ns, retain_bytes;           /* create, set */
+    uint64_t after;                             /* lists: rows with a greater key */
 };
 
 struct catalogue_timeline {
