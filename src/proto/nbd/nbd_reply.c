@@ -96,8 +96,8 @@ static uint32_t encode_status(const struct nbd_env *env, const struct request *r
         uint64_t run;
         memcpy(&x, request_data_at(env->buffers, r, i * sizeof x, &run), sizeof x);
         must(x.length_bytes > 0);
-        uint32_t status = (x.flags & REQUEST_STATUS_HOLE ? NBD_STATE_HOLE : 0) |
-                          (x.flags & REQUEST_STATUS_ZERO ? NBD_STATE_ZERO : 0);
+        uint32_t status = (x.status & REQUEST_STATUS_HOLE ? NBD_STATE_HOLE : 0) |
+                          (x.status & REQUEST_STATUS_ZERO ? NBD_STATE_ZERO : 0);
         uint64_t taken = min_u64(x.length_bytes, left);
         if (length > 0 && status != flags) {
             put_descriptor(env, r, mode, count++, length, flags);

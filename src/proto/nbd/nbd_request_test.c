@@ -450,7 +450,7 @@ static void status_encoding(void **state) {
         for (uint32_t i = 0; i < extents; i++) {
             uint64_t run;
             struct request_status_extent x = {.length_bytes = i == extents - 1 ? HUGE_BYTES : 512,
-                                              .flags = i % 3 % 2 ? REQUEST_STATUS_HOLE : 0};
+                                              .status = i % 3 % 2 ? REQUEST_STATUS_HOLE : 0};
             memcpy(request_data_at(&w->pool, r, i * sizeof x, &run), &x, sizeof x);
         }
         r->reply_data_bytes = NBD_STATUS_BYTES;

@@ -286,12 +286,12 @@ static inline void world_status(struct world *w, struct request *r) {
     uint64_t at = r->offset_bytes, end = r->offset_bytes + r->length_bytes, run;
     uint64_t count = 0;
     for (; at < end && count < room; count++) {
-        struct request_status_extent x = {.flags = REQUEST_STATUS_HOLE | REQUEST_STATUS_ZERO};
+        struct request_status_extent x = {.status = REQUEST_STATUS_HOLE | REQUEST_STATUS_ZERO};
         if (r->volume.v == VOL_HUGE) {
             x.length_bytes = HUGE_BYTES - at;
         } else {
             x.length_bytes = BLOCK_BYTES - at % BLOCK_BYTES;
-            x.flags = w->holes[at / BLOCK_BYTES];
+            x.status = w->holes[at / BLOCK_BYTES];
         }
         memcpy(request_data_at(&w->pool, r, count * sizeof x, &run), &x, sizeof x);
         at += x.length_bytes;
