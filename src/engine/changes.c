@@ -2,6 +2,7 @@
 /* What has changed between two moments: chunk by chunk through the index, some in each turn. */
 #include "base/err.h"
 #include "engine/engine_priv.h"
+#include "engine/timeline/volumes.h"
 
 #define CHANGES_CHUNKS_PER_TURN 128u
 #define CHANGES_CHUNKS_MAX (256u * 1024) /* of one answer: 64 GiB */
@@ -105,4 +106,31 @@ int changes_go_on(struct engine_run *e) {
     for (struct engine_changes *c = e->changes; c; c = c->next)
         more |= !c->waits;
     return more;
+}
+
+/* Of an image: of the volume that it shows. */
+static int is_promised(const struct engine_run *e, const struct volume *v, uint64_t sequence) {
+    if (v->flags & VOLUME_IMAGE) {
+        struct volume_h source = volumes_find_id(e->a, v->source_id);
+        v = source.v ? volume_view(e->a, source) : NULL;
+    }
+    return v && sequence >= v->oldest_sequence;
+}
+
+int engine_check_since(struct engine_run *e, struct volume_h h, uint64_t since) {
+    const struct volume *v = volume_view(e->a, h);
+    const struct timeline *own = timeline_try(e->a, v->timeline);
+    const struct ancestry *view = own ? ancestry_take(e->p.ancestries, own->id) : NULL;
+    int err = view ? ERR_CHANGED : ERR_INTEGRITY;
+    if (view && !is_promised(e, v, since))
+        err = ERR_RANGE;
+    for (uint32_t i = 0; view && i < view->count && err == ERR_CHANGED; i++) {
+        uint64_t limit = i == 0 ? UINT64_MAX : view->list[i].limit;
+        struct timeline_h t = ancestry_slot(e->p.ancestries, view->list[i].timeline);
+        if (since <= limit && since >= timeline_view(e->a, t)->first_sequence)
+            err = 0;
+    }
+    if (view)
+        ancestry_give(e->p.ancestries, view);
+    return err;
 }

@@ -116,6 +116,11 @@ struct engine_changes {
  * preserved. */
 int engine_changes_begin(struct engine_run *e, struct engine_changes *c);
 
+/* Whether changes since a moment can be told of what the volume shows: 0; ERR_RANGE: it is before its oldest
+ * promised moment; ERR_CHANGED: it is in no past of it, but in one that a restore took back, or behind the
+ * moment that an image shows; ERR_INTEGRITY. */
+int engine_check_since(struct engine_run *e, struct volume_h v, uint64_t since);
+
 struct engine_counts {
     uint64_t reads, writes, flushes, others, failed;
     uint64_t partial_blocks; /* read to be completed before they were written */

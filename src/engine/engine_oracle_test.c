@@ -13,7 +13,18 @@
 
 #define SIZE (3 * MIB + 3 * SECTOR_BYTES)
 
-static void random_request(struct world *w, uint32_t v, uint64_t long_one_in) {
+static uint32_t some_sections(struct world *w) {
+    uint64_t some = prng_next(&w->prng);
+    uint32_t flags = (some & 1 ? REQUEST_STATUS_NO_PLACES : 0) |
+                     (some & 2 ? REQUEST_STATUS_CHANGES : 0) |
+                     (some & 4 ? REQUEST_STATUS_VERSIONS : 0);
+    w->since = w->change_count ? w->changes[(some >> 8) % w->change_count].sequence : 0;
+    if (some >> 60 > 0) /* else it may be older than is promised */
+        w->since = max_u64(w->since, w->horizon);
+    return request_status_sections(flags) ? flags : 0;
+}
+
+static void random_request(struct world *w, uint32_t v, uint64_t long_one_in, int sections) {
     static const uint8_t ops[] = {REQUEST_READ,  REQUEST_READ,         REQUEST_READ,
                                   REQUEST_WRITE, REQUEST_WRITE,        REQUEST_WRITE,
                                   REQUEST_WRITE, REQUEST_TRIM,         REQUEST_ZERO,
@@ -28,11 +39,14 @@ static void random_request(struct world *w, uint32_t v, uint64_t long_one_in) {
     if (prng_one_in(&w->prng, 12))
         at = units - length; /* up to the end */
     uint8_t op = ops[prng_below(&w->prng, sizeof ops)];
-    if ((volume->flags & VOLUME_READ_ONLY) && op != REQUEST_FLUSH)
+    if ((volume->flags & VOLUME_READ_ONLY) && op != REQUEST_FLUSH &&
+        !(sections && op == REQUEST_BLOCK_STATUS))
         op = REQUEST_READ;
     uint32_t flags = prng_one_in(&w->prng, 8) ? REQUEST_FUA : 0;
     if (prng_one_in(&w->prng, 3))
         flags |= REQUEST_STATUS_ONE;
+    if (op == REQUEST_BLOCK_STATUS && sections)
+        flags |= some_sections(w);
     world_ask(w, v, op, at * unit, length * unit, flags);
 }
 
@@ -101,8 +115,9 @@ struct run {
     int kills, power_cuts, turns, faults;
     int cold_starts, stops;
     int cleanings;
-    int little; /* memory at some cold starts */
-    int wide;   /* all volumes are restored, writes are longer, faults of all kinds */
+    int little;   /* memory at some cold starts */
+    int wide;     /* all volumes are restored, writes are longer, faults of all kinds */
+    int sections; /* block status tells changes and versions too */
     uint32_t table_sets;
     uint64_t cache_bytes;
     uint32_t buffer_pages;
@@ -112,6 +127,8 @@ struct run {
 struct seen {
     uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks, merged;
     uint64_t cleanings, freed, cold, dropped;
+    uint64_t refused;                        /* statuses */
+    uint64_t compared[REQUEST_STATUS_KINDS]; /* extents that say that something was written */
 };
 
 static void add_fault(struct world *w, int any_kind) {
@@ -150,7 +167,8 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     world_turn(w, WORLD_LIVES);
     for (int i = 0; i < run->turns; i++) {
         for (uint64_t n = prng_below(&w->prng, 5); n > 0; n--)
-            random_request(w, (uint32_t)prng_below(&w->prng, w->volumes), run->wide ? 4 : 12);
+            random_request(w, (uint32_t)prng_below(&w->prng, w->volumes), run->wide ? 4 : 12,
+                           run->sections);
         if (run->kills && prng_one_in(&w->prng, (uint64_t)run->kills))
             world_turn(w, (enum world_stage)(1 + prng_below(&w->prng, 4)));
         else
@@ -159,6 +177,9 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
             if (w->asked[q].state == ASKED_ANSWERED && w->asked[q].error != 0) {
                 if (w->asked[q].volume == 1 && w->asked[q].error == ERR_RANGE)
                     continue; /* it has become smaller */
+                if (w->asked[q].op == REQUEST_BLOCK_STATUS &&
+                    world_may_refuse_since(w, &w->asked[q]))
+                    continue;
                 assert_int_equal(w->asked[q].error, ERR_IO);
                 assert_true(run->faults && (run->wide || w->asked[q].op != REQUEST_READ));
             }
@@ -205,6 +226,15 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
         fork_something(w);
         world_check_volume(w, w->volumes - 1);
     }
+    for (uint32_t i = 0; i < w->volumes * 8 && run->sections; i++) {
+        w->since = world_some_moment(w);
+        uint64_t size = volume_view(w->a, w->volume[i / 8])->size_bytes;
+        int q = world_ask(w, i / 8, REQUEST_BLOCK_STATUS, 0, size,
+                          REQUEST_STATUS_CHANGES | REQUEST_STATUS_VERSIONS);
+        int err = world_wait(w, q);
+        assert_true(err == 0 || world_may_refuse_since(w, &w->asked[q]));
+        seen->refused += err != 0;
+    }
     /* A header that a dead process wrote may land over a newer one; a cold start tells, and goes on. */
     if (!run->faults && w->alerts && strcmp(w->alert, "store_header_old") != 0)
         fail_msg("%s", w->alert);
@@ -227,6 +257,8 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     seen->cleanings += c.passes;
     seen->freed += c.segments_freed;
     seen->cold += c.segments_made;
+    for (uint32_t k = 0; k < REQUEST_STATUS_KINDS; k++)
+        seen->compared[k] += w->compared[k];
     world_close(w);
 }
 
@@ -374,6 +406,22 @@ static void live_with_cleanings(uint64_t seed, struct seen *seen) {
     live(seed, &run, seen);
 }
 
+static void live_with_sections(uint64_t seed, struct seen *seen) {
+    struct prng p = prng_seed(seed);
+    struct run run = {.turns = 300,
+                      .table_sets = (uint32_t)prng_below(&p, 2) * 64,
+                      .cache_bytes = 9000u << prng_below(&p, 8),
+                      .buffer_pages = 6000,
+                      .kills = (int)prng_below(&p, 2) * 20,
+                      .power_cuts = (int)prng_below(&p, 2) * 70,
+                      .cold_starts = (int)prng_below(&p, 2) * 70,
+                      .stops = (int)prng_below(&p, 2) * 90,
+                      .cleanings = (int)prng_below(&p, 2) * 8,
+                      .sections = 1,
+                      .wide = (int)prng_below(&p, 2)};
+    live(seed, &run, seen);
+}
+
 /* Cold starts and cuts often, each after one with little memory. */
 static void live_with_little_memory(uint64_t seed, struct seen *seen) {
     struct prng p = prng_seed(seed);
@@ -430,6 +478,18 @@ static void with_cleanings(void **state) {
     printf("%llu cleanings, %llu segments freed, %llu cold\n", (unsigned long long)seen.cleanings,
            (unsigned long long)seen.freed, (unsigned long long)seen.cold);
     assert_true(seen.cleanings > 4 && seen.freed > 8 && seen.cold > 2);
+}
+
+/* Changes since a moment, and versions. */
+static void with_sections(void **state) {
+    struct seen seen = {0};
+    many_lives(live_with_sections, &seen, 10);
+    printf("%llu changes, %llu versions compared\n",
+           (unsigned long long)seen.compared[REQUEST_STATUS_OF_CHANGES],
+           (unsigned long long)seen.compared[REQUEST_STATUS_OF_VERSIONS]);
+    assert_true(seen.compared[REQUEST_STATUS_OF_CHANGES] > 100);
+    assert_true(seen.compared[REQUEST_STATUS_OF_VERSIONS] > 500);
+    assert_true(seen.refused > 0 && seen.cleanings > 3);
 }
 
 /* Lives in which the power went when a segment was sealed and one before it was not. */
@@ -501,6 +561,7 @@ int main(void) {
         cmocka_unit_test(with_little_memory),
         cmocka_unit_test(with_more),
         cmocka_unit_test(with_cleanings),
+        cmocka_unit_test(with_sections),
         cmocka_unit_test(with_a_fork_that_reads_what_moves),
         cmocka_unit_test(with_a_later_segment_sealed_first),
         cmocka_unit_test(with_a_request_cut_off_across_segments),

@@ -90,6 +90,10 @@ struct lookup {
     struct reader *reader;
     struct work *work;
     struct engine_changes *changes;
+    /* Of a block status: what has been found of its chunk. */
+    int has_places, has_versions;
+    struct block_place places[CHUNK_BLOCKS];
+    uint64_t versions[CHUNK_BLOCKS];
     struct lookup *next, *all_next;
 };
 
@@ -135,7 +139,8 @@ struct work {
     /* BLOCK_STATUS */
     uint64_t at;
     uint32_t chunks;
-    uint32_t extents, count;  /* room for, and found */
+    uint32_t extents;                      /* room in a section */
+    uint32_t counts[REQUEST_STATUS_KINDS]; /* of extents, by section */
     struct reader readers[2]; /* READ, CACHE: the first; WRITE, ZERO: of first and last block */
 };
 

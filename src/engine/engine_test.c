@@ -262,7 +262,7 @@ static void status_tells_data_zeroes_and_holes(void **state) {
         assert_true(w->asked[q].extent_count >= cases[i].count);
         for (uint32_t x = 0; x < cases[i].count; x++) {
             assert_int_equal(w->asked[q].extents[x].length_bytes, cases[i].x[x].length_bytes);
-            assert_int_equal(w->asked[q].extents[x].flags, cases[i].x[x].flags);
+            assert_int_equal(w->asked[q].extents[x].status, cases[i].x[x].status);
         }
     }
     /* More extents than fit: as many as fit, and the sum is what they cover. */
@@ -271,6 +271,84 @@ static void status_tells_data_zeroes_and_holes(void **state) {
     int q = world_ask(w, 0, REQUEST_BLOCK_STATUS, 0, SIZE, 0);
     assert_int_equal(world_wait(w, q), 0);
     assert_int_equal(w->asked[q].extent_count, 256);
+    world_close(w);
+}
+
+/* Places, changes since a moment and versions: alone, and all of them; and moments that cannot be had. */
+static void status_tells_what_was_written_when(void **state) {
+    enum {
+        C = REQUEST_STATUS_CHANGES,
+        V = REQUEST_STATUS_VERSIONS,
+        N = REQUEST_STATUS_NO_PLACES,
+        ONE = REQUEST_STATUS_ONE
+    };
+    struct world *w = new_world(9, 4);
+    const uint64_t b = 4096;
+    uint64_t at[4];
+    world_do(w, 0, REQUEST_WRITE, 10 * b, 10 * b, 0);
+    at[0] = log_recorded(w->log);
+    world_do(w, 0, REQUEST_TRIM, 15 * b, 100 * b, 0);
+    at[1] = log_recorded(w->log);
+    world_do(w, 0, REQUEST_WRITE, 12 * b + 512, 512, 0);
+    at[2] = log_recorded(w->log);
+    const struct {
+        uint32_t flags;
+        uint64_t since, offset, length;
+        uint32_t counts[3];
+        struct request_status_extent x[8];
+    } cases[] = {
+        {N | C, at[0], 0, 20 * b, {0, 4, 0}, {{12 * b, 0}, {b, 1}, {2 * b, 0}, {5 * b, 1}}},
+        {N | C, at[1], 0, 20 * b, {0, 3, 0}, {{12 * b, 0}, {b, 1}, {7 * b, 0}}},
+        {N | C, at[2], 0, SIZE, {0, 1, 0}, {{SIZE, 0}}},
+        {N | C | ONE, at[0], 12 * b + 1024, 8 * b, {0, 1, 0}, {{b - 1024, 1}}},
+        {N | V,
+         0,
+         0,
+         20 * b,
+         {0, 0, 5},
+         {{10 * b, 0}, {2 * b, at[0]}, {b, at[2]}, {2 * b, at[0]}, {5 * b, at[1]}}},
+        {C,
+         at[1],
+         10 * b,
+         10 * b,
+         {2, 3},
+         {{5 * b, 0}, {5 * b, 3}, {2 * b, 0}, {b, 1}, {7 * b, 0}}},
+        {C | V | ONE, at[1], 9 * b, 2 * b, {1, 1, 1}, {{b, 3}, {b, 0}, {b, 0}}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        w->since = cases[i].since;
+        int q =
+            world_ask(w, 0, REQUEST_BLOCK_STATUS, cases[i].offset, cases[i].length, cases[i].flags);
+        assert_int_equal(world_wait(w, q), 0);
+        for (uint32_t k = 0, x = 0; k < REQUEST_STATUS_KINDS; k++) {
+            assert_int_equal(w->asked[q].counts[k], cases[i].counts[k]);
+            for (uint32_t n = 0; n < cases[i].counts[k]; n++, x++) {
+                assert_int_equal(w->asked[q].extents[x].length_bytes, cases[i].x[x].length_bytes);
+                assert_int_equal(w->asked[q].extents[x].status, cases[i].x[x].status);
+            }
+        }
+    }
+    /* What was taken back is no past of what is shown; nor is what comes after an image's moment. */
+    world_hold(w, 0);
+    uint32_t line = world_line(w, world_volume_line(w, 0), at[0]);
+    world_edit_volume(w, 0)->timeline = ancestry_slot(w->ancestries, line);
+    world_release(w, 0);
+    world_do(w, 0, REQUEST_WRITE, 0, b, 0);
+    at[3] = log_recorded(w->log);
+    const struct {
+        uint64_t since, oldest;
+        int err;
+        uint32_t changed;
+    } moments[] = {{at[0], 0, 0, 1},           {at[3], 0, 0, 0},     {at[1], 0, ERR_CHANGED, 0},
+                   {at[2], 0, ERR_CHANGED, 0}, {at[0], at[0], 0, 1}, {at[0], at[1], ERR_RANGE, 0}};
+    for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
+        w->since = moments[i].since;
+        world_edit_volume(w, 0)->oldest_sequence = moments[i].oldest;
+        int q = world_ask(w, 0, REQUEST_BLOCK_STATUS, 0, SIZE, N | C);
+        assert_int_equal(world_wait(w, q), moments[i].err);
+        if (moments[i].err == 0)
+            assert_int_equal(w->asked[q].extents[0].status, moments[i].changed);
+    }
     world_close(w);
 }
 
@@ -624,6 +702,7 @@ int main(void) {
         cmocka_unit_test(a_passing_error_passes),
         cmocka_unit_test(what_is_read_again_is_of_the_same_moment),
         cmocka_unit_test(status_tells_data_zeroes_and_holes),
+        cmocka_unit_test(status_tells_what_was_written_when),
         cmocka_unit_test(a_held_volume_begins_nothing),
         cmocka_unit_test(a_held_volume_ends_what_it_began),
         cmocka_unit_test(a_write_that_cannot_be_ended_holds_up_no_other),

@@ -176,6 +176,8 @@ void world_clean(struct world *w, uint64_t horizon, uint64_t up_to) {
     if (clean_is_busy(w->clean) || w->commit.wanted)
         return;
     w->horizon = max_u64(w->horizon, max_u64(horizon, 1));
+    for (uint32_t v = 0; v < w->volumes; v++)
+        world_edit_volume(w, v)->oldest_sequence = w->horizon;
     assert_int_equal(clean_begin(w->clean, up_to), 0);
 }
 
@@ -210,15 +212,8 @@ static void reply(void *ctx, struct request_h h) {
             memcpy(q->data + at, p, run);
         }
     }
-    if (r->op == REQUEST_BLOCK_STATUS && r->error == 0) {
-        q->extent_count = r->reply_data_bytes / sizeof *q->extents;
-        q->extents = malloc(r->reply_data_bytes);
-        for (uint32_t i = 0; i < q->extent_count; i++) {
-            uint64_t run;
-            memcpy(&q->extents[i], request_data_at(&w->buffers, r, i * sizeof *q->extents, &run),
-                   sizeof *q->extents);
-        }
-    }
+    if (r->op == REQUEST_BLOCK_STATUS && r->error == 0)
+        world_take_status(w, q, r);
     for (uint32_t i = 0; i < r->data_extents; i++)
         buffer_release(&w->buffers, r->data[i]);
     request_free(w->a, h);
@@ -495,10 +490,16 @@ static struct kept *keep_catalogue(const struct world *w) {
     return k;
 }
 
+static void bring_line(struct world *w, const struct line *l) {
+    uint32_t id = world_line(w, l->parent, l->fork);
+    timeline_edit(w->a, ancestry_slot(w->ancestries, id))->first_sequence = l->made;
+    w->lines[id].made = l->made;
+}
+
 static void bring_catalogue(struct world *w, struct kept *k) {
     w->line_count = w->volumes = 0;
     for (uint32_t i = 1; i <= k->line_count; i++)
-        world_line(w, k->lines[i].parent, k->lines[i].fork);
+        bring_line(w, &k->lines[i]);
     for (uint32_t i = 0; i < k->volume_count; i++)
         world_volume(w, k->lines_shown[i], k->volumes[i].size_bytes, k->volumes[i].block_size,
                      k->volumes[i].flags);
@@ -582,7 +583,8 @@ uint32_t world_line(struct world *w, uint32_t parent, uint64_t fork) {
     t->family = family;
     t->parent = parent;
     t->fork_sequence = fork;
-    w->lines[id] = (struct line){parent, fork};
+    t->first_sequence = log_recorded(w->log) + 1;
+    w->lines[id] = (struct line){parent, fork, t->first_sequence};
     return id;
 }
 
@@ -601,6 +603,7 @@ uint32_t world_volume(struct world *w, uint32_t timeline, uint64_t size_bytes, u
     v->size_bytes = size_bytes;
     v->block_size = block_size;
     v->flags = flags;
+    v->oldest_sequence = w->horizon;
     w->volume[w->volumes] = h;
     return w->volumes++;
 }
@@ -712,27 +715,6 @@ static void check_read(struct world *w, const struct asked *q) {
                  (unsigned long long)q->applied_before, (unsigned long long)q->applied_after);
 }
 
-static void check_status(struct world *w, const struct asked *q) {
-    uint64_t at = q->offset / SECTOR_BYTES, count = q->length / SECTOR_BYTES;
-    uint64_t *stamps = malloc((count + 1) * sizeof *stamps), i = 0;
-    world_model(w, q->timeline, q->applied_before, at, count, stamps);
-    int changed = 0;
-    for (uint32_t c = 0; c < w->change_count; c++)
-        changed |= w->changes[c].sequence > q->applied_before &&
-                   w->changes[c].sequence <= q->applied_after;
-    assert_true(q->extent_count > 0);
-    for (uint32_t x = 0; x < q->extent_count; x++) {
-        uint64_t n = q->extents[x].length_bytes / SECTOR_BYTES;
-        assert_true(n > 0 && i + n <= count);
-        assert_true(x == 0 || q->extents[x].flags != q->extents[x - 1].flags);
-        for (uint64_t s = i; s < i + n && !changed && (q->extents[x].flags & REQUEST_STATUS_ZERO);
-             s++)
-            assert_int_equal(stamps[s], 0);
-        i += n;
-    }
-    free(stamps);
-}
-
 /* ---- Requests ---- */
 
 static int free_number(const struct world *w) {
@@ -774,6 +756,7 @@ int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t
     r->length_bytes = length;
     r->volume = w->volume[v];
     r->data_start = brings ? start : 0;
+    r->sequence = op == REQUEST_BLOCK_STATUS ? w->since : 0;
     r->data_extents = (uint8_t)n;
     memcpy(r->data, pages, (size_t)n * sizeof *pages);
     w->asked[i] = (struct asked){.state = ASKED_OPEN,
@@ -783,6 +766,8 @@ int world_ask(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t
                                  .op = op,
                                  .offset = offset,
                                  .length = length,
+                                 .since = w->since,
+                                 .flags = flags,
                                  .stamp = ++w->stamps,
                                  .applied_before = index_applied(w->index),
                                  .whole_before = engine_recorded_whole(w->engine)};
@@ -831,7 +816,7 @@ static void check_answers(struct world *w) {
         if (q->op == REQUEST_READ)
             check_read(w, q);
         if (q->op == REQUEST_BLOCK_STATUS)
-            check_status(w, q);
+            world_check_status(w, q);
     }
 }
 

@@ -43,6 +43,7 @@ struct change_made {
 struct line {
     uint32_t parent;
     uint64_t fork;
+    uint64_t made; /* no record of its own is older */
 };
 
 enum asked_state { ASKED_NEW = 1, ASKED_OPEN, ASKED_ANSWERED };
@@ -62,8 +63,11 @@ struct asked {
     int error;
     uint64_t sequence, applied_after;
     unsigned char *data;
-    struct request_status_extent *extents;
-    uint32_t extent_count;
+    uint64_t since;                        /* BLOCK_STATUS with CHANGES */
+    uint32_t flags;                        /* BLOCK_STATUS */
+    struct request_status_extent *extents; /* of all sections */
+    uint32_t extent_count;                 /* of the first */
+    uint32_t counts[REQUEST_STATUS_KINDS];
     int answered_now; /* in the turn that is not committed */
     int replayed;     /* flagged so in the end */
 };
@@ -120,7 +124,9 @@ struct world {
     char alert[40];
     char loss[40];     /* the first alert that says that something is damaged or lost, if any */
     uint64_t answered; /* newest sequence of an answer; after a power cut, of a promise */
-    int ignore_data;   /* answers are not compared: the test does so */
+    uint64_t compared[REQUEST_STATUS_KINDS]; /* extents of a block status that were not 0 */
+    uint64_t since;                          /* of the next BLOCK_STATUS with CHANGES */
+    int ignore_data;                         /* answers are not compared: the test does so */
     /* Cleaning. What the catalogue knows, over deaths: */
     struct clean *clean;
     uint64_t horizon; /* older moments are not promised */
@@ -198,5 +204,11 @@ void world_hole(struct world *w, uint32_t v, uint64_t offset, uint64_t length);
 
 /* Reads all of the volume and compares. */
 void world_check_volume(struct world *w, uint32_t v);
+
+/* engine_world_status_test.c: takes the sections of an answer; compares them with the model. Whether it is
+ * refused rightly. */
+void world_take_status(struct world *w, struct asked *q, const struct request *r);
+void world_check_status(struct world *w, const struct asked *q);
+int world_may_refuse_since(const struct world *w, const struct asked *q);
 
 #endif

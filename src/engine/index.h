@@ -95,13 +95,15 @@ struct block_place {
  * fills it.
  *
  * changes 1: which blocks have a version after `since` and up to `limit`, which is not INDEX_NOW: a bit
- * in `changed`, and the newest of them; found[] says nothing, and only what is as young is searched. */
+ * in `changed`, and the newest of them; found[] says nothing, and only what is as young is searched.
+ * versions[], if it is there, has the number of each block's newest version, 0: none as young was met. */
 struct index_find {
     const struct ancestry *view;
     uint64_t limit;
     int changes;
     uint64_t since;
     uint64_t changed, newest;
+    uint64_t *versions; /* CHUNK_BLOCKS of them, or NULL */
     uint64_t chunk;
     uint64_t want;
     void (*done)(struct index_find *f, int result);

@@ -37,7 +37,7 @@ enum request_op {
     REQUEST_TRIM = 4,  /* whole blocks inside the range read as zero; the rest keeps its content */
     REQUEST_ZERO = 5,  /* the range reads as zero */
     REQUEST_CACHE = 6, /* read ahead; no data returned */
-    REQUEST_BLOCK_STATUS = 7, /* data receives an array of struct request_status_extent */
+    REQUEST_BLOCK_STATUS = 7, /* data receives arrays of struct request_status_extent */
     REQUEST_MESSAGE = 8,      /* not a block request: bytes that the source itself sends */
 };
 
@@ -47,6 +47,10 @@ enum request_flag {
     REQUEST_NO_HOLE = 1 << 2,    /* ZERO: keep the room (we do anyway) */
     REQUEST_STATUS_ONE = 1 << 3, /* BLOCK_STATUS: one extent is enough */
     REQUEST_LAST = 1 << 4,       /* the connection closes when this reply has left */
+    /* BLOCK_STATUS: which sections its answer has, below. */
+    REQUEST_STATUS_NO_PLACES = 1 << 5,
+    REQUEST_STATUS_CHANGES = 1 << 6,
+    REQUEST_STATUS_VERSIONS = 1 << 7,
 };
 
 /* Extents of the buffers of one request. 32 MiB, the largest payload, needs 8192 pages; if the pool
@@ -79,8 +83,9 @@ HANDLE(conn)
     F(uint64_t, progress) /* bytes of a write, trim or zero that are recorded */                   \
     F(struct volume_h, volume)                                                                     \
     F(struct conn_h, conn)                                                                         \
-    F(uint64_t, cookie)       /* the source's: NBD cookie, iSCSI task tag */                       \
-    F(uint64_t, sequence)     /* of its last record, or the one that a flush waits for */          \
+    F(uint64_t, cookie)   /* the source's: NBD cookie, iSCSI task tag */                           \
+    F(uint64_t, sequence) /* of its last record; the one that a flush waits for; the moment    \
+                                 since which a BLOCK_STATUS tells changes, set by the source */   \
     F(struct request_h, next) /* in the connection's queue of replies */                           \
     F(uint32_t, source_op)    /* the source's own command code and flags */                        \
     F(uint32_t, data_start)                                                                        \
@@ -92,14 +97,24 @@ HANDLE(conn)
     A(uint8_t, reserved, 16)
 SLOT_STRUCT(request, REQUEST_FIELDS)
 
-/* What REQUEST_BLOCK_STATUS puts into data, from data_start 0; the count is reply_data_bytes / 16.
- */
+/* What BLOCK_STATUS puts into data, from data_start 0, in one section for each kind that is asked for, in
+ * this order; arena/request.h tells where. All sections cover the same bytes from the offset on.
+ *
+ *   places      REQUEST_STATUS_HOLE, REQUEST_STATUS_ZERO    unless NO_PLACES
+ *   changes     REQUEST_STATUS_CHANGED                      CHANGES: written after `sequence`
+ *   versions    sequence number of the last write           VERSIONS; 0: none is known */
 struct request_status_extent {
     uint64_t length_bytes;
-    uint32_t flags; /* REQUEST_STATUS_* */
-    uint32_t reserved;
+    uint64_t status;
+};
+enum request_status_kind {
+    REQUEST_STATUS_OF_PLACES,
+    REQUEST_STATUS_OF_CHANGES,
+    REQUEST_STATUS_OF_VERSIONS,
+    REQUEST_STATUS_KINDS,
 };
 #define REQUEST_STATUS_HOLE 1u
 #define REQUEST_STATUS_ZERO 2u
+#define REQUEST_STATUS_CHANGED 1u
 
 #endif

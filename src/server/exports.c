@@ -166,4 +166,5 @@ static void cancel(void *ctx, struct nbd_h n) {
 static void unused(void *ctx, struct volume_h volume) {
 }
 
-const struct nbd_front_exports perdured_exports_template = {open_moment, cancel, unused, NULL};
+const struct nbd_front_exports perdured_exports_template = {open_moment, cancel, unused,
+                                                            perdured_since, NULL};

@@ -423,6 +423,7 @@ int perdured_answer(void *ctx, struct operation_h h) {
         }
     }
     looking_resolved(p, o);
+    since_resolved(p, o);
     return 1; /* taken, or its asker has gone */
 }
 

@@ -110,6 +110,12 @@ static int export_list(void *ctx, uint64_t *cursor, struct nbd_listed *out) {
     return 0;
 }
 
+static int moment(void *ctx, struct nbd_h n, struct volume_h volume, const uint8_t *text,
+                  uint32_t text_bytes, struct nbd_moment *out) {
+    struct nbd_front *f = ctx;
+    return f->exports->since(f->exports->ctx, n, volume, (const char *)text, text_bytes, out);
+}
+
 /* --- requests --- */
 
 static uint8_t *message(void *ctx, struct nbd_h n, uint32_t bytes) {
@@ -245,6 +251,11 @@ void nbd_front_opened(struct nbd_front *f, struct nbd_h n, int result, struct vo
     reactor_resume(f->r, s->conn);
 }
 
+void nbd_front_moment_ready(struct nbd_front *f, struct nbd_h n) {
+    if (nbd_moment_ready(&f->env, n))
+        reactor_resume(f->r, nbd_view(&f->r->a, n)->conn);
+}
+
 uint64_t nbd_front_expire(struct nbd_front *f, uint64_t now_ns) {
     if (now_ns < f->next_expiry_ns)
         return f->next_expiry_ns;
@@ -263,6 +274,7 @@ int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane 
                                                .export_close = export_close,
                                                .export_text = export_text,
                                                .export_list = export_list,
+                                               .moment = moment,
                                                .message = message,
                                                .request_new = request_for,
                                                .submit = submit};
@@ -295,6 +307,8 @@ int nbd_front_attach(struct nbd_front *f) {
         if (s->open == NBD_OPEN_ASKED && conn_try(&f->r->a, s->conn)) {
             nbd_export_ready(&f->env, n, ERR_AGAIN, NULL);
             reactor_resume(f->r, s->conn);
+        } else if (conn_try(&f->r->a, s->conn)) {
+            nbd_front_moment_ready(f, n);
         }
     }
     return 0;

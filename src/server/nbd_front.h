@@ -18,6 +18,9 @@ struct nbd_front_exports {
     void (*cancel)(void *ctx, struct nbd_h n);
     /* The last user of a volume has gone: an image on demand is closed. */
     void (*unused)(void *ctx, struct volume_h volume);
+    /* As nbd_env_ops.moment; ERR_AGAIN: nbd_front_moment_ready() tells later. */
+    int (*since)(void *ctx, struct nbd_h n, struct volume_h volume, const char *text, size_t bytes,
+                 struct nbd_moment *out);
     void *ctx;
 };
 
@@ -40,9 +43,12 @@ int volume_export_name(const struct arena *a, const struct volume *v, char *out,
 
 int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane cp,
                    const struct nbd_front_exports *exports);
-/* At attach: the slots of the protocol are checked; connections that wait for an export ask again. */
+/* At attach: the slots of the protocol are checked; connections that wait for an export or a moment ask again. */
 int nbd_front_attach(struct nbd_front *f);
 void nbd_front_opened(struct nbd_front *f, struct nbd_h n, int result, struct volume_h volume);
+/* The moment that a connection waits for is known; it may have gone. */
+void nbd_front_moment_ready(struct nbd_front *f, struct nbd_h n);
+
 /* Closes connections whose handshake takes too long; returns when to call again. */
 uint64_t nbd_front_expire(struct nbd_front *f, uint64_t now_ns);
 

@@ -18,6 +18,7 @@
 #include "server/nbd_front.h"
 
 #define PENDING_MAX CONTROL_CONNS
+#define SINCES_MAX 64
 #define LOOKINGS_MAX 8 /* at once; who comes then is told that it is busy */
 
 /* A control request whose answer comes with the end of an operation, or of a reload's preparation. */
@@ -40,6 +41,15 @@ struct awaited {
 struct opened {
     struct volume_h volume;
     uint64_t peer; /* hash of the address */
+};
+
+/* A moment that a connection names in perdure:changed-since. */
+struct since {
+    uint64_t number; /* 0: free; the operation's reply word */
+    struct nbd_h nbd;
+    int ended, err;
+    uint64_t sequence;
+    char why[NBD_TEXT_MAX];
 };
 
 struct perdured {
@@ -71,6 +81,7 @@ struct perdured {
     struct pending pending[PENDING_MAX];
     struct awaited awaited[PENDING_MAX];
     struct looking *lookings[LOOKINGS_MAX];
+    struct since sinces[SINCES_MAX];
     struct opened opened[CONFIG_ON_DEMAND_MAX]; /* those that are still there come first */
     uint32_t opened_count;
     uint64_t numbers; /* given to askers; no two engines give the same */
@@ -96,6 +107,11 @@ void perdured_put_moment(struct admin_request *a, const struct moment *m);
 /* server/looking.c: the operation `diff`; an operation that has ended, which may be part of it. */
 int looking_diff(void *perdured, const struct ctl_request *q);
 void looking_resolved(struct perdured *p, const struct operation *o);
+
+/* server/since.c: as nbd_front_exports.since; an operation that has ended, which may be one of its. */
+int perdured_since(void *perdured, struct nbd_h n, struct volume_h volume, const char *text,
+                   size_t bytes, struct nbd_moment *out);
+void since_resolved(struct perdured *p, const struct operation *o);
 
 /* server/hints.c: what to do about an operation that failed, one line; empty: its sentence says all. */
 #define HINT_BYTES 240

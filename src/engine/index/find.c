@@ -58,6 +58,8 @@ static int end_level(struct index_search *s, uint64_t first_sequence) {
         if (s->f->changes) {
             s->f->changed |= r->best[b] > s->f->since ? UINT64_C(1) << b : 0;
             s->f->newest = max_u64(s->f->newest, r->best[b]);
+            if (s->f->versions)
+                s->f->versions[b] = r->best[b];
             continue;
         }
         s->f->found[b] = r->found[b];
@@ -218,6 +220,8 @@ static int next_task(struct index *x, struct index_search *s) {
 static void begin_search(struct index *x, struct index_search *s) {
     give_view(x, s);
     s->f->changed = s->f->newest = 0;
+    if (s->f->versions)
+        memset(s->f->versions, 0, CHUNK_BLOCKS * sizeof s->f->versions[0]);
     s->references = 0;
     s->moves = x->moves;
     begin_task(s, s->f->view, s->whole_limit, s->unknown);

@@ -190,9 +190,12 @@ int nbd_check_slot(const struct nbd *s) {
     int serving = s->slot.state == NBD_PHASE_TRANSMISSION || s->slot.state == NBD_PHASE_CLOSING;
     if (s->slot.state < NBD_PHASE_GREETING || s->slot.state > NBD_PHASE_CLOSING ||
         s->open > NBD_OPEN_FAILED || s->mode > NBD_MODE_EXTENDED ||
-        s->refused > NBD_REFUSED_REQUEST || s->meta_context > 1)
+        s->refused > NBD_REFUSED_REQUEST || s->meta_contexts >= 1 << NBD_CONTEXTS ||
+        s->moment_asked > 1)
         return ERR_INTEGRITY;
     if (s->slot.state == NBD_PHASE_TRANSMISSION && s->open != NBD_OPEN_YES)
+        return ERR_INTEGRITY;
+    if (s->moment_asked && s->slot.state != NBD_PHASE_OPTIONS)
         return ERR_INTEGRITY;
     if (!serving && (s->receiving.v || s->outstanding))
         return ERR_INTEGRITY;

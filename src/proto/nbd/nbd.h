@@ -2,7 +2,8 @@
 /*
  * proto/nbd: the server's side of the NBD protocol (doc/proto.md of NetworkBlockDevice/nbd) as a
  * pure state machine: bytes of a connection in; reply bytes and block requests out. Fixed newstyle
- * handshake without TLS; simple, structured and extended replies; base:allocation. It uses base,
+ * handshake without TLS; simple, structured and extended replies; base:allocation and two metadata
+ * contexts of our own (nbd_context.c). It uses base,
  * plat's types and arena; it knows no sockets, no time and nothing of the engine but the requests.
  *
  * The state is struct nbd (nbd_slots.h), one slot a connection, and struct request (MD packets).
@@ -54,7 +55,7 @@
 #define NBD_OPTION_SKIP_MAX (UINT32_C(1024) * 1024)
 /* Options of one handshake; `qemu-nbd --list` sends two for each export. */
 #define NBD_OPTIONS_MAX 16384u
-/* Queries of a metadata option; one context exists. */
+/* Queries of a metadata option; three contexts exist. */
 #define NBD_QUERIES_MAX 64u
 /* Requests of one connection whose reply has not left, so that one client cannot take all slots: the
  * queue of the Linux kernel's client. A deeper queue waits in the socket. */
@@ -64,10 +65,12 @@
 /* Messages that have not left: a page each at most. */
 #define NBD_MESSAGES_MAX 8u
 #define NBD_MESSAGE_BYTES_MAX 4096u
-/* Bytes for the extents of one BLOCK_STATUS: 1,024 of them, so that a reply stays below 17 KiB. */
+/* Bytes for the extents of one context of a BLOCK_STATUS: 1,024 of them, so that a chunk stays below 17 KiB. */
 #define NBD_STATUS_BYTES (16u * 1024)
-/* Longest name or description sent about an export. */
+/* Longest name or description sent about an export, and longest sentence about a moment. */
 #define NBD_TEXT_MAX 255u
+/* Longest moment in the name of a context: more than any moment has. */
+#define NBD_MOMENT_MAX 100u
 /* The largest `need`; the transport's receive buffer must be able to hold as much in one piece. */
 #define NBD_NEED_MAX (16u + NBD_OPTION_BYTES_MAX)
 /* Time for the handshake: enough for a person at a prompt, short enough that idle connections do
@@ -89,6 +92,13 @@ struct nbd_listed {
     uint8_t description[NBD_TEXT_MAX];
     uint8_t name_bytes;
     uint8_t description_bytes;
+};
+
+/* A moment that a client named. */
+struct nbd_moment {
+    uint64_t sequence;
+    uint32_t why_bytes; /* 0: nothing but the code is to be said */
+    uint8_t why[NBD_TEXT_MAX];
 };
 
 enum nbd_text { NBD_TEXT_NAME, NBD_TEXT_DESCRIPTION };
@@ -113,6 +123,12 @@ struct nbd_env_ops {
      * over turns and reloads (an export that comes or goes meanwhile may be missed). 1: *out is
      * filled; 0: the end; or an error. */
     int (*export_list)(void *ctx, uint64_t *cursor, struct nbd_listed *out);
+    /* The sequence number of a moment (at most NBD_MOMENT_MAX bytes), as changes since then are to be told of
+     * an open export. 0: it is in *out. ERR_AGAIN: after nbd_moment_ready it is asked again. Otherwise the
+     * reason, and a sentence in *out. What was asked and is not ready is forgotten by a reload, and with the
+     * connection. */
+    int (*moment)(void *ctx, struct nbd_h n, struct volume_h volume, const uint8_t *text,
+                  uint32_t text_bytes, struct nbd_moment *out);
     /* Room for a message of `bytes` (at most NBD_MESSAGE_BYTES_MAX), queued behind all replies and
      * messages of this connection that are queued already; NULL: not now. The transport makes it a
      * REQUEST_MESSAGE request and calls nbd_sent for it. */
@@ -170,6 +186,10 @@ struct nbd_step nbd_input(struct nbd_env *env, struct nbd_h n, const uint8_t *p,
  * ERR_CHANGED if this connection is not waiting (any more): the caller closes what it opened. */
 int nbd_export_ready(struct nbd_env *env, struct nbd_h n, int result,
                      const struct nbd_export *export);
+
+/* The moment that was asked for is known, or was forgotten: nbd_input goes on, and asks. 0: this connection does
+ * not wait (any more). */
+int nbd_moment_ready(struct nbd_env *env, struct nbd_h n);
 
 /* All payload bytes of the WRITE are in its buffers: it is submitted. */
 void nbd_payload_done(struct nbd_env *env, struct nbd_h n, struct request_h r);

@@ -92,12 +92,15 @@ static inline void e_info_block(struct world *w, uint32_t option, uint32_t min,
     assert_int_equal(get_be32(p + 6), preferred);
     assert_int_equal(get_be32(p + 10), 32 * 1024 * 1024);
 }
-static inline void e_meta(struct world *w, uint32_t option, uint32_t id) {
+static inline void e_meta_of(struct world *w, uint32_t option, uint32_t id, const char *name) {
     uint32_t len;
     const uint8_t *p = e_rep(w, option, NBD_REP_META_CONTEXT, &len);
-    assert_int_equal(len, 4 + 15);
+    assert_int_equal(len, 4 + strlen(name));
     assert_int_equal(get_be32(p), id);
-    assert_memory_equal(p + 4, "base:allocation", 15);
+    assert_memory_equal(p + 4, name, strlen(name));
+}
+static inline void e_meta(struct world *w, uint32_t option, uint32_t id) {
+    e_meta_of(w, option, id, "base:allocation");
 }
 
 static inline void e_simple(struct world *w, uint32_t error, uint64_t cookie) {

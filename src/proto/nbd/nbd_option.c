@@ -5,12 +5,11 @@
  * export is being opened) changes nothing but what makes the next look cheaper: the open export, and
  * for LIST the cursor.
  *
- * Data of INFO, GO:                        Data of LIST_META_CONTEXT, SET_META_CONTEXT:
- *   0   4  length of the name                0   4  length of the name
- *   4      name                              4      name
- *       2  number of information requests        4  number of queries
- *       2  each                                  4  length of a query, each
- *                                                   query
+ * Data of INFO, GO:
+ *   0   4  length of the name
+ *   4      name
+ *       2  number of information requests
+ *       2  each
  */
 #include <string.h>
 
@@ -19,17 +18,7 @@
 #include "base/hash.h"
 #include "proto/nbd/nbd_priv.h"
 
-static const char allocation[] = "base:allocation";
-
-struct option {
-    uint32_t number;
-    uint32_t length;
-    const uint8_t *data;
-};
-
-/* Replies of one option into one message. */
-
-static uint8_t *put_reply(struct nbd_out *out, uint32_t option, uint32_t type, uint32_t length) {
+uint8_t *nbd_put_reply(struct nbd_out *out, uint32_t option, uint32_t type, uint32_t length) {
     must(out->used + NBD_OPTION_REPLY_HEADER_BYTES + length <= sizeof out->bytes);
     uint8_t *p = out->bytes + out->used;
     put_be64(p, NBD_OPTION_REPLY_MAGIC);
@@ -41,12 +30,12 @@ static uint8_t *put_reply(struct nbd_out *out, uint32_t option, uint32_t type, u
 }
 
 static void put_ack(struct nbd_out *out, uint32_t option) {
-    put_reply(out, option, NBD_REP_ACK, 0);
+    nbd_put_reply(out, option, NBD_REP_ACK, 0);
 }
 
 static void put_info_text(struct nbd_out *out, uint32_t option, uint16_t info, const uint8_t *text,
                           uint32_t len) {
-    uint8_t *p = put_reply(out, option, NBD_REP_INFO, 2 + len);
+    uint8_t *p = nbd_put_reply(out, option, NBD_REP_INFO, 2 + len);
     put_be16(p, info);
     memcpy(p + 2, text, len);
 }
@@ -54,12 +43,11 @@ static void put_info_text(struct nbd_out *out, uint32_t option, uint16_t info, c
 void nbd_put_option_error(struct nbd_out *out, uint32_t option, int err) {
     const char *text = err_text(err);
     uint32_t len = (uint32_t)strlen(text);
-    memcpy(put_reply(out, option, nbd_option_error(err), len), text, len);
+    memcpy(nbd_put_reply(out, option, nbd_option_error(err), len), text, len);
 }
 
-/* The option is answered, if there was room for the message. */
-static struct nbd_turn answer(struct nbd_env *env, struct nbd_h n, const struct option *o,
-                              const struct nbd_out *out) {
+struct nbd_turn nbd_answer(struct nbd_env *env, struct nbd_h n, const struct nbd_option_data *o,
+                           const struct nbd_out *out) {
     if (nbd_send(env, n, out->bytes, out->used) < 0)
         return nbd_stop(NBD_BLOCKED);
     nbd_export_forget_failure(env, n);
@@ -67,27 +55,28 @@ static struct nbd_turn answer(struct nbd_env *env, struct nbd_h n, const struct 
     return nbd_done(NBD_OPTION_HEADER_BYTES + o->length);
 }
 
-static struct nbd_turn answer_ack(struct nbd_env *env, struct nbd_h n, const struct option *o) {
+static struct nbd_turn answer_ack(struct nbd_env *env, struct nbd_h n,
+                                  const struct nbd_option_data *o) {
     struct nbd_out out = {.used = 0};
     put_ack(&out, o->number);
-    return answer(env, n, o, &out);
+    return nbd_answer(env, n, o, &out);
 }
 
-static struct nbd_turn answer_error(struct nbd_env *env, struct nbd_h n, const struct option *o,
-                                    int err) {
+struct nbd_turn nbd_answer_error(struct nbd_env *env, struct nbd_h n,
+                                 const struct nbd_option_data *o, int err) {
     struct nbd_out out = {.used = 0};
     nbd_put_option_error(&out, o->number, err);
-    return answer(env, n, o, &out);
+    return nbd_answer(env, n, o, &out);
 }
 
 /* Structured replies cannot be had after extended headers: the one error that no code stands for. */
 static struct nbd_turn answer_no_downgrade(struct nbd_env *env, struct nbd_h n,
-                                           const struct option *o) {
+                                           const struct nbd_option_data *o) {
     static const char text[] = "extended headers are negotiated";
     struct nbd_out out = {.used = 0};
-    memcpy(put_reply(&out, o->number, NBD_REP_ERR_EXT_HEADER_REQD, sizeof text - 1), text,
+    memcpy(nbd_put_reply(&out, o->number, NBD_REP_ERR_EXT_HEADER_REQD, sizeof text - 1), text,
            sizeof text - 1);
-    return answer(env, n, o, &out);
+    return nbd_answer(env, n, o, &out);
 }
 
 static uint16_t transmission_flags(const struct nbd *s) {
@@ -104,29 +93,28 @@ static uint16_t transmission_flags(const struct nbd *s) {
     return flags;
 }
 
-static uint64_t name_hash(const uint8_t *name, uint32_t name_bytes) {
+uint64_t nbd_name_hash(const uint8_t *name, uint32_t name_bytes) {
     return hash_bytes(HASH_BYTES_START, name, name_bytes);
 }
 
-/* Into TRANSMISSION with the export that is open. The selected context counts only for the export
- * for which it was selected. */
+/* Into TRANSMISSION with the export that is open. Selected contexts count only for the export
+ * for which they were selected. */
 static void enter_transmission(struct nbd_env *env, struct nbd_h n) {
     struct nbd *s = nbd_edit(env->a, n);
     must(s->open == NBD_OPEN_YES);
-    if (s->meta_name_hash != name_hash(s->name, s->name_bytes))
-        s->meta_context = 0;
+    if (s->meta_name_hash != nbd_name_hash(s->name, s->name_bytes))
+        s->meta_contexts = 0;
     s->slot.state = NBD_PHASE_TRANSMISSION;
 }
 
-/* A string of the protocol that may be the name of an export. */
-static int name_is_valid(const uint8_t *name, uint32_t name_bytes) {
+int nbd_name_is_valid(const uint8_t *name, uint32_t name_bytes) {
     return name_bytes <= NBD_STRING_MAX && !memchr(name, 0, name_bytes);
 }
 
 static struct nbd_turn export_name_option(struct nbd_env *env, struct nbd_h n,
-                                          const struct option *o) {
+                                          const struct nbd_option_data *o) {
     /* "a client that has used NBD_OPT_EXTENDED_HEADERS MUST NOT use this option" */
-    if (nbd_view(env->a, n)->mode == NBD_MODE_EXTENDED || !name_is_valid(o->data, o->length))
+    if (nbd_view(env->a, n)->mode == NBD_MODE_EXTENDED || !nbd_name_is_valid(o->data, o->length))
         return nbd_close(env, n, ERR_PROTO);
     int err = nbd_export_get(env, n, o->data, o->length);
     if (err == ERR_AGAIN)
@@ -141,13 +129,14 @@ static struct nbd_turn export_name_option(struct nbd_env *env, struct nbd_h n,
     if (!(s->client_flags & NBD_FLAG_C_NO_ZEROES))
         out.used += NBD_EXPORT_REPLY_ZEROES;
     memcpy(out.bytes, reply, out.used);
-    struct nbd_turn turn = answer(env, n, o, &out);
+    struct nbd_turn turn = nbd_answer(env, n, o, &out);
     if (turn.progress == NBD_DONE)
         enter_transmission(env, n);
     return turn;
 }
 
-static struct nbd_turn abort_option(struct nbd_env *env, struct nbd_h n, const struct option *o) {
+static struct nbd_turn abort_option(struct nbd_env *env, struct nbd_h n,
+                                    const struct nbd_option_data *o) {
     struct nbd_turn turn = answer_ack(env, n, o);
     if (turn.progress == NBD_DONE)
         nbd_close(env, n, OK);
@@ -155,10 +144,11 @@ static struct nbd_turn abort_option(struct nbd_env *env, struct nbd_h n, const s
 }
 
 /* As many exports as fit into one message; then the next, until the end. */
-static struct nbd_turn list_option(struct nbd_env *env, struct nbd_h n, const struct option *o) {
+static struct nbd_turn list_option(struct nbd_env *env, struct nbd_h n,
+                                   const struct nbd_option_data *o) {
     uint32_t largest = NBD_OPTION_REPLY_HEADER_BYTES + 4 + 2 * NBD_TEXT_MAX;
     if (o->length != 0)
-        return answer_error(env, n, o, ERR_INVAL);
+        return nbd_answer_error(env, n, o, ERR_INVAL);
     for (;;) {
         struct nbd_out out = {.used = 0};
         uint64_t cursor = nbd_view(env->a, n)->list_cursor;
@@ -169,8 +159,8 @@ static struct nbd_turn list_option(struct nbd_env *env, struct nbd_h n, const st
             if (more <= 0)
                 break;
             must(cursor != 0);
-            uint8_t *p =
-                put_reply(&out, o->number, NBD_REP_SERVER, 4u + x.name_bytes + x.description_bytes);
+            uint8_t *p = nbd_put_reply(&out, o->number, NBD_REP_SERVER,
+                                       4u + x.name_bytes + x.description_bytes);
             put_be32(p, x.name_bytes);
             memcpy(p + 4, x.name, x.name_bytes);
             memcpy(p + 4 + x.name_bytes, x.description, x.description_bytes);
@@ -185,7 +175,7 @@ static struct nbd_turn list_option(struct nbd_env *env, struct nbd_h n, const st
             nbd_put_option_error(&out, o->number, more);
         else
             put_ack(&out, o->number);
-        struct nbd_turn turn = answer(env, n, o, &out);
+        struct nbd_turn turn = nbd_answer(env, n, o, &out);
         if (turn.progress == NBD_DONE)
             nbd_edit(env->a, n)->list_cursor = 0;
         return turn;
@@ -195,8 +185,9 @@ static struct nbd_turn list_option(struct nbd_env *env, struct nbd_h n, const st
 /* The replies of a successful INFO or GO, but for the ACK. Block sizes are told whether asked for or
  * not: a client that does not know them would only meet them as errors. */
 static void put_infos(struct nbd_env *env, struct nbd_out *out, const struct nbd *s,
-                      const struct option *o, const uint8_t *requests, uint32_t request_count) {
-    uint8_t *p = put_reply(out, o->number, NBD_REP_INFO, 12);
+                      const struct nbd_option_data *o, const uint8_t *requests,
+                      uint32_t request_count) {
+    uint8_t *p = nbd_put_reply(out, o->number, NBD_REP_INFO, 12);
     put_be16(p, NBD_INFO_EXPORT);
     put_be64(p + 2, s->size_bytes);
     put_be16(p + 10, transmission_flags(s));
@@ -213,105 +204,43 @@ static void put_infos(struct nbd_env *env, struct nbd_out *out, const struct nbd
     if (description &&
         (len = env->ops->export_text(env->ctx, s->volume, NBD_TEXT_DESCRIPTION, text)) > 0)
         put_info_text(out, o->number, NBD_INFO_DESCRIPTION, text, len);
-    p = put_reply(out, o->number, NBD_REP_INFO, 14);
+    p = nbd_put_reply(out, o->number, NBD_REP_INFO, 14);
     put_be16(p, NBD_INFO_BLOCK_SIZE);
     put_be32(p + 2, s->block_min);
     put_be32(p + 6, s->block_preferred);
     put_be32(p + 10, NBD_PAYLOAD_MAX);
 }
 
-static struct nbd_turn info_option(struct nbd_env *env, struct nbd_h n, const struct option *o) {
+static struct nbd_turn info_option(struct nbd_env *env, struct nbd_h n,
+                                   const struct nbd_option_data *o) {
     if (o->length < 6)
-        return answer_error(env, n, o, ERR_INVAL);
+        return nbd_answer_error(env, n, o, ERR_INVAL);
     uint32_t name_bytes = get_be32(o->data);
     if (name_bytes > o->length - 6)
-        return answer_error(env, n, o, ERR_INVAL);
+        return nbd_answer_error(env, n, o, ERR_INVAL);
     const uint8_t *name = o->data + 4;
     uint32_t request_count = get_be16(name + name_bytes);
-    if (o->length - 6 - name_bytes != 2 * request_count || !name_is_valid(name, name_bytes))
-        return answer_error(env, n, o, ERR_INVAL);
+    if (o->length - 6 - name_bytes != 2 * request_count || !nbd_name_is_valid(name, name_bytes))
+        return nbd_answer_error(env, n, o, ERR_INVAL);
 
     int err = nbd_export_get(env, n, name, name_bytes);
     if (err == ERR_AGAIN)
         return nbd_stop(NBD_WAIT);
     if (err < 0)
-        return answer_error(env, n, o, err);
+        return nbd_answer_error(env, n, o, err);
     struct nbd_out out = {.used = 0};
     put_infos(env, &out, nbd_view(env->a, n), o, name + name_bytes + 2, request_count);
     put_ack(&out, o->number);
-    struct nbd_turn turn = answer(env, n, o, &out);
+    struct nbd_turn turn = nbd_answer(env, n, o, &out);
     if (turn.progress == NBD_DONE && o->number == NBD_OPT_GO)
         enter_transmission(env, n);
     return turn;
 }
 
-/* Walks the queries of a metadata option: ERR_INVAL if they are cut off or something follows,
- * ERR_TOOBIG if they are too many; else whether one of them asks for base:allocation. The empty leaf
- * "base:" is a wildcard for LIST and nothing for SET; unknown ones are ignored. */
-static int find_query(const struct option *o, uint32_t at) {
-    uint32_t count = get_be32(o->data + at);
-    int found = count == 0 && o->number == NBD_OPT_LIST_META_CONTEXT;
-    at += 4;
-    if (count > NBD_QUERIES_MAX)
-        return ERR_TOOBIG;
-    for (uint32_t i = 0; i < count; i++) {
-        if (o->length - at < 4)
-            return ERR_INVAL;
-        uint32_t len = get_be32(o->data + at);
-        at += 4;
-        if (len > o->length - at || len > NBD_STRING_MAX)
-            return ERR_INVAL;
-        const uint8_t *query = o->data + at;
-        at += len;
-        if (len == sizeof allocation - 1 && memcmp(query, allocation, len) == 0)
-            found = 1;
-        if (o->number == NBD_OPT_LIST_META_CONTEXT && len == 5 && memcmp(query, "base:", 5) == 0)
-            found = 1;
-    }
-    return at == o->length ? found : ERR_INVAL;
-}
-
-static struct nbd_turn meta_option(struct nbd_env *env, struct nbd_h n, const struct option *o) {
-    const struct nbd *s = nbd_view(env->a, n);
-    int set = o->number == NBD_OPT_SET_META_CONTEXT;
-    /* "replaces all previously-set metadata contexts (including when this command fails)" */
-    if (set && s->meta_context)
-        nbd_edit(env->a, n)->meta_context = 0;
-    if (s->mode == NBD_MODE_SIMPLE || o->length < 8)
-        return answer_error(env, n, o, ERR_INVAL);
-    uint32_t name_bytes = get_be32(o->data);
-    const uint8_t *name = o->data + 4;
-    if (name_bytes > o->length - 8 || !name_is_valid(name, name_bytes))
-        return answer_error(env, n, o, ERR_INVAL);
-    int found = find_query(o, 4 + name_bytes);
-    if (found < 0)
-        return answer_error(env, n, o, found);
-
-    int err = nbd_export_get(env, n, name, name_bytes);
-    if (err == ERR_AGAIN)
-        return nbd_stop(NBD_WAIT);
-    if (err < 0)
-        return answer_error(env, n, o, err);
-    struct nbd_out out = {.used = 0};
-    if (found) {
-        uint8_t *p = put_reply(&out, o->number, NBD_REP_META_CONTEXT, 4 + sizeof allocation - 1);
-        put_be32(p, set ? NBD_ALLOCATION_ID : 0);
-        memcpy(p + 4, allocation, sizeof allocation - 1);
-    }
-    put_ack(&out, o->number);
-    struct nbd_turn turn = answer(env, n, o, &out);
-    if (turn.progress == NBD_DONE && set) {
-        struct nbd *e = nbd_edit(env->a, n);
-        e->meta_context = (uint8_t)found;
-        e->meta_name_hash = name_hash(name, name_bytes);
-    }
-    return turn;
-}
-
-static struct nbd_turn mode_option(struct nbd_env *env, struct nbd_h n, const struct option *o,
-                                   enum nbd_mode mode) {
+static struct nbd_turn mode_option(struct nbd_env *env, struct nbd_h n,
+                                   const struct nbd_option_data *o, enum nbd_mode mode) {
     if (o->length != 0)
-        return answer_error(env, n, o, ERR_INVAL);
+        return nbd_answer_error(env, n, o, ERR_INVAL);
     if (nbd_view(env->a, n)->mode > mode)
         return answer_no_downgrade(env, n, o);
     struct nbd_turn turn = answer_ack(env, n, o);
@@ -320,7 +249,8 @@ static struct nbd_turn mode_option(struct nbd_env *env, struct nbd_h n, const st
     return turn;
 }
 
-static struct nbd_turn serve_option(struct nbd_env *env, struct nbd_h n, const struct option *o) {
+static struct nbd_turn serve_option(struct nbd_env *env, struct nbd_h n,
+                                    const struct nbd_option_data *o) {
     switch (o->number) {
     case NBD_OPT_EXPORT_NAME:
         return export_name_option(env, n, o);
@@ -337,16 +267,17 @@ static struct nbd_turn serve_option(struct nbd_env *env, struct nbd_h n, const s
         return mode_option(env, n, o, NBD_MODE_EXTENDED);
     case NBD_OPT_LIST_META_CONTEXT:
     case NBD_OPT_SET_META_CONTEXT:
-        return meta_option(env, n, o);
+        return nbd_meta_option(env, n, o);
     case NBD_OPT_STARTTLS: /* "ERR_INVALID if the client included data" */
-        return answer_error(env, n, o, o->length ? ERR_INVAL : ERR_UNSUPPORTED);
+        return nbd_answer_error(env, n, o, o->length ? ERR_INVAL : ERR_UNSUPPORTED);
     default:
-        return answer_error(env, n, o, ERR_UNSUPPORTED);
+        return nbd_answer_error(env, n, o, ERR_UNSUPPORTED);
     }
 }
 
 /* Too long to be looked at: skipped and answered with an error, if both can be. */
-static struct nbd_turn long_option(struct nbd_env *env, struct nbd_h n, const struct option *o) {
+static struct nbd_turn long_option(struct nbd_env *env, struct nbd_h n,
+                                   const struct nbd_option_data *o) {
     if (o->number == NBD_OPT_EXPORT_NAME || o->length > NBD_OPTION_SKIP_MAX)
         return nbd_close(env, n, ERR_TOOBIG);
     int known = o->number <= NBD_OPT_EXTENDED_HEADERS && o->number != NBD_OPT_PEEK_EXPORT &&
@@ -365,7 +296,7 @@ struct nbd_turn nbd_option_input(struct nbd_env *env, struct nbd_h n, const uint
     const struct nbd *s = nbd_view(env->a, n);
     if (bytes < NBD_OPTION_HEADER_BYTES)
         return nbd_more(NBD_OPTION_HEADER_BYTES);
-    struct option o = {
+    struct nbd_option_data o = {
         .number = get_be32(p + 8), .length = get_be32(p + 12), .data = p + NBD_OPTION_HEADER_BYTES};
     if (get_be64(p) != NBD_OPTION_MAGIC)
         return nbd_close(env, n, ERR_PROTO);

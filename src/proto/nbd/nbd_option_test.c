@@ -313,9 +313,11 @@ static void meta_contexts(void **state) {
         c_meta(&w->say, NBD_OPT_LIST_META_CONTEXT, "disk", cases[i].queries);
         if (cases[i].listed)
             e_meta(w, NBD_OPT_LIST_META_CONTEXT, 0);
+        if (!cases[i].queries[0]) /* all that there are */
+            e_meta_of(w, NBD_OPT_LIST_META_CONTEXT, 0, "perdure:changed-since=");
         e_ack(w, NBD_OPT_LIST_META_CONTEXT);
         e_open(w);
-        assert_int_equal(nbd_view(&w->a, w->n)->meta_context, cases[i].set);
+        assert_int_equal(nbd_view(&w->a, w->n)->meta_contexts, cases[i].set);
         finish(w);
     }
 }
@@ -352,13 +354,13 @@ static void meta_contexts_that_are_refused(void **state) {
         c_meta(&w->say, NBD_OPT_SET_META_CONTEXT, "disk", all);
         e_meta(w, NBD_OPT_SET_META_CONTEXT, NBD_ALLOCATION_ID);
         e_ack(w, NBD_OPT_SET_META_CONTEXT);
-        assert_int_equal(nbd_view(&w->a, w->n)->meta_context, 1);
+        assert_int_equal(nbd_view(&w->a, w->n)->meta_contexts, 1);
         c_option(&w->say, NBD_OPT_LIST_META_CONTEXT, cases[i].data, cases[i].len);
         e_refused(w, NBD_OPT_LIST_META_CONTEXT, cases[i].type);
-        assert_int_equal(nbd_view(&w->a, w->n)->meta_context, 1);
+        assert_int_equal(nbd_view(&w->a, w->n)->meta_contexts, 1);
         c_option(&w->say, NBD_OPT_SET_META_CONTEXT, cases[i].data, cases[i].len);
         e_refused(w, NBD_OPT_SET_META_CONTEXT, cases[i].type);
-        assert_int_equal(nbd_view(&w->a, w->n)->meta_context, 0); /* also when it fails */
+        assert_int_equal(nbd_view(&w->a, w->n)->meta_contexts, 0); /* also when it fails */
     }
     finish(w);
 }

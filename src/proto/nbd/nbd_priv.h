@@ -6,8 +6,11 @@
 #include "proto/nbd/nbd.h"
 #include "proto/nbd/nbd_wire.h"
 
-/* The number of base:allocation in our replies; in those to LIST_META_CONTEXT it is 0. */
+/* The number of a context in our replies; in those to LIST_META_CONTEXT it is 0. */
 #define NBD_ALLOCATION_ID 1u
+static inline uint32_t nbd_context_id(enum nbd_context c) {
+    return NBD_ALLOCATION_ID + (uint32_t)c;
+}
 
 /* How far one message came; nbd_input turns the rest into a step. */
 enum nbd_progress {
@@ -66,8 +69,29 @@ struct nbd_turn nbd_request_input(struct nbd_env *env, struct nbd_h n, const uin
 int nbd_export_get(struct nbd_env *env, struct nbd_h n, const uint8_t *name, uint32_t name_bytes);
 void nbd_export_forget_failure(struct nbd_env *env, struct nbd_h n);
 
-/* An error reply to an option: header and text. */
+/* An option, with all its data. */
+struct nbd_option_data {
+    uint32_t number;
+    uint32_t length;
+    const uint8_t *data;
+};
+
+/* Replies to an option, into one message; the room for `length` bytes of data. */
+uint8_t *nbd_put_reply(struct nbd_out *out, uint32_t option, uint32_t type, uint32_t length);
+/* An error reply: header and text. */
 void nbd_put_option_error(struct nbd_out *out, uint32_t option, int err);
+/* The option is answered by this message, if there was room for it; or by an error. */
+struct nbd_turn nbd_answer(struct nbd_env *env, struct nbd_h n, const struct nbd_option_data *o,
+                           const struct nbd_out *out);
+struct nbd_turn nbd_answer_error(struct nbd_env *env, struct nbd_h n,
+                                 const struct nbd_option_data *o, int err);
+/* A string of the protocol that may be the name of an export; the hash by which it is known again. */
+int nbd_name_is_valid(const uint8_t *name, uint32_t name_bytes);
+uint64_t nbd_name_hash(const uint8_t *name, uint32_t name_bytes);
+
+/* LIST_META_CONTEXT and SET_META_CONTEXT (nbd_context.c). */
+struct nbd_turn nbd_meta_option(struct nbd_env *env, struct nbd_h n,
+                                const struct nbd_option_data *o);
 
 /* An error reply to a request in room for REQUEST_HEAD_BYTES; returns its bytes. */
 uint32_t nbd_put_error(uint8_t *p, enum nbd_mode mode, uint64_t cookie, uint64_t offset,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Transmission, the server's side: one chunk answers a request, always with NBD_REPLY_FLAG_DONE. All
- * data is there before the first byte of a reply is sent, so a READ has either all its data in one
+ * Transmission, the server's side: one chunk answers a request, with NBD_REPLY_FLAG_DONE; a BLOCK_STATUS one
+ * for each context, the last with it. All data is there before the first byte of a reply is sent, so a READ has either all its data in one
  * chunk or an error, and may never be fragmented.
  *
  *                 simple          structured               extended
@@ -29,12 +29,12 @@ static uint32_t put_simple(uint8_t *p, uint64_t cookie, uint32_t error) {
     return NBD_SIMPLE_REPLY_BYTES;
 }
 
-/* The header of the one chunk of a reply; returns its bytes. */
-static uint32_t put_chunk(uint8_t *p, enum nbd_mode mode, uint16_t type, uint64_t cookie,
-                          uint64_t offset, uint64_t length) {
+/* The header of a chunk; returns its bytes. */
+static uint32_t put_chunk_of(uint8_t *p, enum nbd_mode mode, uint16_t flags, uint16_t type,
+                             uint64_t cookie, uint64_t offset, uint64_t length) {
     int extended = mode == NBD_MODE_EXTENDED;
     put_be32(p, extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
-    put_be16(p + 4, NBD_REPLY_FLAG_DONE);
+    put_be16(p + 4, flags);
     put_be16(p + 6, type);
     put_be64(p + 8, cookie);
     if (!extended) {
@@ -44,6 +44,11 @@ static uint32_t put_chunk(uint8_t *p, enum nbd_mode mode, uint16_t type, uint64_
     put_be64(p + 16, offset);
     put_be64(p + 24, length);
     return NBD_EXTENDED_REPLY_HEADER_BYTES;
+}
+
+static uint32_t put_chunk(uint8_t *p, enum nbd_mode mode, uint16_t type, uint64_t cookie,
+                          uint64_t offset, uint64_t length) {
+    return put_chunk_of(p, mode, NBD_REPLY_FLAG_DONE, type, cookie, offset, length);
 }
 
 uint32_t nbd_put_error(uint8_t *p, enum nbd_mode mode, uint64_t cookie, uint64_t offset,
@@ -66,41 +71,55 @@ uint32_t nbd_put_error(uint8_t *p, enum nbd_mode mode, uint64_t cookie, uint64_t
     return header + 6 + len;
 }
 
+/* A section of a block status: where it begins in the data, and what its extents tell. */
+struct section {
+    enum nbd_context context;
+    uint64_t start;
+};
+
 static void put_descriptor(const struct nbd_env *env, const struct request *r, enum nbd_mode mode,
-                           uint32_t index, uint64_t length, uint32_t flags) {
+                           const struct section *s, uint32_t index, uint64_t length,
+                           uint64_t flags) {
     uint64_t run;
     if (mode == NBD_MODE_EXTENDED) {
-        uint8_t *p =
-            request_data_at(env->buffers, r, (uint64_t)index * EXTENDED_DESCRIPTOR_BYTES, &run);
+        uint8_t *p = request_data_at(env->buffers, r,
+                                     s->start + (uint64_t)index * EXTENDED_DESCRIPTOR_BYTES, &run);
         put_be64(p, length);
-        put_be32(p + 8, 0);
-        put_be32(p + 12, flags);
+        put_be64(p + 8, flags);
         return;
     }
-    uint8_t *p = request_data_at(env->buffers, r, (uint64_t)index * DESCRIPTOR_BYTES, &run);
+    uint8_t *p =
+        request_data_at(env->buffers, r, s->start + (uint64_t)index * DESCRIPTOR_BYTES, &run);
     put_be32(p, (uint32_t)length);
-    put_be32(p + 4, flags);
+    put_be32(p + 4, (uint32_t)flags);
+}
+
+static uint64_t flags_of(const struct section *s, uint64_t status) {
+    if (s->context != NBD_CONTEXT_ALLOCATION)
+        return status;
+    return (status & REQUEST_STATUS_HOLE ? NBD_STATE_HOLE : 0) |
+           (status & REQUEST_STATUS_ZERO ? NBD_STATE_ZERO : 0);
 }
 
 /* Turns the extents of the engine into descriptors, in place: a descriptor is written only when the
  * extents at its place have been read. Neighbours of the same status become one; what lies behind
  * the requested length is cut off. Returns the descriptors. */
-static uint32_t encode_status(const struct nbd_env *env, const struct request *r,
-                              enum nbd_mode mode) {
-    uint32_t extents = r->reply_data_bytes / (uint32_t)sizeof(struct request_status_extent);
-    uint32_t count = 0, flags = 0;
-    uint64_t length = 0, left = r->length_bytes;
-    must(extents > 0 && r->data_start == 0);
-    for (uint32_t i = 0; i < extents && left > 0; i++) {
+static uint32_t encode_section(const struct nbd_env *env, const struct request *r,
+                               enum nbd_mode mode, const struct section *s) {
+    uint64_t end = s->start + (uint64_t)request_status_extents(r) * EXTENDED_DESCRIPTOR_BYTES;
+    uint32_t count = 0;
+    uint64_t length = 0, flags = 0, left = r->length_bytes;
+    end = min_u64(end, r->reply_data_bytes);
+    for (uint64_t at = s->start; at < end && left > 0; at += EXTENDED_DESCRIPTOR_BYTES) {
         struct request_status_extent x;
         uint64_t run;
-        memcpy(&x, request_data_at(env->buffers, r, i * sizeof x, &run), sizeof x);
-        must(x.length_bytes > 0);
-        uint32_t status = (x.flags & REQUEST_STATUS_HOLE ? NBD_STATE_HOLE : 0) |
-                          (x.flags & REQUEST_STATUS_ZERO ? NBD_STATE_ZERO : 0);
+        memcpy(&x, request_data_at(env->buffers, r, at, &run), sizeof x);
+        if (x.length_bytes == 0)
+            break;
+        uint64_t status = flags_of(s, x.status);
         uint64_t taken = min_u64(x.length_bytes, left);
         if (length > 0 && status != flags) {
-            put_descriptor(env, r, mode, count++, length, flags);
+            put_descriptor(env, r, mode, s, count++, length, flags);
             length = 0;
             if (r->flags & REQUEST_STATUS_ONE)
                 break;
@@ -109,29 +128,62 @@ static uint32_t encode_status(const struct nbd_env *env, const struct request *r
         length += taken;
         left -= taken;
     }
+    must(count > 0 || length > 0);
     if (length > 0)
-        put_descriptor(env, r, mode, count++, length, flags);
+        put_descriptor(env, r, mode, s, count++, length, flags);
     return count;
 }
 
-static void reply_status(const struct nbd_env *env, struct request *r, enum nbd_mode mode) {
-    uint32_t count = encode_status(env, r, mode);
-    uint8_t *p = r->head;
+/* The chunk's bytes before its descriptors, a multiple of 8. */
+static uint32_t put_status_header(uint8_t *p, const struct request *r, enum nbd_mode mode,
+                                  const struct section *s, uint32_t count, int is_last) {
+    uint16_t done = is_last ? NBD_REPLY_FLAG_DONE : 0;
+    uint32_t used;
     if (mode == NBD_MODE_EXTENDED) {
-        r->reply_data_bytes = count * EXTENDED_DESCRIPTOR_BYTES;
-        p += put_chunk(p, mode, NBD_REPLY_TYPE_BLOCK_STATUS_EXT, r->cookie, r->offset_bytes,
-                       8 + (uint64_t)r->reply_data_bytes);
-        put_be32(p, NBD_ALLOCATION_ID);
-        put_be32(p + 4, count);
-        p += 8;
+        used = put_chunk_of(p, mode, done, NBD_REPLY_TYPE_BLOCK_STATUS_EXT, r->cookie,
+                            r->offset_bytes, 8 + (uint64_t)count * EXTENDED_DESCRIPTOR_BYTES);
+        put_be32(p + used + 4, count);
     } else {
-        r->reply_data_bytes = count * DESCRIPTOR_BYTES;
-        p += put_chunk(p, mode, NBD_REPLY_TYPE_BLOCK_STATUS, r->cookie, r->offset_bytes,
-                       4 + (uint64_t)r->reply_data_bytes);
-        put_be32(p, NBD_ALLOCATION_ID);
-        p += 4;
+        used = put_chunk_of(p, mode, done, NBD_REPLY_TYPE_BLOCK_STATUS, r->cookie, r->offset_bytes,
+                            4 + (uint64_t)count * DESCRIPTOR_BYTES);
     }
-    r->head_bytes = (uint32_t)(p - r->head);
+    put_be32(p + used, nbd_context_id(s->context));
+    return used + (mode == NBD_MODE_EXTENDED ? 8 : 4);
+}
+
+/* Puts 8 bytes of the reply's data at `at`, which is a multiple of 8. */
+static void put_word(const struct nbd_env *env, const struct request *r, uint64_t at,
+                     const uint8_t *word) {
+    uint64_t run;
+    memmove(request_data_at(env->buffers, r, at, &run), word, 8);
+}
+
+/* Each section is encoded where it lies, then comes down behind the one before: the engine has left room for
+ * its header there. */
+static void reply_status(const struct nbd_env *env, struct request *r, enum nbd_mode mode) {
+    uint64_t used = 0, run, descriptor = mode == NBD_MODE_EXTENDED ? 16 : 8;
+    uint32_t sections = request_status_sections(r->flags), nth = 0;
+    must(r->data_start == 0);
+    for (int c = 0; c < NBD_CONTEXTS; c++) {
+        if (!request_status_has(r->flags, (enum request_status_kind)c))
+            continue;
+        struct section s = {(enum nbd_context)c, nth * request_status_section_bytes(r)};
+        uint32_t count = encode_section(env, r, mode, &s);
+        uint8_t header[REQUEST_HEAD_BYTES];
+        uint32_t bytes = put_status_header(header, r, mode, &s, count, ++nth == sections);
+        if (nth == 1) {
+            memcpy(r->head, header, bytes);
+            r->head_bytes = bytes;
+            used = count * descriptor;
+            continue;
+        }
+        must(bytes % 8 == 0 && used + bytes <= s.start);
+        for (uint32_t at = 0; at < bytes; at += 8, used += 8)
+            put_word(env, r, used, header + at);
+        for (uint64_t at = 0; at < count * descriptor; at += 8, used += 8)
+            put_word(env, r, used, request_data_at(env->buffers, r, s.start + at, &run));
+    }
+    r->reply_data_bytes = (uint32_t)used;
 }
 
 static void reply_read(struct request *r, enum nbd_mode mode) {

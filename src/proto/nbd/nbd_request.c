@@ -6,7 +6,7 @@
  *
  * The payload of a BLOCK_STATUS (extended headers only) is part of the message:
  *   0   8  length of the effect
- *   8   4  context, each; we have one
+ *   8   4  context, each
  */
 #include "proto/nbd/nbd_request.h"
 
@@ -14,7 +14,8 @@
 #include "base/err.h"
 #include "proto/nbd/nbd_priv.h"
 
-#define FILTER_BYTES 12u
+#define FILTER_BYTES_MIN 12u
+#define FILTER_BYTES_MAX (8u + 4u * NBD_CONTEXTS)
 
 /* What the protocol says of each command. */
 struct command {
@@ -74,7 +75,8 @@ int nbd_check_request(const struct nbd *s, const struct nbd_request *q) {
     /* "EINVAL to clients sending BLOCK_STATUS without selecting at least one metadata context";
      * "duplicate or unknown metacontext ids in the payload". */
     if (q->command == NBD_CMD_BLOCK_STATUS &&
-        (!s->meta_context || ((q->flags & NBD_CMD_FLAG_PAYLOAD_LEN) && !q->filter_is_valid)))
+        (!s->meta_contexts || ((q->flags & NBD_CMD_FLAG_PAYLOAD_LEN) &&
+                               (!q->filter || (q->filter & ~s->meta_contexts)))))
         return ERR_INVAL;
 
     /* A length of 0 "is unspecified"; nobody can mean it. */
@@ -92,6 +94,17 @@ int nbd_check_request(const struct nbd *s, const struct nbd_request *q) {
 static size_t header_bytes(const struct nbd *s) {
     return s->mode == NBD_MODE_EXTENDED ? NBD_EXTENDED_REQUEST_HEADER_BYTES
                                         : NBD_REQUEST_HEADER_BYTES;
+}
+
+static uint8_t decode_filter(const uint8_t *p, size_t count) {
+    uint8_t filter = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t context = get_be32(p + 4 * i) - NBD_ALLOCATION_ID;
+        if (context >= NBD_CONTEXTS || (filter & 1 << context))
+            return 0;
+        filter |= (uint8_t)(1 << context);
+    }
+    return filter;
 }
 
 /* Decodes the header, which is there, and the payload of a BLOCK_STATUS that has the size of a valid
@@ -113,18 +126,20 @@ static size_t decode_request(const struct nbd *s, const uint8_t *p, size_t bytes
     if (!(q->flags & NBD_CMD_FLAG_PAYLOAD_LEN))
         return header;
     q->payload = q->length;
-    if (q->command != NBD_CMD_BLOCK_STATUS || q->payload != FILTER_BYTES)
+    if (q->command != NBD_CMD_BLOCK_STATUS || q->payload < FILTER_BYTES_MIN ||
+        q->payload > FILTER_BYTES_MAX || q->payload % 4 != 0)
         return header;
-    if (bytes >= header + FILTER_BYTES) {
+    size_t payload = (size_t)q->payload;
+    if (bytes >= header + payload) {
         q->length = get_be64(p + header);
-        q->filter_is_valid = get_be32(p + header + 8) == NBD_ALLOCATION_ID;
+        q->filter = decode_filter(p + header + 8, (payload - 8) / 4);
         q->payload = 0;
     }
-    return header + FILTER_BYTES;
+    return header + payload;
 }
 
-static uint32_t status_bytes(uint16_t flags) {
-    return flags & NBD_CMD_FLAG_REQ_ONE ? BUFFER_PAGE_BYTES : NBD_STATUS_BYTES;
+static uint32_t status_bytes(uint16_t flags, uint32_t sections) {
+    return sections * (flags & NBD_CMD_FLAG_REQ_ONE ? BUFFER_PAGE_BYTES : NBD_STATUS_BYTES);
 }
 
 uint32_t nbd_request_cost(const struct request *r) {
@@ -133,14 +148,23 @@ uint32_t nbd_request_cost(const struct request *r) {
     case REQUEST_WRITE:
         return (uint32_t)r->length_bytes;
     case REQUEST_BLOCK_STATUS:
-        return status_bytes(nbd_op_flags(r->source_op));
+        return status_bytes(nbd_op_flags(r->source_op), request_status_sections(r->flags));
     default:
         return 0;
     }
 }
 
-static uint16_t request_flags(const struct command *c, const struct nbd_request *q) {
+static uint16_t section_flags(uint8_t contexts) {
+    return (uint16_t)((contexts & 1 << NBD_CONTEXT_ALLOCATION ? 0 : REQUEST_STATUS_NO_PLACES) |
+                      (contexts & 1 << NBD_CONTEXT_CHANGED_SINCE ? REQUEST_STATUS_CHANGES : 0) |
+                      (contexts & 1 << NBD_CONTEXT_WRITTEN_AT ? REQUEST_STATUS_VERSIONS : 0));
+}
+
+static uint16_t request_flags(const struct nbd *s, const struct command *c,
+                              const struct nbd_request *q) {
     uint16_t flags = 0;
+    if (c->op == REQUEST_BLOCK_STATUS)
+        flags |= section_flags(q->filter ? q->filter : s->meta_contexts);
     if (c->writes && (q->flags & NBD_CMD_FLAG_FUA))
         flags |= REQUEST_FUA;
     if (q->flags & NBD_CMD_FLAG_NO_HOLE)
@@ -156,11 +180,12 @@ static struct nbd_turn begin_request(struct nbd_env *env, struct nbd_h n,
     const struct nbd *s = nbd_view(env->a, n);
     const struct command *c = &commands[q->command];
     uint32_t data_bytes = 0, data_start = 0;
+    uint16_t flags = request_flags(s, c, q);
     if (c->data) {
         data_bytes = (uint32_t)q->length;
         data_start = (uint32_t)(q->offset % BUFFER_PAGE_BYTES);
     } else if (c->op == REQUEST_BLOCK_STATUS) {
-        data_bytes = status_bytes(q->flags);
+        data_bytes = status_bytes(q->flags, request_status_sections(flags));
     }
     if (s->outstanding >= NBD_OUTSTANDING_MAX ||
         data_bytes > NBD_OUTSTANDING_BYTES_MAX - s->outstanding_bytes)
@@ -173,7 +198,9 @@ static struct nbd_turn begin_request(struct nbd_env *env, struct nbd_h n,
     must(r->slot.state == REQUEST_RECEIVING);
     must(r->data_start == data_start && request_data_room(r) >= data_bytes);
     r->op = c->op;
-    r->flags = request_flags(c, q);
+    r->flags = flags;
+    if (c->op == REQUEST_BLOCK_STATUS)
+        r->sequence = s->since;
     r->offset_bytes = q->offset;
     r->length_bytes = q->length;
     r->volume = s->volume;

@@ -14,8 +14,9 @@ struct nbd_request {
     uint64_t offset;
     uint64_t length;  /* of the effect */
     uint64_t payload; /* bytes that follow the header */
-    /* BLOCK_STATUS with payload: it has the right size and names contexts of ours, each once. */
-    uint8_t filter_is_valid;
+    /* BLOCK_STATUS with payload: the contexts that it names, as bits; 0: it has not the size of a payload, or
+     * names others, or one of them twice. */
+    uint8_t filter;
 };
 
 /* All wire checks of a request, in the order in which they are made; s is in TRANSMISSION. 0: it may

@@ -227,13 +227,13 @@ static void checks(void **state) {
                         .block_min = 512,
                         .read_only = cases[i].how & R,
                         .mode = (uint8_t)cases[i].mode,
-                        .meta_context = !(cases[i].how & M)};
+                        .meta_contexts = !(cases[i].how & M)};
         struct nbd_request q = {.flags = cases[i].flags,
                                 .command = cases[i].command,
                                 .offset = cases[i].offset,
                                 .length = cases[i].length,
                                 .payload = cases[i].payload,
-                                .filter_is_valid = (cases[i].how & Q) != 0};
+                                .filter = (cases[i].how & Q) != 0};
         int err = nbd_check_request(&s, &q);
         if (err != cases[i].err)
             fail_msg("case %zu: %s, not %s", i, err_word(err), err_word(cases[i].err));
@@ -450,7 +450,7 @@ static void status_encoding(void **state) {
         for (uint32_t i = 0; i < extents; i++) {
             uint64_t run;
             struct request_status_extent x = {.length_bytes = i == extents - 1 ? HUGE_BYTES : 512,
-                                              .flags = i % 3 % 2 ? REQUEST_STATUS_HOLE : 0};
+                                              .status = i % 3 % 2 ? REQUEST_STATUS_HOLE : 0};
             memcpy(request_data_at(&w->pool, r, i * sizeof x, &run), &x, sizeof x);
         }
         r->reply_data_bytes = NBD_STATUS_BYTES;
@@ -668,7 +668,9 @@ static void slots_that_contradict_themselves(void **state) {
     BAD(s.mode = 3);
     BAD(s.refused = 3);
     BAD(s.refused_skip = 1);
-    BAD(s.meta_context = 2);
+    BAD(s.meta_contexts = 8);
+    BAD(s.moment_asked = 1);
+    BAD(s.slot.state = NBD_PHASE_OPTIONS; s.moment_asked = 2);
     BAD(s.outstanding = NBD_OUTSTANDING_MAX + 1);
     BAD(s.outstanding_bytes = 1);
     BAD(s.messages = NBD_MESSAGES_MAX + 1);

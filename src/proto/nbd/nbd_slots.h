@@ -9,7 +9,8 @@
  *     CLOSING.
  *  2. `volume` is set exactly when open == NBD_OPEN_YES, and then block_min is a power of two.
  *  3. The limits of nbd.h hold for outstanding, outstanding_bytes, messages, options, name_bytes.
- *  4. refused_skip is 0 unless refused tells whose data is skipped.
+ *  4. A moment is waited for only in OPTIONS.
+ *  5. refused_skip is 0 unless refused tells whose data is skipped.
  */
 #ifndef PROTO_NBD_NBD_SLOTS_H
 #define PROTO_NBD_NBD_SLOTS_H
@@ -43,6 +44,14 @@ enum nbd_open {
 /* nbd.refused: a message whose data is being skipped, before the error is sent. */
 enum nbd_refused { NBD_REFUSED_NONE = 0, NBD_REFUSED_OPTION = 1, NBD_REFUSED_REQUEST = 2 };
 
+/* The metadata contexts (nbd_context.c), by the kind of status that they tell. */
+enum nbd_context {
+    NBD_CONTEXT_ALLOCATION = 0,
+    NBD_CONTEXT_CHANGED_SINCE = 1,
+    NBD_CONTEXT_WRITTEN_AT = 2,
+    NBD_CONTEXTS = 3,
+};
+
 /* Longest name of an export that can exist: volume name, '@', moment, "+rw". */
 #define NBD_EXPORT_NAME_MAX 255u
 
@@ -61,8 +70,8 @@ HANDLE(nbd)
     F(uint8_t, read_only)                                                                          \
     F(uint8_t, mode) /* enum nbd_mode */                                                           \
     F(uint8_t,                                                                                     \
-      meta_context) /* base:allocation is selected, for the export of meta_name_hash; in  \
-                                TRANSMISSION: for this export */        \
+      meta_contexts) /* selected, a bit for each enum nbd_context, for the export of          \
+                                 meta_name_hash; in TRANSMISSION: for this export */    \
     F(uint8_t, client_flags)                                                                       \
     F(uint8_t, open)                                                                               \
     F(uint8_t, refused)                                                                            \
@@ -78,9 +87,11 @@ HANDLE(nbd)
     F(uint32_t, options)     /* answered */                                                        \
     F(int32_t, open_error)   /* FAILED */                                                          \
     F(int32_t, close_reason) /* CLOSING: OK, or what went wrong */                                 \
-    A(uint8_t, pad, 4)                                                                             \
+    F(uint8_t, moment_asked) /* OPTIONS: nbd_moment_ready will tell */                             \
+    A(uint8_t, pad, 3)                                                                             \
+    F(uint64_t, since) /* of perdure:changed-since, if it is selected */                           \
     A(uint8_t, name, NBD_EXPORT_NAME_MAX + 1)                                                      \
-    A(uint8_t, reserved, 64)
+    A(uint8_t, reserved, 56)
 SLOT_STRUCT(nbd, NBD_FIELDS)
 SLOT_TABLE(nbd, TABLE_NBD)
 

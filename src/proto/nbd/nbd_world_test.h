@@ -46,7 +46,8 @@ struct world {
     struct nbd_env env;
     struct nbd_h n;
     uint8_t *disk;
-    uint8_t holes[DISK_BYTES / BLOCK_BYTES]; /* status of each block */
+    uint8_t holes[DISK_BYTES / BLOCK_BYTES];    /* status of each block */
+    uint64_t written[DISK_BYTES / BLOCK_BYTES]; /* number of its last write */
 
     struct bytes say; /* not fed yet */
     struct bytes out; /* what has left to the client */
@@ -63,11 +64,12 @@ struct world {
     int hold_send;    /* replies stay queued */
     int reverse;      /* requests end last first, and are answered as they end; else replies leave
                            in the order of arrival, however the bytes were cut */
+    int moment_waits; /* "slow" as a moment is not known yet */
     int no_room;      /* no message, no request now */
     uint32_t listed;  /* exports in the list */
 
     /* Seen. */
-    uint32_t opens, closes, turns;
+    uint32_t opens, closes, turns, moments;
     uint64_t last_length;
     uint16_t last_flags;
     uint32_t last_start;
@@ -175,6 +177,27 @@ static inline uint32_t world_text(void *ctx, struct volume_h volume, enum nbd_te
     return (uint32_t)strlen(text);
 }
 
+/* "seq:7" to "seq:9" are those, "old" is refused with a sentence, "gone" without. */
+static inline int world_moment(void *ctx, struct nbd_h n, struct volume_h volume,
+                               const uint8_t *text, uint32_t bytes, struct nbd_moment *out) {
+    static const char why[] = "that is too long ago";
+    struct world *w = ctx;
+    must(volume.v != 0 && bytes > 0 && bytes <= NBD_MOMENT_MAX);
+    w->moments++;
+    if (bytes == 4 && memcmp(text, "slow", 4) == 0 && w->moment_waits)
+        return ERR_AGAIN;
+    out->sequence = bytes == 4 ? 8 : text[bytes - 1] - (uint64_t)'0';
+    if ((bytes == 4 && memcmp(text, "slow", 4) == 0) ||
+        (bytes == 5 && memcmp(text, "seq:", 4) == 0))
+        return OK;
+    if (bytes == 3 && memcmp(text, "old", 3) == 0) {
+        memcpy(out->why, why, sizeof why);
+        out->why_bytes = sizeof why - 1;
+        return ERR_RANGE;
+    }
+    return ERR_NOTFOUND;
+}
+
 /* "export-0001", each with a description of 200 bytes. */
 static inline int world_list(void *ctx, uint64_t *cursor, struct nbd_listed *out) {
     struct world *w = ctx;
@@ -253,6 +276,7 @@ static const struct nbd_env_ops world_ops = {
     .export_close = world_close,
     .export_text = world_text,
     .export_list = world_list,
+    .moment = world_moment,
     .message = world_message,
     .request_new = world_request_new,
     .submit = world_submit,
@@ -281,28 +305,41 @@ static inline void world_mark(struct world *w, const struct request *q, uint8_t 
         w->holes[b] = status;
 }
 
+static inline uint64_t world_block_status(const struct world *w, const struct request *r,
+                                          uint32_t kind, uint64_t at) {
+    uint64_t written = r->volume.v == VOL_HUGE ? 0 : w->written[at / BLOCK_BYTES];
+    if (kind == REQUEST_STATUS_OF_VERSIONS)
+        return written;
+    if (kind == REQUEST_STATUS_OF_CHANGES)
+        return written > r->sequence;
+    return r->volume.v == VOL_HUGE ? REQUEST_STATUS_HOLE | REQUEST_STATUS_ZERO
+                                   : w->holes[at / BLOCK_BYTES];
+}
+
 static inline void world_status(struct world *w, struct request *r) {
-    uint64_t room = request_data_room(r) / sizeof(struct request_status_extent);
-    uint64_t at = r->offset_bytes, end = r->offset_bytes + r->length_bytes, run;
-    uint64_t count = 0;
-    for (; at < end && count < room; count++) {
-        struct request_status_extent x = {.flags = REQUEST_STATUS_HOLE | REQUEST_STATUS_ZERO};
-        if (r->volume.v == VOL_HUGE) {
-            x.length_bytes = HUGE_BYTES - at;
-        } else {
-            x.length_bytes = BLOCK_BYTES - at % BLOCK_BYTES;
-            x.flags = w->holes[at / BLOCK_BYTES];
+    uint64_t end = r->offset_bytes + r->length_bytes, run, start = 0, count = 0;
+    for (uint32_t k = 0; k < REQUEST_STATUS_KINDS; k++) {
+        if (!request_status_has(r->flags, (enum request_status_kind)k))
+            continue;
+        count = 0;
+        for (uint64_t at = r->offset_bytes; at < end && count < request_status_extents(r);
+             count++) {
+            struct request_status_extent x = {.status = world_block_status(w, r, k, at)};
+            x.length_bytes =
+                r->volume.v == VOL_HUGE ? HUGE_BYTES - at : BLOCK_BYTES - at % BLOCK_BYTES;
+            memcpy(request_data_at(&w->pool, r, start + count * sizeof x, &run), &x, sizeof x);
+            at += x.length_bytes;
         }
-        memcpy(request_data_at(&w->pool, r, count * sizeof x, &run), &x, sizeof x);
-        at += x.length_bytes;
+        if (count < request_status_extents(r) && request_status_sections(r->flags) > 1)
+            memset(request_data_at(&w->pool, r, start + count * 16, &run), 0, 16);
+        start += request_status_section_bytes(r);
     }
-    r->reply_data_bytes = (uint32_t)(count * sizeof(struct request_status_extent));
+    r->reply_data_bytes = (uint32_t)(start - request_status_section_bytes(r) +
+                                     count * sizeof(struct request_status_extent));
 }
 
 static inline void world_execute(struct world *w, struct request_h h) {
     struct request *r = request_edit(&w->a, h);
-    r->slot.state = REQUEST_DONE;
-    r->sequence = ++w->order;
     uint64_t size = r->volume.v == VOL_HUGE ? HUGE_BYTES : DISK_BYTES;
     must(r->op == REQUEST_FLUSH ||
          (r->offset_bytes <= size && r->length_bytes <= size - r->offset_bytes));
@@ -324,6 +361,8 @@ static inline void world_execute(struct world *w, struct request_h h) {
     } else if (r->op == REQUEST_BLOCK_STATUS) {
         world_status(w, r);
     }
+    r->slot.state = REQUEST_DONE;
+    r->sequence = ++w->order; /* until now that of a block status is the client's moment */
     nbd_reply(&w->env, w->n, h);
 }
 
