@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Transmission, the server's side: one chunk answers a request, with NBD_REPLY_FLAG_DONE; a BLOCK_STATUS one
- * for each context, the last with it. All data is there before the first byte of a reply is sent, so a READ has either all its data in one
- * chunk or an error, and may never be fragmented.
+ * Transmission, the server's side: one chunk answers a request, with NBD_REPLY_FLAG_DONE; a BLOCK_STATUS
+ * one for each context, the last with it. All data is there before the first byte of a reply is sent, so a
+ * READ has either all its data in one chunk or an error, and may never be fragmented.
  *
  *                 simple          structured               extended
  *   READ          16 + data       OFFSET_DATA 28 + data    OFFSET_DATA 40 + data
