@@ -25,6 +25,7 @@ enum table_number {
     TABLE_LANE = 13,      /* arena/control_plane.h: queues of messages */
     TABLE_MEMTABLE = 14,  /* engine/index: versions of unsealed segments */
     TABLE_WALL = 15,      /* engine/log: what the wall clock showed; one slot */
+    TABLE_ACTIVITY = 16,  /* engine: what clients did to volumes, by seconds */
 };
 
 enum region_number {

@@ -98,15 +98,19 @@ static int append_lists(json_t *result, const json_t *more) {
     return json_object_set(result, "next", json_object_get(more, "next"));
 }
 
-/* The parts are of the same moments: those of the first answer. */
-static int keep_moments(json_t *args, const json_t *result) {
-    static const char *const keys[] = {"from", "to"};
-    for (int i = 0; i < 2; i++) {
-        const json_t *n = json_object_get(json_object_get(result, keys[i]), "sequence");
-        json_t *text = json_is_integer(n)
-                           ? json_sprintf("seq:%" JSON_INTEGER_FORMAT, json_integer_value(n))
-                           : NULL;
-        if (text && json_object_set_new(args, keys[i], text) < 0)
+/* The parts are of the same moments, in the same steps: those of the first answer. */
+static int keep_moments(const struct ctl_op *op, json_t *args, const json_t *result) {
+    static const char *const keys[] = {"from", "to", "step_ns"};
+    for (int i = 0; i < 3; i++) {
+        const json_t *told = json_object_get(result, keys[i]);
+        const json_t *n = json_object_get(told, "sequence");
+        if (!ctl_arg_find(op, keys[i]))
+            continue;
+        if (json_is_integer(n)
+                ? json_object_set_new(
+                      args, keys[i],
+                      json_sprintf("seq:%" JSON_INTEGER_FORMAT, json_integer_value(n))) < 0
+                : told && json_object_set(args, keys[i], (json_t *)(uintptr_t)told) < 0)
             return ERR_NOMEM;
     }
     return 0;
@@ -118,7 +122,7 @@ static int ask_all(struct call *c, struct cli_failure *f) {
     json_t *all = c->result;
     while (!err && json_is_integer(json_object_get(all, "next"))) {
         if (json_object_set(c->command->args, "after", json_object_get(all, "next")) < 0 ||
-            keep_moments(c->command->args, all) < 0)
+            keep_moments(c->command->op, c->command->args, all) < 0)
             return cli_fail(f, ERR_NOMEM, "out of memory");
         err = call_server(c, f);
         if (err)

@@ -125,6 +125,8 @@ static void volume(const struct view *v) {
     row(&t, "durable at", text_of(r, "durability"));
     if (is_there(r, "retain_ns"))
         row(&t, "retains", pause_of(r, "retain_ns"));
+    if (is_there(r, "retain_bytes"))
+        row(&t, "retains at most", size_of(r, "retain_bytes"));
     row(&t, "state", text_of(r, "state"));
     if (is_there(r, "reason"))
         row(&t, "reason", text_of(r, "reason"));
@@ -390,6 +392,58 @@ static void diff(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static json_int_t number_of(const json_t *object, const char *key) {
+    return json_integer_value(json_object_get(object, key));
+}
+
+/* A part of a hundred; nothing of nothing is "-". */
+static struct text part_of(const json_t *item, const char *part, const char *whole) {
+    struct text t = dash();
+    if (number_of(item, whole) > 0)
+        snprintf(t.s, sizeof t.s, "%.0f %%",
+                 100.0 * (double)number_of(item, part) / (double)number_of(item, whole));
+    return t;
+}
+
+static void history(const struct view *v) {
+    const json_t *steps = json_object_get(v->result, "steps");
+    struct table t;
+    size_t i;
+    json_t *item;
+    json_int_t bytes = 0;
+    json_array_foreach(steps, i, item) {
+        bytes += number_of(item, "write_bytes");
+    }
+    char size[SIZE_TEXT_BYTES];
+    size_format(size, (uint64_t)bytes);
+    fprintf(v->out, "%s written to %s from %s to %s, by %s\n", size, text_of(v->result, "volume").s,
+            time_of(v, v->result, "from", 0).s, time_of(v, v->result, "to", 0).s,
+            pause_of(v->result, "step_ns").s);
+    if (strcmp(text_of(v->result, "from").s, text_of(v->result, "kept_since").s) < 0)
+        fprintf(v->out, "such steps are kept since %s; a longer --step goes further back\n",
+                time_of(v, v->result, "kept_since", 0).s);
+    if (json_array_size(steps) > 0) {
+        table_begin(&t,
+                    "TIME|>WRITES|>WRITTEN|>OVER|>REREAD|>TRIMMED|>ZEROED|>FLUSHES|>LZ4|>NEWEST");
+        json_array_foreach(steps, i, item) {
+            table_cell(&t, "%s", time_of(v, item, "time", 0).s);
+            table_cell(&t, "%s", count_of(item, "writes").s);
+            table_cell(&t, "%s", size_of(item, "write_bytes").s);
+            table_cell(&t, "%s", part_of(item, "overwritten_bytes", "recorded_bytes").s);
+            table_cell(&t, "%s", part_of(item, "reread_bytes", "recorded_bytes").s);
+            table_cell(&t, "%s", size_of(item, "trim_bytes").s);
+            table_cell(&t, "%s", size_of(item, "zero_bytes").s);
+            table_cell(&t, "%s", count_of(item, "flushes").s);
+            table_cell(&t, "%s", part_of(item, "packed_bytes", "sampled_bytes").s);
+            table_cell(&t, "%s", count_of(item, "last_sequence").s);
+        }
+        table_end(&t, v->out);
+    }
+    json_array_foreach(json_object_get(v->result, "marks"), i, item) {
+        fprintf(v->out, "mark %s: %s\n", text_of(item, "label").s, moment_of(v, item, "at").s);
+    }
+}
+
 static void connections(const struct view *v) {
     const json_t *list = json_object_get(v->result, "connections");
     struct table t;
@@ -479,6 +533,7 @@ static const struct renderer renderers[] = {
     {"mark.list", mark_list},
     {"mark.delete", mark_delete},
     {"diff", diff},
+    {"history", history},
     {"status", status},
     {"clean", clean},
     {"connections", connections},

@@ -45,6 +45,14 @@
             "how far back its moments open; older history may be given up (else " otherwise ")"    \
     }
 
+#define RETAIN_BYTES_OPTION(otherwise)                                                             \
+    {                                                                                              \
+        .key = "retain_bytes", .option = "retain-bytes", .meta = "SIZE", .type = CTL_SIZE,         \
+        .min = BLOCK_BYTES, .max = SIZE_MAX_BYTES,                                                 \
+        .help = "how much written data its history holds at most; older history may be given up "  \
+                "(else " otherwise ")"                                                             \
+    }
+
 static const struct ctl_arg volume_create_args[] = {
     {.key = "name",
      .meta = "NAME",
@@ -74,6 +82,7 @@ static const struct ctl_arg volume_create_args[] = {
      .fallback = "flush",
      .help = "when a write is on disk: at the next flush, as with any disk, or before its answer"},
     RETAIN_OPTION("for ever"),
+    RETAIN_BYTES_OPTION("no limit"),
 };
 
 static const struct ctl_arg volume_args[] = {VOLUME_WORD};
@@ -87,10 +96,12 @@ static const struct ctl_arg volume_set_args[] = {
      .choices = "flush|write",
      .help = "when a write is on disk: at the next flush, or before its answer"},
     RETAIN_OPTION("as before"),
+    RETAIN_BYTES_OPTION("as before"),
     {.key = "retain_all",
      .option = "retain-all",
      .type = CTL_BOOL,
-     .help = "keep every write from now on, whatever its age, as long as the store has room"},
+     .help = "keep every write from now on, whatever its age and their bytes, as long as the store "
+             "has room"},
 };
 
 static const struct ctl_arg volume_resize_args[] = {
@@ -188,6 +199,34 @@ static const struct ctl_arg diff_args[] = {
      .type = CTL_SIZE,
      .fallback = "0",
      .help = "begin at this offset"},
+};
+
+static const struct ctl_arg history_args[] = {
+    VOLUME_WORD,
+    {.key = "from",
+     .option = "from",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .help = "the first time; an hour before the last without it"},
+    {.key = "to",
+     .option = "to",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .help = "the last time; now without it"},
+    {.key = "step_ns",
+     .option = "step",
+     .meta = "DURATION",
+     .type = CTL_DURATION,
+     .min = NS_PER_S,
+     .max = 366 * NS_PER_DAY,
+     .help = "sum so much time up; without it, what gives a readable list"},
+    {.key = "after",
+     .option = "after",
+     .meta = "SECOND",
+     .type = CTL_NUMBER,
+     .max = UINT32_MAX,
+     .fallback = "0",
+     .help = "begin at this second since 1970"},
 };
 
 static const struct ctl_arg mark_create_args[] = {
@@ -290,7 +329,7 @@ const struct ctl_op ctl_ops[] = {
         .result = "VOLUME",
         .detail = "What has been given up does not come back when more is to be retained.",
         .example = "perdure volume set demo --durability write\n"
-                   "perdure volume set demo --retain 30d",
+                   "perdure volume set demo --retain 30d --retain-bytes 200G",
     },
     {
         .name = "volume.resize",
@@ -403,6 +442,35 @@ const struct ctl_op ctl_ops[] = {
                   "\"ranges\": [{\"offset_bytes\": integer, \"length_bytes\": integer}]}",
         .example = "perdure diff demo --from -1h --to now\n"
                    "perdure diff demo --from nightly --to now --json",
+    },
+    {
+        .name = "history",
+        .noun = "history",
+        .flags = CTL_READ,
+        ARGS(history_args),
+        .summary = "show what clients did to a volume over time",
+        .detail =
+            "Steps in which nothing was done are left out. Seconds are kept for two hours, minutes "
+            "for two weeks, hours for five years; \"kept_since\" says from when on steps of this "
+            "size are complete. overwritten_bytes counts blocks that were known in memory to hold "
+            "data before, reread_bytes those that had been read in the last minute, and some that "
+            "had not; one block in 64 is tried with LZ4: of sampled_bytes it made packed_bytes. "
+            "The "
+            "seconds before a power cut may be missing. An answer has at most 256 steps; \"next\" "
+            "is "
+            "what the next request asks with as \"after\", null at the end. The command asks until "
+            "then.",
+        .result =
+            "{\"volume\": string, \"from\": time, \"to\": time, \"step_ns\": integer, "
+            "\"kept_since\": time, \"next\": integer?, \"steps\": [{\"time\": time, "
+            "\"first_sequence\": integer?, \"last_sequence\": integer?, \"writes\": integer, "
+            "\"write_bytes\": integer, \"recorded_bytes\": integer, \"overwritten_bytes\": "
+            "integer, \"reread_bytes\": integer, \"trims\": integer, \"trim_bytes\": integer, "
+            "\"zeroes\": integer, \"zero_bytes\": integer, \"flushes\": integer, "
+            "\"sampled_bytes\": integer, \"packed_bytes\": integer}], \"marks\": [{\"label\": "
+            "string, \"at\": MOMENT}]}",
+        .example = "perdure history demo\n"
+                   "perdure history demo --from -2d --step 1h",
     },
     {
         .name = "mark.create",

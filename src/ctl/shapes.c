@@ -24,6 +24,7 @@ const struct ctl_shape ctl_shapes[] = {
                " \"block_size_bytes\": 512 | 4096,\n"
                " \"durability\": \"flush\" | \"write\",\n"
                " \"retain_ns\": integer?,\n"
+               " \"retain_bytes\": integer?,\n"
                " \"state\": \"serving\" | \"deleted\" | \"refused\",\n"
                " \"reason\": string?,\n"
                " \"created_at\": time,\n"

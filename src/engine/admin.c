@@ -37,6 +37,7 @@ static const uint8_t plans[OPERATION_KINDS][STEPS_MAX] = {
     [OPERATION_MARK_DELETE] = {OPERATION_CATALOGUE},
     [OPERATION_SWEEP] = {OPERATION_BURY, OPERATION_FREE},
     [OPERATION_CLEAN] = {OPERATION_CATALOGUE},
+    [OPERATION_ACTIVITY] = {OPERATION_CATALOGUE},
 };
 static const uint8_t dry_plan[STEPS_MAX] = {OPERATION_RESOLVE, OPERATION_CATALOGUE};
 
@@ -161,6 +162,7 @@ static void go_on(struct admin *ad, struct operation_h h) {
 int admin_turn(struct admin *ad) {
     int ended = 0;
     admin_leases(ad);
+    admin_activity_turn(ad);
     int busy = admin_clean_turn(ad);
     struct operation_h h = operation_next(ad->c.a, (struct operation_h){0}), next;
     for (; h.v; h = next) {
@@ -176,6 +178,8 @@ int admin_turn(struct admin *ad) {
         ended = 1; /* another may have waited for that */
         if (operation_view(ad->c.a, h)->kind == OPERATION_CLEAN)
             admin_clean_ended(ad, h);
+        if (operation_view(ad->c.a, h)->kind == OPERATION_ACTIVITY)
+            admin_activity_failed(ad); /* what was committed is not there any more */
         if (operation_view(ad->c.a, h)->flags & OPERATION_INTERNAL ||
             ad->c.engine->answer(ad->c.engine_ctx, h))
             operation_free(ad->c.a, h);
@@ -199,9 +203,13 @@ void admin_output(struct admin *ad) {
         struct admin_pending *p = admin_pending(ad, h);
         if (p->catalogue != ADMIN_WANTED || now_ns < p->retry_ns)
             continue;
-        p->request = calloc(1, sizeof *p->request);
+        size_t rows = operation_view(ad->c.a, h)->kind == OPERATION_ACTIVITY
+                          ? sizeof *p->request->activities
+                          : 0;
+        p->request = calloc(1, sizeof *p->request + rows);
         if (!p->request)
             continue; /* in a later turn */
+        p->request->activities = rows ? (void *)(p->request + 1) : NULL;
         admin_fill_request(ad, h, p->request);
         p->request->done = answered;
         p->request->owner = p;

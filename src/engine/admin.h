@@ -138,6 +138,8 @@ struct admin {
     uint32_t forget[CATALOGUE_SEGMENTS_MAX];
     struct catalogue_request *forgetting; /* under way */
     struct admin_cleaning *cleaning;
+    uint64_t activity_ns; /* monotonic: when seconds that are over were looked for */
+    int activity_wanted;
 };
 
 extern const struct arena_table_spec operation_spec;
@@ -207,6 +209,10 @@ void admin_clean_with(struct admin *ad, struct clean *c, uint64_t (*oldest_reade
                       void *ctx);
 /* A cleaning is wanted: there is garbage, and nobody waits for an age. */
 void admin_clean_now(struct admin *ad);
+
+/* What has been counted of all volumes (activity.h) is to be in the catalogue; whether it is. */
+void admin_activity_now(struct admin *ad);
+int admin_activity_is_known(const struct admin *ad);
 
 /* The log has a use for a freed segment's number no more: the catalogue may forget it. One that is
  * not forgotten, as the process ends before, costs a row. */

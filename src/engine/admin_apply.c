@@ -27,6 +27,7 @@ static const uint8_t kinds[OPERATION_KINDS] = {
     [OPERATION_MARK] = CATALOGUE_MARK,
     [OPERATION_MARK_DELETE] = CATALOGUE_MARK_DELETE,
     [OPERATION_CLEAN] = CATALOGUE_SEGMENTS_CLEAN,
+    [OPERATION_ACTIVITY] = CATALOGUE_ACTIVITY,
 };
 
 static enum catalogue_kind kind_of(const struct operation *op) {
@@ -100,6 +101,10 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
     a->from_sequence = op->now_sequence + 1;
     a->now_ns = op->now_ns;
     a->lease_ns = lease_end(ad, op);
+    if (op->kind == OPERATION_ACTIVITY) {
+        admin_activity_fill(ad, r->activities);
+        return;
+    }
     if (op->kind == OPERATION_CLEAN) {
         a->cold = op->cursor;
         a->segment_count = ad->c.log->sealed_in(ad->c.log_ctx, op->sequence, op->wait_sequence,
@@ -381,6 +386,9 @@ static int apply(struct admin *ad, struct operation_h h, const struct catalogue_
         return apply_range(ad, h, out);
     case OPERATION_CLEAN:
         ad->c.log->clean(ad->c.log_ctx, op->cursor, op->sequence, op->wait_sequence);
+        return 0;
+    case OPERATION_ACTIVITY:
+        admin_activity_committed(ad);
         return 0;
     default: /* marks */
         return 0;

@@ -3,6 +3,8 @@
  * When history is given up, and what becomes of it in the catalogue.
  *
  *   IDLE      looks now and then at what volumes have to keep
+ *   LIMITS    how far back the bytes go that volumes keep at most is asked of the catalogue, when what was
+ *             counted up to now is there
  *   PROBE     what it would free to give up so much is found out
  *   MOMENTS   the moment that each volume's age means is looked up, one after the other
  *   HORIZONS  the catalogue gives up what is older, durably; then the volumes' slots say so
@@ -32,16 +34,17 @@
 
 enum cleaning_state {
     CLEANING_IDLE = 0,
+    CLEANING_LIMITS,
     CLEANING_MOMENTS,
     CLEANING_PROBE,
     CLEANING_HORIZONS,
     CLEANING_PASS
 };
-enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE };
+enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE, ASK_LIMITS };
 
-/* retain_ns: that it was reckoned from; 0: the volume's does not matter. */
+/* retain_ns, retain_bytes: that it was reckoned from; 0: the volume's does not matter. */
 struct target {
-    uint64_t volume, sequence, wall_ns, retain_ns;
+    uint64_t volume, sequence, wall_ns, retain_ns, retain_bytes;
 };
 
 struct admin_cleaning {
@@ -62,6 +65,10 @@ struct admin_cleaning {
     int query_state, query_result; /* 0 none, 1 asked, 2 answered */
     struct target memo;            /* of no volume: the answer to the last query */
     uint64_t query_retain_ns;
+    struct target *limits; /* by volume: those that have recorded more than they are to keep */
+    uint32_t limit_count, limit_room;
+    uint64_t limits_after;
+    int limits_asked;
     struct target *targets;
     uint32_t target_count, target_room, target_sent, target_next;
     /* What is asked of the catalogue; its own request, as it may be asked again. */
@@ -78,8 +85,10 @@ struct admin_cleaning *admin_clean_open(void) {
 }
 
 static void drop_request(struct admin_cleaning *c) {
-    if (c->request)
+    if (c->request) {
         catalogue_keeps_free(c->request->keeps);
+        free(c->request->list);
+    }
     free(c->request);
     c->request = NULL;
     c->is_asked = c->is_answered = 0;
@@ -89,6 +98,7 @@ void admin_clean_close(struct admin_cleaning *c) {
     if (!c)
         return;
     drop_request(c);
+    free(c->limits);
     free(c->targets);
     free(c);
 }
@@ -124,9 +134,11 @@ static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
     struct catalogue_args *a = &r->args;
     static const enum catalogue_kind kinds[] = {[ASK_HORIZON] = CATALOGUE_HORIZON,
                                                 [ASK_KEEPS] = CATALOGUE_KEEPS,
-                                                [ASK_FREE] = CATALOGUE_SEGMENTS_FREE};
+                                                [ASK_FREE] = CATALOGUE_SEGMENTS_FREE,
+                                                [ASK_LIMITS] = CATALOGUE_LIMITS};
     r->kind = kinds[c->ask];
-    a->operation = c->ask == ASK_KEEPS ? 0 : c->id;
+    a->operation = r->kind > CATALOGUE_QUERIES ? 0 : c->id;
+    a->after = c->limits_after;
     if (c->ask == ASK_FREE) {
         a->segments[0] = c->free_segment;
         a->segment_count = 1;
@@ -139,7 +151,8 @@ static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
         a->volumes[a->volume_count] = t->volume;
         a->horizons[a->volume_count] = t->sequence;
         a->horizon_ns[a->volume_count] = t->wall_ns;
-        a->retained[a->volume_count++] = t->retain_ns;
+        a->retained[a->volume_count] = t->retain_ns;
+        a->retained_bytes[a->volume_count++] = t->retain_bytes;
     }
 }
 
@@ -148,8 +161,12 @@ void admin_clean_output(struct admin *ad) {
     if (c->ask == ASK_NONE || c->is_asked || clock_monotonic_ns(&ad->c.clock) < c->retry_ns)
         return;
     c->request = calloc(1, sizeof *c->request);
-    if (!c->request)
+    if (c->request && c->ask == ASK_LIMITS)
+        c->request->list = malloc(sizeof *c->request->list);
+    if (!c->request || (c->ask == ASK_LIMITS && !c->request->list)) {
+        drop_request(c);
         return; /* in a later turn */
+    }
     fill(c, c->request);
     c->request->done = answered;
     c->request->owner = ad;
@@ -220,6 +237,42 @@ static void take_keeps(struct admin_cleaning *c, int err) {
     free(windows);
 }
 
+/* Room for one more. */
+static int grow(struct target **list, uint32_t count, uint32_t *room) {
+    if (count < *room)
+        return 0;
+    uint32_t more = *room ? 2 * *room : 64;
+    struct target *grown = realloc(*list, more * sizeof *grown);
+    if (!grown)
+        return ERR_NOMEM;
+    *list = grown;
+    *room = more;
+    return 0;
+}
+
+/* A page of the list; the next is asked for until one is not full. */
+static void take_limits(struct admin *ad, int err) {
+    struct admin_cleaning *c = ad->cleaning;
+    const struct catalogue_list *list = c->request->list;
+    uint64_t durable = ad->c.log->durable(ad->c.log_ctx);
+    c->limits_after = 0;
+    for (uint32_t i = 0; err == 0 && i < list->count; i++) {
+        const struct catalogue_row *row = &list->rows[i];
+        if (row->sequence > durable)
+            ad->c.log->want_durable(ad->c.log_ctx, row->sequence); /* for the next look */
+        if (row->sequence == 0 || row->sequence > durable)
+            continue;
+        if (grow(&c->limits, c->limit_count, &c->limit_room) < 0)
+            break;
+        c->limits[c->limit_count++] = (struct target){.volume = row->volume,
+                                                      .sequence = row->sequence,
+                                                      .wall_ns = row->time_ns,
+                                                      .retain_bytes = row->size_bytes};
+    }
+    if (err == 0 && list->count == CATALOGUE_ROWS_MAX)
+        c->limits_after = list->rows[list->count - 1].key;
+}
+
 /* What makes no room now is not tried again at once, and writes do not wait for it. */
 static void give_up_hope(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
@@ -232,7 +285,7 @@ static void take_answer(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
     enum cleaning_ask was = c->ask;
     int err = c->request->result;
-    if (err == ERR_AGAIN) {
+    if (err == ERR_AGAIN && was != ASK_LIMITS) {
         drop_request(c);
         c->retry_ns = clock_monotonic_ns(&ad->c.clock) + ADMIN_RETRY_NS;
         return;
@@ -245,6 +298,8 @@ static void take_answer(struct admin *ad) {
         give_up_hope(ad);
     else if (was == ASK_KEEPS)
         take_keeps(c, err);
+    else if (was == ASK_LIMITS)
+        take_limits(ad, err);
     drop_request(c);
     if (was == ASK_FREE)
         clean_freed(c->clean, err);
@@ -297,14 +352,8 @@ void admin_clean_ended(struct admin *ad, struct operation_h h) {
 static int add_target(struct admin_cleaning *c, const struct volume *v, struct target t) {
     if (t.sequence <= v->oldest_sequence)
         return 0;
-    if (c->target_count == c->target_room) {
-        uint32_t room = c->target_room ? 2 * c->target_room : 64;
-        struct target *grown = realloc(c->targets, room * sizeof *grown);
-        if (!grown)
-            return ERR_NOMEM;
-        c->targets = grown;
-        c->target_room = room;
-    }
+    if (grow(&c->targets, c->target_count, &c->target_room) < 0)
+        return ERR_NOMEM;
     t.volume = v->id;
     c->targets[c->target_count++] = t;
     return 0;
@@ -361,6 +410,14 @@ static int moment_of(struct admin *ad, const struct volume *v) {
     return moment_of(ad, v);
 }
 
+/* What this volume gives up because it has recorded too much; NULL: nothing. */
+static const struct target *limit_of(const struct admin_cleaning *c, const struct volume *v) {
+    for (uint32_t i = 0; i < c->limit_count; i++)
+        if (c->limits[i].volume == v->id && c->limits[i].retain_bytes == v->retain_bytes)
+            return &c->limits[i];
+    return NULL;
+}
+
 /* 1: all volumes have been looked at; 0: it waits. */
 static int find_targets(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
@@ -369,12 +426,16 @@ static int find_targets(struct admin *ad) {
     struct volume_h v = volume_next(ad->c.a, c->at);
     for (; v.v; c->at = v, v = volume_next(ad->c.a, v)) {
         const struct volume *s = volume_view(ad->c.a, v);
-        if (!has_history(s) || s->retain_ns == 0 || ad->c.log->clock_suspect(ad->c.log_ctx))
+        if (!has_history(s))
             continue;
-        int found = moment_of(ad, s);
+        int by_age = s->retain_ns > 0 && !ad->c.log->clock_suspect(ad->c.log_ctx);
+        int found = by_age ? moment_of(ad, s) : -1;
         if (found == 0)
             return 0;
-        if (found > 0 && add_target(c, s, c->memo) < 0)
+        const struct target *t = limit_of(c, s);
+        if (found > 0 && (!t || c->memo.sequence > t->sequence))
+            t = &c->memo;
+        if (t && add_target(c, s, *t) < 0)
             return 1;
     }
     return 1;
@@ -472,6 +533,14 @@ static int commit_is_pending(const struct admin *ad) {
     return 0;
 }
 
+static int has_limits(const struct admin *ad) {
+    struct volume_h v = {0};
+    while ((v = volume_next(ad->c.a, v)).v)
+        if (has_history(volume_view(ad->c.a, v)) && volume_view(ad->c.a, v)->retain_bytes > 0)
+            return 1;
+    return 0;
+}
+
 static void idle(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
     uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);
@@ -490,8 +559,25 @@ static void idle(struct admin *ad) {
     if (!c->wanted && now_ns - c->looked_ns < LOOK_NS)
         return;
     c->looked_ns = now_ns;
+    c->limit_count = 0;
+    c->limits_after = 0;
+    c->state = has_limits(ad) ? CLEANING_LIMITS : CLEANING_MOMENTS;
+    if (c->state == CLEANING_LIMITS)
+        admin_activity_now(ad);
+    c->limits_asked = 0;
     begin_targets(c);
-    c->state = CLEANING_MOMENTS;
+}
+
+static void limits(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    if (c->ask != ASK_NONE || !admin_activity_is_known(ad))
+        return;
+    if (c->limits_asked && !c->limits_after) {
+        c->state = CLEANING_MOMENTS;
+        return;
+    }
+    c->limits_asked = 1;
+    ask(ad, ASK_LIMITS);
 }
 
 static void moments(struct admin *ad) {
@@ -548,6 +634,8 @@ int admin_clean_turn(struct admin *ad) {
         take_answer(ad);
     if (c->state == CLEANING_IDLE)
         idle(ad);
+    if (c->state == CLEANING_LIMITS)
+        limits(ad);
     if (c->state == CLEANING_MOMENTS)
         moments(ad);
     if (c->state == CLEANING_HORIZONS)

@@ -63,6 +63,12 @@ void admin_forget_request(struct admin_pending *p);
 void admin_forget(struct admin_pending *p); /* everything */
 void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue_request *r);
 
+/* admin_activity.c: the rows of OPERATION_ACTIVITY, and what becomes of them. */
+void admin_activity_turn(struct admin *ad);
+void admin_activity_fill(struct admin *ad, struct catalogue_activities *out);
+void admin_activity_committed(struct admin *ad);
+void admin_activity_failed(struct admin *ad);
+
 /* admin_clean.c */
 struct admin_cleaning *admin_clean_open(void);
 void admin_clean_close(struct admin_cleaning *c);

@@ -41,9 +41,10 @@ enum operation_kind {
     OPERATION_RESTORE_RANGE = 12,
     OPERATION_MARK = 13,
     OPERATION_MARK_DELETE = 14,
-    OPERATION_SWEEP = 15, /* frees segments that only hold what is dead */
-    OPERATION_CLEAN = 16, /* a cold segment counts, and those that it stands for are freed */
-    OPERATION_KINDS = 17,
+    OPERATION_SWEEP = 15,    /* frees segments that only hold what is dead */
+    OPERATION_CLEAN = 16,    /* a cold segment counts, and those that it stands for are freed */
+    OPERATION_ACTIVITY = 17, /* seconds of activity go to the catalogue */
+    OPERATION_KINDS = 18,
 };
 
 enum operation_flag {

@@ -184,120 +184,6 @@ static void policies(void **state) {
     test_end(t);
 }
 
-/* Ages, while what they mean is looked up in the log. */
-struct aging {
-    struct test *t;
-    struct admin_log_ops ops;
-    struct admin_moment *asked;
-    uint64_t durable;
-};
-static struct aging aging; /* of the test that runs */
-
-static int aging_find_moment(void *ctx, struct admin_moment *m) {
-    aging.asked = m;
-    return ERR_AGAIN;
-}
-static uint64_t aging_durable(void *ctx) {
-    return aging.durable;
-}
-static uint32_t aging_history(void *ctx, uint64_t up_to) {
-    return up_to > 0 ? 100 : 0;
-}
-static void aging_cold_drop_others(void *ctx, uint32_t keep) {
-}
-static void aging_expect_room(void *ctx, int expected) {
-}
-static int aging_no(void *ctx) {
-    return 0;
-}
-
-static struct clean *begin_aging(struct test *t) {
-    static const struct clean_parts parts = {.ops = &admin_clean_ops};
-    struct clean_parts with = parts;
-    struct clean *clean;
-    with.ctx = &t->ad;
-    assert_int_equal(clean_open(&clean, &with), 0);
-    aging = (struct aging){.t = t, .ops = test_log_ops, .durable = UINT64_MAX};
-    aging.ops.find_moment = aging_find_moment;
-    aging.ops.durable = aging_durable;
-    aging.ops.history = aging_history;
-    aging.ops.cold_drop_others = aging_cold_drop_others;
-    aging.ops.expect_room = aging_expect_room;
-    aging.ops.clock_suspect = aging.ops.is_short = aging_no;
-    t->ad.c.log = &aging.ops;
-    t->store_ns = 10000 * NS_PER_S;
-    admin_clean_with(&t->ad, clean, NULL, NULL);
-    sim_advance(t->w.sim, 10 * NS_PER_S); /* it looks now and then */
-    for (int i = 0; i < 10 && !aging.asked; i++)
-        test_turn(t);
-    assert_non_null(aging.asked);
-    return clean;
-}
-
-/* The log's answer to what is asked, and what follows until the horizon would be there. */
-static void answer_age(struct test *t, uint64_t sequence, const char *volume) {
-    struct admin_moment *m = aging.asked;
-    aging.asked = NULL;
-    m->sequence = sequence;
-    m->time_ns = sequence * NS_PER_S;
-    m->done(m, 0);
-    for (int i = 0; i < 20 && test_volume(t, volume)->oldest_sequence < sequence && !aging.asked;
-         i++)
-        test_turn(t);
-}
-
-static void set_retain(struct test *t, const char *name, uint64_t ns) {
-    struct admin_request q = test_request(OPERATION_VOLUME_SET, name);
-    q.flags = OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN;
-    q.retain_ns = ns;
-    assert_answer(test_ask(t, &q), 0);
-}
-
-/* 1. An age that is set while another's moment is looked up does not get that moment. 2. Nor does a volume
- * get that of one that went meanwhile. 3. Nothing is given up at a moment that is not durable. 4. The
- * moment of its own age is a volume's horizon. 5. One that retains all, and then for an age again, does
- * not get the moment of the age before. */
-static void ages_that_change_meanwhile(void **state) {
-    for (int i = 1; i <= 5; i++) {
-        struct test *t = test_start(40 + (uint64_t)i);
-        test_create(t, "u");
-        test_create(t, "v");
-        set_retain(t, i == 2 ? "u" : "v", 60 * NS_PER_S);
-        if (i == 2)
-            set_retain(t, "v", 9000 * NS_PER_S);
-        test_write(t, 500);
-        uint64_t before = test_volume(t, "v")->oldest_sequence;
-        struct clean *clean = begin_aging(t);
-        assert_int_equal(aging.asked->time_ns, 9940 * NS_PER_S);
-        if (i == 1)
-            set_retain(t, "v", 9000 * NS_PER_S);
-        if (i == 2) {
-            struct admin_request q = test_request(OPERATION_VOLUME_DELETE, "u");
-            q.flags = OPERATION_NOW;
-            assert_answer(test_ask(t, &q), 0);
-        }
-        for (int later = 0; i == 5 && later < 2; later++) {
-            set_retain(t, "v", later * 9000 * NS_PER_S);
-            sim_advance(t->w.sim, 10 * NS_PER_S);
-            test_turn(t);
-        }
-        if (i == 3)
-            aging.durable = 399;
-        answer_age(t, 400, "v");
-        assert_int_equal(test_volume(t, "v")->oldest_sequence, i == 4 ? 400 : before);
-        for (int k = 0; i == 5 && k < 10 && !aging.asked; k++) {
-            sim_advance(t->w.sim, 10 * NS_PER_S);
-            test_turn(t);
-        }
-        if (i <= 2 || i == 5)
-            assert_int_equal(aging.asked->time_ns, 1000 * NS_PER_S);
-        while (sim_step(t->w.sim))
-            ;
-        test_end(t);
-        clean_close(clean);
-    }
-}
-
 static void delete_now_frees_segments(void **state) {
     struct test *t = test_start(4);
     int waits = 0;
@@ -884,7 +770,6 @@ int main(void) {
         cmocka_unit_test(resize),
         cmocka_unit_test(trash),
         cmocka_unit_test(policies),
-        cmocka_unit_test(ages_that_change_meanwhile),
         cmocka_unit_test(delete_now_frees_segments),
         cmocka_unit_test(images),
         cmocka_unit_test(images_end_by_themselves),

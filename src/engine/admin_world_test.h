@@ -13,6 +13,7 @@
 
 #include "arena/shadow.h"
 #include "base/prng.h"
+#include "engine/activity.h"
 #include "engine/admin.h"
 #include "engine/timeline/volumes.h"
 
@@ -198,9 +199,9 @@ static const struct admin_engine_ops test_engine_ops = {test_quiet, test_evict, 
 /* ---- Lives ---- */
 
 static const struct arena_table_plan test_tables[] = {
-    {&volume_spec, 200}, {&timeline_spec, 3000}, {&operation_spec, 24}};
+    {&volume_spec, 200}, {&timeline_spec, 3000}, {&operation_spec, 24}, {&activity_spec, 40}};
 static const struct arena_plan test_plan = {
-    .tables = test_tables, .table_count = 3, .undo_bytes = 1 << 20};
+    .tables = test_tables, .table_count = 4, .undo_bytes = 1 << 20};
 
 static inline void test_attach_admin(struct test *t) {
     struct admin_config config = {.a = &t->arena,

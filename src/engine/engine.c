@@ -27,7 +27,10 @@ int engine_open(struct engine_run **out, const struct engine_parts *parts) {
     e->log = parts->log;
     e->index = parts->index;
     e->begun = calloc(volume_capacity(e) + 1, sizeof *e->begun);
-    if (!e->begun) {
+    e->sampler = sampler_open();
+    if (!e->begun || !e->sampler) {
+        sampler_close(e->sampler);
+        free(e->begun);
         free(e);
         return ERR_NOMEM;
     }
@@ -80,6 +83,7 @@ void engine_close(struct engine_run *e) {
         next = c->next;
         free(c);
     }
+    sampler_close(e->sampler);
     free(e->begun);
     free(e);
 }
@@ -280,6 +284,9 @@ static void begin(struct work *w) {
     w->begun = 1;
     e->begun[handle_index(w->volume)]++;
     if (q->op == REQUEST_FLUSH) {
+        struct activity *t = activity_now(e->a, q->volume, log_wall_ns(e->log));
+        if (t)
+            t->counted[ACTIVITY_flushes]++;
         engine_await_durable(w, log_recorded(e->log));
         return;
     }

@@ -9,6 +9,7 @@
  *   write.c     WRITE, TRIM, ZERO: into the log, whole and in order
  *   order.c     overlapping writes in order
  *   status.c    BLOCK_STATUS
+ *   sampler.c   what was read lately, what compresses: for the activity of volumes
  *   changes.c   what has changed between two moments
  *
  * A request's context (struct work) is in one place at a time:
@@ -23,8 +24,10 @@
 #ifndef ENGINE_ENGINE_PRIV_H
 #define ENGINE_ENGINE_PRIV_H
 
+#include "engine/activity.h"
 #include "engine/engine.h"
 #include "engine/order.h"
+#include "engine/sampler.h"
 #include "plat/io_router.h"
 
 #define READER_READS_MAX 32u /* disk reads of one reader under way */
@@ -172,6 +175,7 @@ struct engine_run {
     uint32_t records_left; /* in this turn */
     int taking_up; /* requests of before the attach are in arrivals: new ones go behind them */
     int again;     /* work was left for want of undo room */
+    struct sampler *sampler;
     struct engine_counts n;
 };
 

@@ -97,6 +97,61 @@ static void durability_is_waited_for(void **state) {
     world_close(w);
 }
 
+static uint64_t counted(struct world *w, uint32_t volume, enum activity_counter c) {
+    uint64_t n = 0, id = volume_view(w->a, w->volume[volume])->id;
+    for (struct activity_h h = activity_next(w->a, (struct activity_h){0}); h.v;
+         h = activity_next(w->a, h))
+        if (activity_view(w->a, h)->volume_id == id)
+            n += activity_view(w->a, h)->counted[c];
+    return n;
+}
+
+/* Each request once, over deaths at any stage; of what was there before, as far as memory knows. */
+static void what_clients_do_is_counted(void **state) {
+    struct world *w = new_world(31, 64);
+    uint32_t image = world_volume(w, world_line(w, 0, 0), MIB, 512, VOLUME_IMAGE);
+    world_edit_volume(w, 0)->id = 7;
+    world_edit_volume(w, image)->id = 8;
+    world_do(w, image, REQUEST_WRITE, 0, 4096, 0);
+    uint64_t times = 0;
+    for (uint32_t i = 0; i < 60; i++) {
+        int q[4] = {world_ask(w, 0, REQUEST_WRITE, 4096 * i, 8192, 0),
+                    world_ask(w, 0, REQUEST_WRITE, MIB + 512, 1024, 0),
+                    world_ask(w, 0, REQUEST_TRIM, 2 * MIB, 8192, 0),
+                    world_ask(w, 0, REQUEST_ZERO, 2 * MIB + 512, 8192, 0)};
+        world_turn(w, (enum world_stage)(i % 5));
+        times += i % 5 != WORLD_DIES_BEFORE_COMMIT; /* else nobody has asked */
+        for (int k = 0; k < 4; k++) {
+            assert_int_equal(world_wait(w, q[k]), 0);
+            free(w->asked[q[k]].data);
+            w->asked[q[k]] = (struct asked){0};
+        }
+        if (i == 30)
+            world_settle(w);
+    }
+    assert_true(w->deaths > 40);
+    assert_int_equal(counted(w, 0, ACTIVITY_writes), 2 * times);
+    assert_int_equal(counted(w, 0, ACTIVITY_write_bytes), times * (8192 + 1024));
+    assert_int_equal(counted(w, 0, ACTIVITY_trims), times);
+    assert_int_equal(counted(w, 0, ACTIVITY_trim_bytes), times * 8192);
+    assert_int_equal(counted(w, 0, ACTIVITY_zeroes), times);
+    assert_int_equal(counted(w, 0, ACTIVITY_zero_bytes), times * 8192);
+    assert_int_equal(counted(w, 0, ACTIVITY_recorded_bytes), times * (8192 + 4096 + 2 * 4096));
+    /* The first block of each but the first write, the edges, and the block that is written in part. */
+    assert_in_range(counted(w, 0, ACTIVITY_overwritten_bytes), (times - 1) * 4096 * 2,
+                    (times - 1) * (4096 + 4096 + 2 * 4096));
+    assert_int_equal(counted(w, 0, ACTIVITY_flushes), 0);
+    assert_int_equal(counted(w, 0, ACTIVITY_reread_bytes), 0);
+    assert_in_range(counted(w, 0, ACTIVITY_packed_bytes), 1, counted(w, 0, ACTIVITY_sampled_bytes));
+    world_do(w, 0, REQUEST_FLUSH, 0, 0, 0);
+    world_do(w, 0, REQUEST_READ, 0, MIB, 0);
+    world_do(w, 0, REQUEST_WRITE, 4096, 512, 0);
+    assert_int_equal(counted(w, 0, ACTIVITY_flushes), 1);
+    assert_int_equal(counted(w, 0, ACTIVITY_reread_bytes), 4096);
+    assert_int_equal(counted(w, image, ACTIVITY_writes), 0);
+    world_close(w);
+}
+
 static void what_was_under_way_is_flagged(void **state) {
     struct world *w = new_world(3, 0);
     world_do(w, 0, REQUEST_WRITE, 0, MIB, 0);
@@ -696,6 +751,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(durability_is_waited_for),
+        cmocka_unit_test(what_clients_do_is_counted),
         cmocka_unit_test(what_was_under_way_is_flagged),
         cmocka_unit_test(a_bad_block_is_told),
         cmocka_unit_test(a_wrong_entry_is_found_out),

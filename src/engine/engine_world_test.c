@@ -299,6 +299,7 @@ static void make_plan(struct world *w) {
         {&timeline_spec, WORLD_TIMELINES},
         {&volume_spec, WORLD_VOLUMES},
         {&request_spec, WORLD_REQUESTS},
+        {&activity_spec, 16},
     };
     memcpy(w->tables, tables, sizeof tables);
     w->regions[n++] = (struct arena_region_plan){

@@ -17,6 +17,7 @@
 #include "arena/io.h"
 #include "arena/request.h"
 #include "base/prng.h"
+#include "engine/activity.h"
 #include "engine/clean/clean.h"
 #include "engine/engine.h"
 #include "plat/sim/sim.h"
@@ -98,7 +99,7 @@ struct world {
     struct arena arena, *a;
     void *memory;
     struct arena_plan plan;
-    struct arena_table_plan tables[9];
+    struct arena_table_plan tables[10];
     struct arena_region_plan regions[3];
     struct buffer_pool buffers;
     struct io_port io;

@@ -117,6 +117,10 @@ int index_find(struct index *x, struct index_find *f);
 void index_forget(struct index *x, const struct ancestry *view, uint64_t block,
                   struct block_place p);
 
+/* How many of these blocks are known now to hold data; of what is not in memory, none. */
+uint64_t index_known_data(struct index *x, const struct ancestry *view, uint64_t block,
+                          uint64_t blocks);
+
 /* Newest sequence that look-ups see. */
 uint64_t index_applied(const struct index *x);
 

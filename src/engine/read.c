@@ -79,6 +79,8 @@ void read_begin(struct work *w) {
         return;
     }
     const struct volume *v = volume_view(e->a, (struct volume_h){w->volume});
+    if (!(v->flags & VOLUME_IMAGE))
+        sampler_read(e->sampler, v->id, first, blocks, log_now_ns(e->log));
     ahead_note(e, w->view, first, r->blocks, bytes_to_blocks_up(v->size_bytes));
     int err = reader_start(r);
     if (err != ERR_AGAIN)

@@ -21,6 +21,7 @@
 #include "plat/md_packet.h"
 
 HANDLE(timeline)
+HANDLE(activity)
 
 #define VOLUME_NAME_BYTES 64
 
@@ -59,7 +60,8 @@ enum volume_flag {
     F(uint64_t, oldest_ns)       /* the same: wall */                                              \
     F(uint64_t, retain_ns)       /* volume: how much history it is to keep; 0: no limit */         \
     F(uint64_t, retain_bytes)                                                                      \
-    A(uint8_t, reserved, 24)
+    F(struct activity_h, activity) /* of its newest second (activity.h) */                         \
+    A(uint8_t, reserved, 20)
 SLOT_STRUCT(volume, VOLUME_FIELDS)
 SLOT_TABLE(volume, TABLE_VOLUME)
 

@@ -126,6 +126,49 @@ static void drop_first_pages(struct request *q, uint32_t n) {
     q->data_extents = (uint8_t)(q->data_extents - gone);
 }
 
+/* Of whole blocks that were recorded: how many held data or were read before, and how well they compress. */
+static void count_data(struct work *w, struct activity *t, const struct step *s,
+                       const unsigned char *first) {
+    struct engine_run *e = w->e;
+    uint64_t *n = t->counted;
+    n[ACTIVITY_recorded_bytes] += block_to_bytes(s->blocks);
+    n[ACTIVITY_overwritten_bytes] +=
+        block_to_bytes(index_known_data(e->index, w->view, s->block, s->blocks));
+    n[ACTIVITY_reread_bytes] +=
+        block_to_bytes(sampler_was_read(e->sampler, t->volume_id, s->block, s->blocks));
+    if (!sampler_is_due(e->sampler, s->blocks))
+        return;
+    n[ACTIVITY_sampled_bytes] += BLOCK_BYTES;
+    n[ACTIVITY_packed_bytes] += sampler_pack(e->sampler, first);
+}
+
+/* first: the first block's data, if there is some. */
+static void count(struct work *w, const struct step *s, uint64_t sequence,
+                  const unsigned char *first) {
+    struct engine_run *e = w->e;
+    uint64_t wall_ns = log_wall_ns(e->log);
+    struct activity *t = activity_now(e->a, (struct volume_h){w->volume}, wall_ns);
+    if (!t)
+        return;
+    uint64_t *n = t->counted;
+    activity_recorded(t, sequence, wall_ns);
+    switch (request_view(e->a, w->h)->op) {
+    case REQUEST_TRIM:
+        n[ACTIVITY_trims] += s->last;
+        n[ACTIVITY_trim_bytes] += s->to - s->from;
+        break;
+    case REQUEST_ZERO:
+        n[ACTIVITY_zeroes] += s->last;
+        n[ACTIVITY_zero_bytes] += s->to - s->from;
+        break;
+    default:
+        n[ACTIVITY_writes] += s->last;
+        n[ACTIVITY_write_bytes] += s->to - s->from;
+    }
+    if (first)
+        count_data(w, t, s, first);
+}
+
 /* Records one step; an error of log_append, and nothing has changed. */
 static int record_step(struct work *w, const struct step *s, uint64_t *sequence) {
     struct engine_run *e = w->e;
@@ -153,6 +196,7 @@ static int record_step(struct work *w, const struct step *s, uint64_t *sequence)
     int err = log_append(e->log, &r, sequence);
     if (err < 0)
         return err;
+    count(w, s, *sequence, r.data_extents > 0 ? buffer_data(e->p.buffers, pages[0].first) : NULL);
     struct request *edit = request_edit(e->a, w->h);
     edit->progress = s->to - q->offset_bytes;
     edit->sequence = *sequence;

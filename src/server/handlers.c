@@ -54,10 +54,12 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
                         : v->slot.state == VOLUME_DELETED ? "deleted"
                                                           : "serving";
     return json_pack(
-        "{s:s,s:I,s:I,s:s,s:o,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name", (const char *)v->name,
-        "size_bytes", (json_int_t)v->size_bytes, "block_size_bytes", (json_int_t)v->block_size,
-        "durability", v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "retain_ns",
-        v->retain_ns ? json_integer((json_int_t)v->retain_ns) : json_null(), "state", state,
+        "{s:s,s:I,s:I,s:s,s:o,s:o,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name",
+        (const char *)v->name, "size_bytes", (json_int_t)v->size_bytes, "block_size_bytes",
+        (json_int_t)v->block_size, "durability",
+        v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "retain_ns",
+        v->retain_ns ? json_integer((json_int_t)v->retain_ns) : json_null(), "retain_bytes",
+        v->retain_bytes ? json_integer((json_int_t)v->retain_bytes) : json_null(), "state", state,
         "reason",
         v->slot.state == VOLUME_LOST
             ? "writes that were answered may be lost; see the alerts, then volume accept-loss"
@@ -233,6 +235,7 @@ static int volume_create(void *ctx, const struct ctl_request *q) {
                               .flags = durability_flag(q),
                               .size_bytes = ctl_number(&q->args, "size_bytes"),
                               .retain_ns = ctl_number(&q->args, "retain_ns"),
+                              .retain_bytes = ctl_number(&q->args, "retain_bytes"),
                               .block_size = (uint32_t)ctl_number(&q->args, "block_size_bytes")};
     put(a.name, ctl_text(&q->args, "name"));
     return begin(ctx, q, &a);
@@ -242,16 +245,18 @@ static int volume_set(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     struct admin_request a = {.kind = OPERATION_VOLUME_SET,
                               .flags = durability_flag(q),
-                              .retain_ns = ctl_number(&q->args, "retain_ns")};
+                              .retain_ns = ctl_number(&q->args, "retain_ns"),
+                              .retain_bytes = ctl_number(&q->args, "retain_bytes")};
     int all = ctl_flag(&q->args, "retain_all");
-    if (a.retain_ns && all)
-        return refuse(p, q, ERR_INVAL, "an age and all are two things to retain",
-                      "give --retain or --retain-all");
+    if ((a.retain_ns || a.retain_bytes) && all)
+        return refuse(p, q, ERR_INVAL, "a limit and all are two things to retain",
+                      "give --retain and --retain-bytes, or --retain-all");
     a.flags |= a.retain_ns || all ? OPERATION_SET_RETAIN : 0;
+    a.flags |= a.retain_bytes || all ? OPERATION_SET_RETAIN_BYTES : 0;
     a.flags |= ctl_text(&q->args, "durability") ? 0 : OPERATION_KEEP_DURABILITY;
     if (a.flags == OPERATION_KEEP_DURABILITY)
         return refuse(p, q, ERR_INVAL, "nothing is to be set",
-                      "give --durability, --retain or --retain-all");
+                      "give --durability, --retain, --retain-bytes or --retain-all");
     put_volume(&a, q);
     return begin(ctx, q, &a);
 }
@@ -730,6 +735,7 @@ const struct ctl_handler perdured_handlers[] = {
     {"mark.list", mark_list},
     {"mark.delete", mark_delete},
     {"diff", looking_diff},
+    {"history", history_handler},
     {"status", status},
     {"clean", clean},
     {"connections", connections},

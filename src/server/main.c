@@ -50,6 +50,7 @@ static void handlers(void *ctx) {
     engine_turn(p->engine);
     make_room(p);
     p->admin_waits = admin_turn(&p->admin);
+    history_turn(p);
     make_room(p);
     index_turn(p->index);
     log_turn_end(p->log);

@@ -81,6 +81,7 @@ struct perdured {
     struct pending pending[PENDING_MAX];
     struct awaited awaited[PENDING_MAX];
     struct looking *lookings[LOOKINGS_MAX];
+    struct history *histories; /* that wait for what was counted */
     struct since sinces[SINCES_MAX];
     struct opened opened[CONFIG_ON_DEMAND_MAX]; /* those that are still there come first */
     uint32_t opened_count;
@@ -107,6 +108,10 @@ void perdured_put_moment(struct admin_request *a, const struct moment *m);
 /* server/looking.c: the operation `diff`; an operation that has ended, which may be part of it. */
 int looking_diff(void *perdured, const struct ctl_request *q);
 void looking_resolved(struct perdured *p, const struct operation *o);
+
+/* server/history.c: after admin_turn, those that waited go on. */
+int history_handler(void *perdured, const struct ctl_request *q);
+void history_turn(struct perdured *p);
 
 /* server/since.c: as nbd_front_exports.since; an operation that has ended, which may be one of its. */
 int perdured_since(void *perdured, struct nbd_h n, struct volume_h volume, const char *text,
@@ -137,6 +142,7 @@ void perdured_tell_layouts(const struct arena_plan *plan);
 
 /* What is not durable lies in three segments at most (LOG_UNLOGGED_BYTES_MAX); as many more take it when it
  * has to move, and two may be on their way to be sealed. With fewer it could not move, for ever. */
+#define PERDURED_ACTIVITIES 8192u
 #define PERDURED_MEMTABLES 8u
 /* server/assemble.c: before the arena is ours (jobs, files); then everything else; the end in order. */
 int perdured_prepare(struct perdured *p, char *why, size_t room);

@@ -2,6 +2,7 @@
 /* What the server expects of its arena: all tables and regions, and how large they are. */
 #include <string.h>
 
+#include "engine/activity.h"
 #include "engine/timeline/volumes.h"
 #include "server/perdured.h"
 #include "server/trace.h"
@@ -20,7 +21,7 @@ static uint64_t undo_bytes(const struct config *c) {
 }
 
 const struct arena_plan *perdured_plan(const struct config *c) {
-    static struct arena_table_plan tables[16];
+    static struct arena_table_plan tables[17];
     static struct arena_region_plan regions[5];
     static struct arena_plan plan;
     const struct arena_table_plan t[] = {
@@ -39,6 +40,7 @@ const struct arena_plan *perdured_plan(const struct config *c) {
         {&wall_spec, 1},
         {&memtable_spec, PERDURED_MEMTABLES},
         {&operation_spec, 256},
+        {&activity_spec, PERDURED_ACTIVITIES},
     };
     const struct arena_region_plan r[] = {
         {REGION_BUFFERS, 1, c->buffer_bytes, 2 * MIB},

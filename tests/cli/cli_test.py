@@ -24,6 +24,13 @@ def moment(sequence, time):
     return {"sequence": sequence, "time": time}
 
 
+def wider(text, width, was, at, more):
+    """A table of two columns with a wider first one, as more rows, behind the first `at`, make it."""
+    lines = [line[:was].ljust(width) + line[was:] if line[was - 1:was] == " " else line
+             for line in text.splitlines(keepends=True)]
+    return "".join(lines[:at]) + more + "".join(lines[at:])
+
+
 VOLUME = {
     "name": "demo", "size_bytes": 10 << 30, "block_size_bytes": 4096, "durability": "flush",
     "state": "serving", "reason": None, "created_at": "2026-11-22T16:00:00Z", "deleted_at": None,
@@ -58,6 +65,12 @@ IMAGE = {
          "addresses": ["nbd://127.0.0.1:10809/logs.check"]},
     ],
 }
+
+HISTORY = {"volume": "demo", "from": "2026-11-22T15:00:00Z", "to": "2026-11-22T16:00:00Z", "step_ns": 60 * 10**9,
+           "kept_since": "2026-11-22T15:00:01Z", "next": None, "steps": [], "marks": []}
+STEP = {"first_sequence": 3, "last_sequence": 5, "writes": 3, "write_bytes": 12288, "recorded_bytes": 12288,
+        "overwritten_bytes": 4096, "reread_bytes": 0, "trims": 1, "trim_bytes": 4096, "zeroes": 1,
+        "zero_bytes": 8192, "flushes": 0, "sampled_bytes": 4096, "packed_bytes": 1024}
 
 RESTORED = {
     "dry_run": False, "to": moment(50, "2026-11-22T16:00:00Z"),
@@ -145,6 +158,10 @@ ROWS = [
      "it is served again after: perdure volume accept-loss demo\n"),
     ("volume set demo --durability write", "volume.set",
      {"name": "demo", "durability": "write"}, VOLUME, VOLUME_TEXT),
+    ("volume set demo --retain 7d --retain-bytes 200G", "volume.set",
+     {"name": "demo", "retain_ns": 7 * 86400 * 10**9, "retain_bytes": 200 << 30},
+     dict(VOLUME, retain_ns=7 * 86400 * 10**9, retain_bytes=200 << 30),
+     wider(VOLUME_TEXT, 17, 13, 4, "retains          7 d\nretains at most  200 GiB\n")),
     ("volume resize demo 20G", "volume.resize", {"name": "demo", "size_bytes": 20 << 30},
      VOLUME, VOLUME_TEXT),
     ("volume resize demo 5G --force", "volume.resize",
@@ -230,6 +247,20 @@ ROWS = [
      "12 KiB of demo written from 2026-11-22 17:00:00.000 +01:00 (seq:5) to "
      "2026-11-22 17:00:01.000 +01:00 (seq:9)\n"
      " OFFSET  LENGTH\n   4096    8192\n1048576    4096\n"),
+    ("history demo --from -1h --step 1m", "history", {"name": "demo", "from": "-1h", "step_ns": 60 * 10**9},
+     dict(HISTORY, steps=[
+         dict(STEP, time="2026-11-22T15:00:00Z"),
+         dict(STEP, time="2026-11-22T15:02:00Z", writes=0, write_bytes=0, recorded_bytes=0, overwritten_bytes=0,
+              reread_bytes=0, sampled_bytes=0, packed_bytes=0, last_sequence=None, flushes=3)],
+         marks=[{"label": "nightly", "at": moment(7, "2026-11-22T15:01:00Z")}]),
+     "12 KiB written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"
+     "such steps are kept since 2026-11-22 16:00:01 +01:00; a longer --step goes further back\n"
+     "TIME                        WRITES  WRITTEN  OVER  REREAD  TRIMMED  ZEROED  FLUSHES   LZ4  NEWEST\n"
+     "2026-11-22 16:00:00 +01:00       3   12 KiB  33 %     0 %    4 KiB   8 KiB        0  25 %       5\n"
+     "2026-11-22 16:02:00 +01:00       0      0 B     -       -    4 KiB   8 KiB        3     -       -\n"
+     "mark nightly: 2026-11-22 16:01:00.000 +01:00 (seq:7)\n"),
+    ("history demo", "history", {"name": "demo"}, dict(HISTORY, kept_since="2026-11-22T15:00:00Z"),
+     "0 B written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"),
     ("diff demo --from seq:9 --to seq:9", "diff", {"name": "demo", "from": "seq:9", "to": "seq:9"},
      {"volume": "demo", "from": moment(9, "2026-11-22T16:00:01Z"), "to": moment(9, "2026-11-22T16:00:01Z"),
       "next": None, "ranges": []},
@@ -454,6 +485,12 @@ class CliTest(unittest.TestCase):
                                   dict(told, next=8192, ranges=ranges[0]), dict(told, next=None, ranges=ranges[1]))
         self.assertEqual(json.loads(done.stdout)["ranges"], sum(ranges, []))
         self.assertEqual(requests[1]["args"], {"name": "demo", "from": "seq:5", "to": "seq:9", "after": 8192})
+        steps = [[dict(STEP, time="2026-11-22T15:00:00Z")], [dict(STEP, time="2026-11-22T15:01:00Z")]]
+        done, requests = self.ask("history demo --from -1h --json", dict(HISTORY, next=1795359660, steps=steps[0]),
+                                  dict(HISTORY, steps=steps[1]))
+        self.assertEqual(json.loads(done.stdout)["steps"], sum(steps, []))
+        self.assertEqual(requests[1]["args"], {"name": "demo", "from": "2026-11-22T15:00:00Z", "step_ns": 60 * 10**9,
+                                               "to": "2026-11-22T16:00:00Z", "after": 1795359660})
         done, _ = self.ask("connections", {"next": 9, "connections": parts[0]}, Refusal("io", "that is why"))
         self.assertEqual((done.returncode, done.stdout), (1, ""))
 

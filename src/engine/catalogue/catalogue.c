@@ -41,12 +41,15 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_COLD_START] = cold_start_rows,
     [CATALOGUE_HORIZON] = horizon_rows,
     [CATALOGUE_SEGMENTS_CLEAN] = segments_clean_rows,
+    [CATALOGUE_ACTIVITY] = activity_rows,
     [CATALOGUE_SNAPSHOT] = snapshot_rows,
     [CATALOGUE_DEAD_FAMILIES] = dead_families_rows,
     [CATALOGUE_RESOLVE] = resolve_rows,
     [CATALOGUE_MARK_FIND] = mark_find_row,
     [CATALOGUE_LIST_MARKS] = list_marks_rows,
     [CATALOGUE_LIST_STRETCHES] = list_stretches_rows,
+    [CATALOGUE_LIST_ACTIVITY] = list_activity_rows,
+    [CATALOGUE_LIMITS] = limits_rows,
     [CATALOGUE_KEEPS] = keeps_rows,
 };
 

@@ -31,6 +31,7 @@
 
 #include <stdint.h>
 
+#include "engine/activity.h"
 #include "engine/slots.h"
 #include "plat/clock.h"
 #include "plat/file.h"
@@ -67,6 +68,7 @@ enum catalogue_kind {
     CATALOGUE_COLD_START,      /* ends images that no process holds any more */
     CATALOGUE_HORIZON,         /* older moments of these volumes are given up */
     CATALOGUE_SEGMENTS_CLEAN,  /* these may be used again, and what they held lies in `cold` */
+    CATALOGUE_ACTIVITY,        /* what clients did in some seconds */
     CATALOGUE_QUERIES,         /* from here on: nothing is changed, operation is 0 */
     CATALOGUE_SNAPSHOT,        /* everything that a cold start needs */
     CATALOGUE_DEAD_FAMILIES,   /* a snapshot of nothing else */
@@ -74,7 +76,9 @@ enum catalogue_kind {
     CATALOGUE_MARK_FIND,
     CATALOGUE_LIST_MARKS,
     CATALOGUE_LIST_STRETCHES,
-    CATALOGUE_KEEPS, /* all that is promised */
+    CATALOGUE_LIST_ACTIVITY,
+    CATALOGUE_LIMITS, /* how far back the bytes go that volumes are to keep */
+    CATALOGUE_KEEPS,  /* all that is promised */
     CATALOGUE_KINDS
 };
 
@@ -114,9 +118,11 @@ struct catalogue_args {
     uint32_t cold;                              /* clean: is not free any more; 0: none */
     uint64_t horizons[CATALOGUE_VOLUMES_MAX];   /* horizon: of volumes[i], and the wall time of */
     uint64_t horizon_ns[CATALOGUE_VOLUMES_MAX]; /* that moment, if the volume */
-    uint64_t retained[CATALOGUE_VOLUMES_MAX];   /* retains so many ns; 0: in any case */
-    uint64_t retain_ns, retain_bytes;           /* create, set */
-    uint64_t after;                             /* lists: rows with a greater key */
+    uint64_t retained[CATALOGUE_VOLUMES_MAX];   /* retains so many ns; 0: in any case; */
+    uint64_t retained_bytes[CATALOGUE_VOLUMES_MAX]; /* the same of bytes */
+    uint64_t retain_ns, retain_bytes;               /* create, set */
+    uint64_t after;                                 /* lists: rows with a greater key */
+    uint64_t from_s, to_s, step_s;                  /* list of activity: from, before, by so much */
 };
 
 struct catalogue_timeline {
@@ -152,6 +158,8 @@ struct catalogue_result {
 
 /* One row of a list. key: `after` of the next page, if it is the last row of this one.
  *   MARKS      name = label, volume, sequence, time_ns, created_ns, is_hold; of volumes[0], 0: all
+ *   LIMITS     volume, size_bytes = retain_bytes; sequence, time_ns: the moment after which it recorded
+ *              no more than that; 0: that is all
  *   STRETCHES  sequence = from, timeline, created_ns, size_bytes at its begin; of volumes[0] */
 struct catalogue_row {
     uint64_t key, volume;
@@ -159,6 +167,27 @@ struct catalogue_row {
     uint64_t sequence, time_ns, created_ns, size_bytes;
     uint32_t is_hold, timeline;
 };
+/* One step of a volume's activity: `time` is its first second, since 1970. */
+struct catalogue_activity {
+    uint64_t volume, time;
+    uint64_t first_sequence, last_sequence, last_ns;
+    uint64_t counted[ACTIVITY_COUNTERS];
+};
+/* LIST_ACTIVITY: steps in which something was counted, oldest first, of volumes[0]; base_s: made of rows of
+ * this step, of which CATALOGUE_*_KEPT are kept. */
+struct catalogue_activities {
+    uint32_t count;
+    uint64_t base_s;
+    struct catalogue_activity rows[CATALOGUE_ROWS_MAX];
+};
+
+#define CATALOGUE_SECOND 1u
+#define CATALOGUE_MINUTE 60u
+#define CATALOGUE_HOUR 3600u
+#define CATALOGUE_SECONDS_KEPT (2u * 3600)
+#define CATALOGUE_MINUTES_KEPT (14u * 86400)
+#define CATALOGUE_HOURS_KEPT (5u * 366 * 86400)
+
 struct catalogue_list {
     uint32_t count;
     struct catalogue_row rows[CATALOGUE_ROWS_MAX];
@@ -209,7 +238,8 @@ struct catalogue_request {
     int result;
     char detail[CATALOGUE_DETAIL_BYTES];
     struct catalogue_result out;
-    struct catalogue_list *list;         /* lists: the caller's memory */
+    struct catalogue_list *list;             /* lists: the caller's memory */
+    struct catalogue_activities *activities; /* (LIST_)ACTIVITY: the caller's memory */
     struct catalogue_snapshot *snapshot; /* SNAPSHOT: made here, ended by catalogue_snapshot_free */
     struct catalogue_keeps *keeps;       /* KEEPS: made here, ended by catalogue_keeps_free */
     uint64_t generation;                 /* of the catalogue after this request */

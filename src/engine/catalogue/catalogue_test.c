@@ -409,7 +409,7 @@ static void what_an_open_refuses(void **state) {
                                         "UPDATE store SET store_id = x'00'"};
     static const int codes[] = {ERR_UNSUPPORTED, ERR_FORMAT, ERR_INTEGRITY};
     static const char *const undo[] = {
-        "PRAGMA user_version = 2", "PRAGMA application_id = 1349674083",
+        "PRAGMA user_version = 3", "PRAGMA application_id = 1349674083",
         "UPDATE store SET store_id = CAST('the store''s id.' || char(0) AS BLOB)"};
     for (int i = 0; i < 3; i++) {
         struct db d = {0};

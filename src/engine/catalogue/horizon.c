@@ -39,8 +39,8 @@ int horizon_rows(struct db *d, struct catalogue_request *r) {
         uint64_t id = a->volumes[i];
         db_run(d,
                "UPDATE volumes SET horizon = ?2, horizon_ns = ?3 WHERE id = ?1 AND horizon < ?2"
-               " AND (?4 = 0 OR retain_ns = ?4)",
-               "iiii", id, a->horizons[i], a->horizon_ns[i], a->retained[i]);
+               " AND (?4 = 0 OR retain_ns = ?4) AND (?5 = 0 OR retain_bytes = ?5)",
+               "iiiii", id, a->horizons[i], a->horizon_ns[i], a->retained[i], a->retained_bytes[i]);
         db_run(d,
                "DELETE FROM marks WHERE volume = ?1 AND hold = 0 AND"
                " sequence < (SELECT horizon FROM volumes WHERE id = ?1)",

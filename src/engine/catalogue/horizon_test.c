@@ -560,7 +560,8 @@ static void version_1_is_migrated(void **state) {
         "ALTER TABLE volumes DROP COLUMN retain_ns",
         "ALTER TABLE volumes DROP COLUMN retain_bytes",
         "ALTER TABLE store DROP COLUMN sealed_up_to",
-        "DELETE FROM migrations WHERE version = 2",
+        "DROP TABLE activity",
+        "DELETE FROM migrations WHERE version > 1",
         "UPDATE applied SET result = CAST(x'01' || substr(result, 2, 207) AS BLOB)",
         "PRAGMA user_version = 1",
     };

@@ -16,6 +16,7 @@
  *   images            disks of open time images; each has a timeline of its own
  *   marks             a mark of several volumes is a row for each
  *   range_references  range := ref_timeline at ref_sequence; pinned until copied
+ *   activity          what clients did to a volume in `step` seconds from `time` on (activity.c)
  *   freed             segments that may be used again
  *   dead_families     families whose data nobody needs; their segments are freed in the background
  *
@@ -27,6 +28,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "engine/activity.h"
 
 static const char *const step_1[] = {
     "CREATE TABLE store(id INTEGER PRIMARY KEY CHECK(id = 1), store_id BLOB NOT NULL,"
@@ -76,7 +78,16 @@ static const char *const step_2[] = {
     NULL,
 };
 
-static const char *const *const schema_steps[SCHEMA_VERSION] = {step_1, step_2};
+#define COLUMN(name) ", " #name " INTEGER NOT NULL"
+static const char *const step_3[] = {
+    "CREATE TABLE activity(volume INTEGER NOT NULL REFERENCES volumes(id) ON DELETE CASCADE,"
+    " step INTEGER NOT NULL, time INTEGER NOT NULL, first_sequence INTEGER NOT NULL,"
+    " last_sequence INTEGER NOT NULL, last_ns INTEGER NOT NULL" ACTIVITY_LIST(COLUMN) //
+    ", PRIMARY KEY(volume, step, time)) STRICT, WITHOUT ROWID",
+    NULL,
+};
+
+static const char *const *const schema_steps[SCHEMA_VERSION] = {step_1, step_2, step_3};
 
 static void migrate(struct db *d, uint64_t from, uint64_t now_ns) {
     char sql[64];

@@ -267,6 +267,21 @@ const struct log_index_ops index_log_ops = {.run_bytes_max = most_run_bytes,
                                             .freed = freed,
                                             .device = index_device};
 
+uint64_t index_known_data(struct index *x, const struct ancestry *view, uint64_t block,
+                          uint64_t blocks) {
+    uint64_t n = 0;
+    for (uint64_t b = block, end; b < block + blocks; b = end) {
+        uint32_t page = block_table_find(&x->table, view->timeline, chunk_of_block(b));
+        end = min_u64(block + blocks, (chunk_of_block(b) + 1) * CHUNK_BLOCKS);
+        if (page == TABLE_NO_PAGE)
+            continue;
+        struct block_place p;
+        for (uint64_t i = b; i < end; i++)
+            n += block_table_get(&x->table, page, view->family, i, &p) == PLACE_DATA;
+    }
+    return n;
+}
+
 /* ---- After the commit ---- */
 
 /* At a cold start, segments that are sealed already may be newer than one that is not: then what its
