@@ -28,8 +28,8 @@ enum activity_state { ACTIVITY_OPEN = 1, ACTIVITY_ENDED = 2, ACTIVITY_SENT = 3 }
  *
  *   writes write_bytes      requests, and bytes as clients gave them
  *   recorded_bytes          data that the log took for them: whole blocks
- *   overwritten_bytes       of these, blocks that were known to hold data before
- *   reread_bytes            of these, blocks that had been read within the last minute
+ *   overwritten_bytes       written blocks that were known to hold data before
+ *   reread_bytes            written blocks that had been read within the last minute
  *   trims trim_bytes, zeroes zero_bytes, flushes
  *   sampled_bytes packed_bytes   blocks of which the compressibility was tried, and what LZ4 made of them */
 #define ACTIVITY_LIST(X)                                                                           \

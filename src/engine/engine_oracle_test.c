@@ -184,12 +184,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                 assert_true(run->faults && (run->wide || w->asked[q].op != REQUEST_READ));
             }
         if (prng_one_in(&w->prng, 3))
-            for (uint32_t q = 0; q < WORLD_REQUESTS; q++)
-                if (w->asked[q].state == ASKED_ANSWERED) {
-                    free(w->asked[q].data);
-                    free(w->asked[q].extents);
-                    w->asked[q] = (struct asked){0};
-                }
+            world_forget_answered(w);
         if (run->faults && prng_one_in(&w->prng, (uint64_t)run->faults))
             add_fault(w, run->wide);
         if (prng_one_in(&w->prng, run->wide ? 20 : 60))
@@ -229,6 +224,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     for (uint32_t i = 0; i < w->volumes * 8 && run->sections; i++) {
         w->since = world_some_moment(w);
         uint64_t size = volume_view(w->a, w->volume[i / 8])->size_bytes;
+        world_forget_answered(w);
         int q = world_ask(w, i / 8, REQUEST_BLOCK_STATUS, 0, size,
                           REQUEST_STATUS_CHANGES | REQUEST_STATUS_VERSIONS);
         int err = world_wait(w, q);

@@ -165,6 +165,9 @@ void world_wait_all(struct world *w);
 /* Until the log is quiet and everything is sealed that can be. */
 void world_settle(struct world *w);
 
+/* Requests that are answered make room for others. */
+void world_forget_answered(struct world *w);
+
 /* Asks, waits, and returns the answer's error. */
 int world_do(struct world *w, uint32_t v, uint8_t op, uint64_t offset, uint64_t length,
              uint32_t flags);
@@ -198,6 +201,7 @@ uint64_t world_some_moment(struct world *w);
 /* Stamps of sectors [first, first + count) of a timeline as of a sequence. */
 void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t first, uint64_t count,
                  uint64_t *stamps);
+int world_sector_is_zero(uint64_t stamp, uint64_t sector);
 void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector);
 
 /* A range of whole blocks of a held volume becomes a hole, as when its size changes. */

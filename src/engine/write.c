@@ -3,7 +3,9 @@
  * WRITE, TRIM and ZERO become records. What the log takes is whole blocks:
  *
  *   WRITE   the payload's pages, which begin and end with the block. Of the first and last block the
- *           bytes around the payload are filled in: what was there before, read from the timeline
+ *           bytes around the payload are filled in: what was there before, read from the timeline.
+ *           ZERO_RUN blocks or more in a row that are all zero are recorded as zeroes, without data, and
+ *           so is a request of nothing else
  *   ZERO    the first and last block as above, in pages of their own; zeroes between
  *   TRIM    holes for the whole blocks inside
  *
@@ -21,6 +23,9 @@
 
 #include "base/err.h"
 #include "engine/engine_priv.h"
+
+/* Fewer in the middle of others are not worth a record of their own. */
+#define ZERO_RUN 8u
 
 /* The next record of a request. */
 struct step {
@@ -53,10 +58,40 @@ static uint64_t whole_end(const struct work *w, const struct request *q) {
     return ends_within(w, q) ? block_of_byte(end_of(q)) : bytes_to_blocks_up(end_of(q));
 }
 
-static void write_step(const struct request *q, uint64_t at, struct step *s) {
-    s->kind = PLACE_DATA;
+static int is_zero(const unsigned char *block) {
+    uint64_t first;
+    memcpy(&first, block, sizeof first);
+    return first == 0 && memcmp(block, block + sizeof first, BLOCK_BYTES - sizeof first) == 0;
+}
+
+/* How many of the blocks from the front of the slot's pages on are of one record: `zero` tells which kind. */
+static uint32_t run_of_kind(const struct work *w, const struct request *q, uint32_t blocks,
+                            int *zero) {
+    uint32_t zeroes = 0, at = 0; /* zeroes: of those before `at`, the last so many */
+    for (uint32_t i = 0; i < q->data_extents && at < blocks; i++) {
+        for (uint32_t p = 0; p < q->data[i].pages && at < blocks; p++, at++) {
+            int is = is_zero(buffer_data(w->e->p.buffers, q->data[i].first + p));
+            if (!is && zeroes == at && zeroes >= ZERO_RUN) {
+                *zero = 1;
+                return zeroes;
+            }
+            zeroes = is ? zeroes + 1 : 0;
+            if (zeroes == ZERO_RUN && zeroes <= at) {
+                *zero = 0;
+                return at + 1 - zeroes;
+            }
+        }
+    }
+    *zero = at > 0 && zeroes == at;
+    return at;
+}
+
+static void write_step(const struct work *w, const struct request *q, uint64_t at, struct step *s) {
+    int zero;
     s->block = block_of_byte(at);
     s->blocks = min_u64(bytes_to_blocks_up(end_of(q)) - s->block, LOG_APPEND_BLOCKS_MAX);
+    s->blocks = run_of_kind(w, q, (uint32_t)s->blocks, &zero);
+    s->kind = zero ? PLACE_ZERO : PLACE_DATA;
     s->pages = (uint32_t)s->blocks;
 }
 
@@ -90,7 +125,7 @@ static int next_step(const struct work *w, const struct request *q, struct step 
     if (at >= end)
         return 0;
     if (q->op == REQUEST_WRITE)
-        write_step(q, at, s);
+        write_step(w, q, at, s);
     else
         zero_step(w, q, at, s);
     s->from = at;
@@ -126,23 +161,25 @@ static void drop_first_pages(struct request *q, uint32_t n) {
     q->data_extents = (uint8_t)(q->data_extents - gone);
 }
 
-/* Of whole blocks that were recorded: how many held data or were read before, and how well they compress. */
+/* Of whole blocks that were written: how many held data or were read before, and how well they compress.
+ * first: the first one's data; NULL: they are zeroes. */
 static void count_data(struct work *w, struct activity *t, const struct step *s,
                        const unsigned char *first) {
     struct engine_run *e = w->e;
     uint64_t *n = t->counted;
-    n[ACTIVITY_recorded_bytes] += block_to_bytes(s->blocks);
     n[ACTIVITY_overwritten_bytes] +=
         block_to_bytes(index_known_data(e->index, w->view, s->block, s->blocks));
     n[ACTIVITY_reread_bytes] +=
         block_to_bytes(sampler_was_read(e->sampler, t->volume_id, s->block, s->blocks));
+    if (!first)
+        return;
+    n[ACTIVITY_recorded_bytes] += block_to_bytes(s->blocks);
     if (!sampler_is_due(e->sampler, s->blocks))
         return;
     n[ACTIVITY_sampled_bytes] += BLOCK_BYTES;
     n[ACTIVITY_packed_bytes] += sampler_pack(e->sampler, first);
 }
 
-/* first: the first block's data, if there is some. */
 static void count(struct work *w, const struct step *s, uint64_t sequence,
                   const unsigned char *first) {
     struct engine_run *e = w->e;
@@ -165,7 +202,7 @@ static void count(struct work *w, const struct step *s, uint64_t sequence,
         n[ACTIVITY_writes] += s->last;
         n[ACTIVITY_write_bytes] += s->to - s->from;
     }
-    if (first)
+    if (first || s->pages > 0)
         count_data(w, t, s, first);
 }
 
@@ -193,9 +230,13 @@ static int record_step(struct work *w, const struct step *s, uint64_t *sequence)
     } else if (s->pages > 0) {
         r.data_extents = first_pages(q, s->pages, pages);
     }
+    uint32_t elided = s->kind == PLACE_ZERO ? r.data_extents : 0;
+    r.data_extents -= elided;
     int err = log_append(e->log, &r, sequence);
     if (err < 0)
         return err;
+    for (uint32_t i = 0; i < elided; i++)
+        buffer_release(e->p.buffers, pages[i]);
     count(w, s, *sequence, r.data_extents > 0 ? buffer_data(e->p.buffers, pages[0].first) : NULL);
     struct request *edit = request_edit(e->a, w->h);
     edit->progress = s->to - q->offset_bytes;
