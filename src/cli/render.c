@@ -429,8 +429,8 @@ static void history(const struct view *v) {
             table_cell(&t, "%s", time_of(v, item, "time", 0).s);
             table_cell(&t, "%s", count_of(item, "writes").s);
             table_cell(&t, "%s", size_of(item, "write_bytes").s);
-            table_cell(&t, "%s", part_of(item, "overwritten_bytes", "recorded_bytes").s);
-            table_cell(&t, "%s", part_of(item, "reread_bytes", "recorded_bytes").s);
+            table_cell(&t, "%s", size_of(item, "overwritten_bytes").s);
+            table_cell(&t, "%s", size_of(item, "reread_bytes").s);
             table_cell(&t, "%s", size_of(item, "trim_bytes").s);
             table_cell(&t, "%s", size_of(item, "zero_bytes").s);
             table_cell(&t, "%s", count_of(item, "flushes").s);
@@ -472,6 +472,48 @@ static void connections(const struct view *v) {
 static void reload(const struct view *v) {
     fprintf(v->out, "reloaded: engine %s serves, the pause was %s\n",
             count_of(v->result, "generation").s, pause_of(v->result, "pause_ns").s);
+}
+
+static void pauses_of_kind(const struct view *v, const char *kind) {
+    const json_t *r = json_object_get(v->result, kind);
+    if (number_of(r, "count") > 0)
+        fprintf(v->out, "%s: %s, half of them below %s, 99 of 100 below %s\n", kind,
+                count_of(r, "count").s, pause_of(r, "half_below_ns").s,
+                pause_of(r, "p99_below_ns").s);
+}
+
+static void pauses(const struct view *v) {
+    struct table t;
+    size_t i;
+    json_t *item;
+    if (number_of(json_object_get(v->result, "planned"), "count") +
+            number_of(json_object_get(v->result, "uninvited"), "count") ==
+        0) {
+        fprintf(v->out, "no pause since %s\n", time_of(v, v->result, "since", 0).s);
+        return;
+    }
+    fprintf(v->out, "since %s, longest %s, %s connections closed\n",
+            time_of(v, v->result, "since", 0).s, pause_of(v->result, "longest_ns").s,
+            count_of(v->result, "closed").s);
+    pauses_of_kind(v, "planned");
+    pauses_of_kind(v, "uninvited");
+    table_begin(&t, ">BELOW|>PLANNED|>UNINVITED");
+    json_array_foreach(json_object_get(v->result, "steps"), i, item) {
+        table_cell(&t, "%s", pause_of(item, "below_ns").s);
+        table_cell(&t, "%s", count_of(item, "planned").s);
+        table_cell(&t, "%s", count_of(item, "uninvited").s);
+    }
+    table_end(&t, v->out);
+    table_begin(&t, "AT|>ENGINE|KIND|>PAUSE|>KEPT|>CLOSED");
+    json_array_foreach(json_object_get(v->result, "last"), i, item) {
+        table_cell(&t, "%s", time_of(v, item, "at", 3).s);
+        table_cell(&t, "%s", count_of(item, "generation").s);
+        table_cell(&t, "%s", text_of(item, "kind").s);
+        table_cell(&t, "%s", pause_of(item, "pause_ns").s);
+        table_cell(&t, "%s", count_of(item, "kept").s);
+        table_cell(&t, "%s", count_of(item, "closed").s);
+    }
+    table_end(&t, v->out);
 }
 
 static void alerts(const struct view *v) {
@@ -538,6 +580,7 @@ static const struct renderer renderers[] = {
     {"clean", clean},
     {"connections", connections},
     {"reload", reload},
+    {"pauses", pauses},
     {"alerts", alerts},
     {"trace", trace},
 };

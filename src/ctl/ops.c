@@ -559,6 +559,23 @@ const struct ctl_op ctl_ops[] = {
                    "perdure reload --binary ./build/src/server/perdured",
     },
     {
+        .name = "pauses",
+        .noun = "pauses",
+        .flags = CTL_READ,
+        .summary = "show how long clients waited for reloads and deaths",
+        .detail =
+            "Since the last cold start. Steps are powers of two; those without a pause are left "
+            "out, \"below_ns\" of the longest is null. The last 32 pauses are listed, oldest "
+            "first. What clients see beside it is the time that the kernel takes to wake them.",
+        .result =
+            "{\"since\": time, \"planned\": PAUSES, \"uninvited\": PAUSES, \"longest_ns\": "
+            "integer, \"closed\": integer, \"steps\": [{\"below_ns\": integer?, \"planned\": "
+            "integer, \"uninvited\": integer}], \"last\": [{\"at\": time, \"generation\": "
+            "integer, \"kind\": \"planned\" | \"uninvited\", \"pause_ns\": integer, \"kept\": "
+            "integer, \"closed\": integer}]}",
+        .example = "perdure pauses",
+    },
+    {
         .name = "clean",
         .noun = "clean",
         .summary = "give up now what is older than volumes retain",

@@ -45,6 +45,9 @@ const struct ctl_shape ctl_shapes[] = {
               "            \"clients\": integer,\n"
               "            \"addresses\": [string]}]}"},
     {"MARK", "{\"volume\": string, \"label\": string, \"at\": MOMENT, \"created_at\": time}"},
+    {"PAUSES", "{\"count\": integer,\n"
+               " \"half_below_ns\": integer?,\n"
+               " \"p99_below_ns\": integer?}"},
     {"RELOAD", "{\"generation\": integer,\n"
                " \"kind\": \"cold\" | \"planned\" | \"uninvited\",\n"
                " \"reason\": string?,\n"

@@ -30,6 +30,20 @@ HANDLE(listener)
 #define SERVER_RINGS 8
 #define SERVER_RING_BYTES 136
 
+/* A pause that clients saw: from the end of the former engine's last turn, or its death, to the next engine's
+ * first. */
+struct pause {
+    uint64_t wall_ns; /* when it ended */
+    uint64_t pause_ns;
+    uint32_t generation; /* that served then */
+    uint32_t kept, closed;
+    uint32_t is_uninvited;
+};
+#define SERVER_PAUSES 32u
+/* Pauses shorter than PAUSE_STEP_NS << n, and not than half of that, are step n; the last has all longer ones. */
+#define PAUSE_STEPS 20u
+#define PAUSE_STEP_NS UINT64_C(250000)
+
 /* rings: queues of disk operations that may still complete, newest last; each u32 generation, u32 in use,
  * then the platform's identity of it (128 bytes). */
 #define SERVER_FIELDS(F, A)                                                                        \
@@ -41,7 +55,11 @@ HANDLE(listener)
     F(uint64_t, crashes) /* uninvited */                                                           \
     F(uint64_t, last_pause_ns)                                                                     \
     F(uint64_t, longest_pause_ns)                                                                  \
-    F(uint64_t, started_wall_ns) /* cold start */                                                  \
+    F(uint64_t, conns_closed)         /* by reloads and deaths */                                  \
+    A(uint32_t, planned, PAUSE_STEPS) /* how many of each step, since the cold start */            \
+    A(uint32_t, uninvited, PAUSE_STEPS)                                                            \
+    A(struct pause, pauses, SERVER_PAUSES) /* the newest, pause n at n % SERVER_PAUSES */          \
+    F(uint64_t, started_wall_ns)           /* cold start */                                        \
     A(uint8_t, rings, SERVER_RINGS *SERVER_RING_BYTES)                                             \
     A(uint8_t, reserved, 128)
 SLOT_STRUCT(server, SERVER_FIELDS)

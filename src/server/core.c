@@ -20,6 +20,7 @@
 #include "server/core_priv.h"
 #include "server/layouts.h"
 #include "server/notify.h"
+#include "server/pauses.h"
 #include "server/trace.h"
 
 /* Looking at all descriptors at once would hold up a thousand connections for two milliseconds. */
@@ -431,12 +432,12 @@ void core_serve(struct core *c) {
         struct server *s = server_edit(&r->a, r->server);
         uint64_t since =
             atomic_load(c->after_crash ? &b->custody->death_ns : &b->custody->let_go_ns);
-        s->last_pause_ns = clock_monotonic_ns(&r->clock) - since;
-        s->longest_pause_ns = max_u64(s->longest_pause_ns, s->last_pause_ns);
-        if (c->after_crash)
-            s->crashes++;
-        else
-            s->reloads++;
+        pauses_note(s, &(struct pause){.wall_ns = clock_wall_ns(&r->clock),
+                                       .pause_ns = clock_monotonic_ns(&r->clock) - since,
+                                       .generation = b->generation,
+                                       .kept = conn_used(&r->a),
+                                       .closed = c->closed,
+                                       .is_uninvited = c->after_crash});
         if (b->former_engine_bell >= 0)
             r->streams.ops->unwatch(r->streams.ctx, b->former_engine_bell);
         r->accepting = 0; /* as the former engine may have left it */

@@ -10,20 +10,9 @@
 #include "engine/timeline/volumes.h"
 #include "server/layouts.h"
 #include "server/perdured.h"
+#include "server/reply.h"
 
 /* --- shapes --- */
-
-static json_t *time_of(uint64_t wall_ns) {
-    char text[MOMENT_TEXT_BYTES];
-    if (wall_ns == 0)
-        return json_null();
-    moment_format_utc(wall_ns, text);
-    return json_string(text);
-}
-
-json_t *perdured_moment_json(uint64_t sequence, uint64_t wall_ns) {
-    return json_pack("{s:I,s:o}", "sequence", (json_int_t)sequence, "time", time_of(wall_ns));
-}
 
 static json_t *addresses_of(const struct perdured *p, const char *export) {
     const struct arena *a = &p->core.r.a;
@@ -64,11 +53,11 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
         v->slot.state == VOLUME_LOST
             ? "writes that were answered may be lost; see the alerts, then volume accept-loss"
             : NULL,
-        "created_at", time_of(v->created_ns), "deleted_at",
-        v->slot.state == VOLUME_DELETED ? time_of(v->deleted_ns) : json_null(), "clients",
+        "created_at", reply_time(v->created_ns), "deleted_at",
+        v->slot.state == VOLUME_DELETED ? reply_time(v->deleted_ns) : json_null(), "clients",
         (json_int_t)v->users, "images", (json_int_t)images_of(a, v->id), "oldest",
-        perdured_moment_json(v->oldest_sequence, v->oldest_ns), "newest",
-        perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
+        reply_moment(v->oldest_sequence, v->oldest_ns), "newest",
+        reply_moment(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
         addresses_of(p, (const char *)v->name));
 }
 
@@ -89,13 +78,14 @@ static json_t *image_of(const struct perdured *p, const char *name) {
                              "size_bytes", (json_int_t)v->size_bytes, "export", export, "clients",
                              (json_int_t)v->users, "addresses", addresses_of(p, export)));
         if (!image)
-            image = json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
-                              perdured_moment_json(v->moment_sequence, v->moment_ns), "writable",
-                              !(v->flags & VOLUME_READ_ONLY), "opened_at", time_of(v->created_ns),
-                              "lease_ends_at",
-                              time_of(v->lease_until_ns ? v->lease_until_ns - log_now_ns(p->log) +
-                                                              log_wall_ns(p->log)
-                                                        : 0));
+            image =
+                json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
+                          reply_moment(v->moment_sequence, v->moment_ns), "writable",
+                          !(v->flags & VOLUME_READ_ONLY), "opened_at", reply_time(v->created_ns),
+                          "lease_ends_at",
+                          reply_time(v->lease_until_ns ? v->lease_until_ns - log_now_ns(p->log) +
+                                                             log_wall_ns(p->log)
+                                                       : 0));
     }
     if (!image) {
         json_decref(disks);
@@ -105,73 +95,9 @@ static json_t *image_of(const struct perdured *p, const char *name) {
     return image;
 }
 
-/* What was not of our layout when this engine took the arena over. */
-static json_t *converted_of(const struct core *c) {
-    json_t *list = json_array();
-    for (uint32_t i = 0; c->converted && i < c->part_count; i++) {
-        const struct arena_part_fit *f = &c->parts[i];
-        const char *name = layouts_part_name(&c->plan, f);
-        if (f->fit != ARENA_FIT_SAME)
-            json_array_append_new(list,
-                                  json_pack("{s:s,s:I,s:s?,s:I,s:I}", "kind",
-                                            f->kind == ARENA_PART_TABLE ? "table" : "region",
-                                            "number", (json_int_t)f->number, "name", name, "from",
-                                            (json_int_t)f->from, "to", (json_int_t)f->to));
-    }
-    return list;
-}
-
-static json_t *reload_of(const struct perdured *p) {
-    const struct server *s = server_view(&p->core.r.a, p->core.r.server);
-    return json_pack(
-        "{s:I,s:s,s:s?,s:s?,s:s?,s:o,s:o,s:I,s:s?,s:o}", "generation",
-        (json_int_t)p->boot->generation, "kind",
-        !p->core.warm         ? "cold"
-        : p->core.after_crash ? "uninvited"
-                              : "planned",
-        "reason", p->core.warm || p->boot->mode == BOOT_COLD ? NULL : core_reason(&p->core),
-        "death", p->death[0] ? p->death : NULL, "poison",
-        p->core.poison ? p->core.poison_peer : NULL, "at", time_of(p->serving_wall_ns), "pause_ns",
-        p->core.warm ? json_integer((json_int_t)s->last_pause_ns) : json_null(), "failures",
-        (json_int_t)p->failures, "failure", p->failure[0] ? p->failure : NULL, "converted",
-        converted_of(&p->core));
-}
-
-/* --- answers --- */
-
-static int answer(struct perdured *p, const struct ctl_request *q, json_t *result) {
-    control_reply(&p->control, p->control.current, ctl_reply_ok(q->id, result));
-    return 0;
-}
-
-static int refuse(struct perdured *p, const struct ctl_request *q, int err, const char *message,
-                  const char *hint) {
-    control_reply(&p->control, p->control.current, ctl_reply_err(q->id, err, message, hint));
-    return 0;
-}
-
-static struct pending *await(struct perdured *p, const struct ctl_request *q) {
-    for (uint32_t i = 0; i < PENDING_MAX; i++)
-        if (p->pending[i].number == 0) {
-            struct pending *w = &p->pending[i];
-            const struct ctl_arg *name = ctl_arg_find(q->op, "name");
-            *w = (struct pending){
-                .number = ++p->numbers, .address = p->control.current, .id = q->id, .op = q->op};
-            if (name && ctl_has(&q->args, "name"))
-                snprintf(w->name, sizeof w->name, "%s", ctl_text(&q->args, "name"));
-            return w;
-        }
-    return NULL;
-}
-
-static void settle(struct perdured *p, struct pending *w, json_t *result) {
-    control_reply(&p->control, w->address, ctl_reply_ok(w->id, result));
-    w->number = 0;
-}
-
 static int begin(struct perdured *p, const struct ctl_request *q, struct admin_request *a) {
     struct operation_h h;
-    struct pending *w = await(p, q);
+    struct pending *w = reply_later(p, q);
     if (!w)
         return ERR_BUSY;
     a->reply = w->number;
@@ -249,14 +175,14 @@ static int volume_set(void *ctx, const struct ctl_request *q) {
                               .retain_bytes = ctl_number(&q->args, "retain_bytes")};
     int all = ctl_flag(&q->args, "retain_all");
     if ((a.retain_ns || a.retain_bytes) && all)
-        return refuse(p, q, ERR_INVAL, "a limit and all are two things to retain",
-                      "give --retain and --retain-bytes, or --retain-all");
+        return reply_refuse(p, q, ERR_INVAL, "a limit and all are two things to retain",
+                            "give --retain and --retain-bytes, or --retain-all");
     a.flags |= a.retain_ns || all ? OPERATION_SET_RETAIN : 0;
     a.flags |= a.retain_bytes || all ? OPERATION_SET_RETAIN_BYTES : 0;
     a.flags |= ctl_text(&q->args, "durability") ? 0 : OPERATION_KEEP_DURABILITY;
     if (a.flags == OPERATION_KEEP_DURABILITY)
-        return refuse(p, q, ERR_INVAL, "nothing is to be set",
-                      "give --durability, --retain, --retain-bytes or --retain-all");
+        return reply_refuse(p, q, ERR_INVAL, "nothing is to be set",
+                            "give --durability, --retain, --retain-bytes or --retain-all");
     put_volume(&a, q);
     return begin(ctx, q, &a);
 }
@@ -319,8 +245,8 @@ static int restore(void *ctx, const struct ctl_request *q) {
         a.offset_bytes = r.offset_bytes;
         a.length_bytes = r.length_bytes;
         if (a.volume_count != 1)
-            return refuse(ctx, q, ERR_INVAL, "a range is of one volume",
-                          "restore each volume's range by itself, at the same moment");
+            return reply_refuse(ctx, q, ERR_INVAL, "a range is of one volume",
+                                "restore each volume's range by itself, at the same moment");
     }
     return err < 0 ? err : begin(ctx, q, &a);
 }
@@ -368,8 +294,8 @@ static json_t *restore_result(const struct perdured *p, const struct operation *
                                (json_int_t)v->users));
     }
     return json_pack("{s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "to",
-                     perdured_moment_json(o->results[0], o->results[1]), "before",
-                     perdured_moment_json(o->results[2], o->results[3]), "volumes", volumes);
+                     reply_moment(o->results[0], o->results[1]), "before",
+                     reply_moment(o->results[2], o->results[3]), "volumes", volumes);
 }
 
 /* name: the object that the request named; its slot may be gone. */
@@ -387,18 +313,18 @@ static json_t *result_of(const struct perdured *p, const struct operation *o, co
         return volume_of(p, v);
     case OPERATION_VOLUME_DELETE:
         return json_pack("{s:s,s:o,s:b,s:I}", "name", name, "deleted_at",
-                         time_of(o->results[4] ? o->results[4] : o->now_ns), "now",
+                         reply_time(o->results[4] ? o->results[4] : o->now_ns), "now",
                          (o->flags & OPERATION_NOW) != 0, "freed_bytes", (json_int_t)o->results[3]);
     case OPERATION_IMAGE_OPEN:
         return image_of(p, made ? (const char *)made->name : (const char *)o->name);
     case OPERATION_IMAGE_CLOSE:
-        return json_pack("{s:s,s:o}", "name", name, "closed_at", time_of(o->now_ns));
+        return json_pack("{s:s,s:o}", "name", name, "closed_at", reply_time(o->now_ns));
     case OPERATION_RESTORE:
     case OPERATION_RESTORE_RANGE:
         return restore_result(p, o);
     case OPERATION_MARK:
         return json_pack("{s:s,s:o,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o),
-                         "at", perdured_moment_json(o->results[0], o->results[1]));
+                         "at", reply_moment(o->results[0], o->results[1]));
     case OPERATION_MARK_DELETE:
         return json_pack("{s:s,s:o}", "label", (const char *)o->name, "volumes", names_of(p, o));
     default:
@@ -416,7 +342,7 @@ int perdured_answer(void *ctx, struct operation_h h) {
         if (w->number == 0 || w->number != o->reply)
             continue;
         if (o->error == 0) {
-            settle(p, w, result_of(p, o, w->name));
+            reply_settle(p, w, result_of(p, o, w->name));
         } else {
             const char *detail = (const char *)o->detail;
             char hint[HINT_BYTES];
@@ -443,7 +369,7 @@ static int volume_list(void *ctx, const struct ctl_request *q) {
         if (!(v->flags & VOLUME_IMAGE) && v->slot.state != VOLUME_CREATING)
             json_array_append_new(list, volume_of(p, v));
     }
-    return answer(p, q, json_pack("{s:o}", "volumes", list));
+    return reply_now(p, q, json_pack("{s:o}", "volumes", list));
 }
 
 static int volume_show(void *ctx, const struct ctl_request *q) {
@@ -452,9 +378,9 @@ static int volume_show(void *ctx, const struct ctl_request *q) {
     const char *name = ctl_text(&q->args, "name");
     struct volume_h h = volumes_find(&p->core.r.a, name);
     if (h.v && !(volume_view(&p->core.r.a, h)->flags & VOLUME_IMAGE))
-        return answer(p, q, volume_of(p, volume_view(&p->core.r.a, h)));
+        return reply_now(p, q, volume_of(p, volume_view(&p->core.r.a, h)));
     snprintf(text, sizeof text, "there is no volume %s", name);
-    return refuse(p, q, ERR_NOTFOUND, text, "perdure volume list shows those that exist");
+    return reply_refuse(p, q, ERR_NOTFOUND, text, "perdure volume list shows those that exist");
 }
 
 static int image_list(void *ctx, const struct ctl_request *q) {
@@ -471,7 +397,7 @@ static int image_list(void *ctx, const struct ctl_request *q) {
         if (first)
             json_array_append_new(list, image_of(p, (const char *)v->name));
     }
-    return answer(p, q, json_pack("{s:o}", "images", list));
+    return reply_now(p, q, json_pack("{s:o}", "images", list));
 }
 
 static const char *protocol_name(const struct perdured *p, uint32_t protocol) {
@@ -504,8 +430,8 @@ static int status(void *ctx, const struct ctl_request *q) {
         "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
         "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
         (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
-        perdured_moment_json(engine_recorded_whole(p->engine), log_wall_ns(p->log)),
-        "durable_sequence", (json_int_t)log_durable(p->log));
+        reply_moment(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "durable_sequence",
+        (json_int_t)log_durable(p->log));
     json_t *arena = json_pack(
         "{s:s,s:I,s:I,s:I}", "made_by", constants_text(&p->constants, CONSTANT_PROGRAM, "unknown"),
         "size_bytes", (json_int_t)c->bytes, "used_bytes",
@@ -523,25 +449,25 @@ static int status(void *ctx, const struct ctl_request *q) {
                   (json_int_t)cleaned.passes, "segments_freed", (json_int_t)cleaned.segments_freed,
                   "segments_made", (json_int_t)cleaned.segments_made, "moved_bytes",
                   (json_int_t)(cleaned.blocks_moved * BLOCK_BYTES));
-    return answer(p, q,
-                  json_pack("{s:s,s:s,s:I,s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}",
-                            "version", PERDURE_VERSION, "state",
-                            atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE
-                                ? "serving"
-                                : "reloading",
-                            "pid", (json_int_t)getpid(), "started_at",
-                            time_of(server_view(&c->r.a, c->r.server)->started_wall_ns), "platform",
-                            c->machine->platform, "disks", c->router.ops->name, "reload",
-                            reload_of(p), "store", store, "arena", arena, "index", index,
-                            "cleaning", cleaning, "listeners", listeners, "volumes",
-                            (json_int_t)volumes, "images", (json_int_t)images, "connections",
-                            (json_int_t)conn_used(&c->r.a), "alerts", (json_int_t)p->alerts.count));
+    return reply_now(
+        p, q,
+        json_pack("{s:s,s:s,s:I,s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I}", "version",
+                  PERDURE_VERSION, "state",
+                  atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_NONE ? "serving"
+                                                                                  : "reloading",
+                  "pid", (json_int_t)getpid(), "started_at",
+                  reply_time(server_view(&c->r.a, c->r.server)->started_wall_ns), "platform",
+                  c->machine->platform, "disks", c->router.ops->name, "reload", reload_json(p),
+                  "store", store, "arena", arena, "index", index, "cleaning", cleaning, "listeners",
+                  listeners, "volumes", (json_int_t)volumes, "images", (json_int_t)images,
+                  "connections", (json_int_t)conn_used(&c->r.a), "alerts",
+                  (json_int_t)p->alerts.count));
 }
 
 static int clean(void *ctx, const struct ctl_request *q) {
     struct perdured *p = ctx;
     admin_clean_now(&p->admin);
-    return answer(p, q, json_object());
+    return reply_now(p, q, json_object());
 }
 
 /* More would hold up the turn. */
@@ -570,16 +496,16 @@ static int connections(void *ctx, const struct ctl_request *q) {
                       strncmp((const char *)c->peer, "unix:", 5) == 0 ? "unix" : "tcp", "peer",
                       (const char *)c->peer, "state", state, "export",
                       v ? (const char *)v->name : NULL, "connected_at",
-                      time_of(c->accepted_wall_ns), "preserved", !(c->flags & CONN_NO_POSITIONS),
+                      reply_time(c->accepted_wall_ns), "preserved", !(c->flags & CONN_NO_POSITIONS),
                       "reloads", (json_int_t)(gone - c->engines_before), "in_flight",
                       (json_int_t)c->requests, "requests", (json_int_t)c->requests_ever,
                       "read_bytes", (json_int_t)c->read_bytes, "written_bytes",
                       (json_int_t)c->written_bytes));
     }
-    return answer(p, q,
-                  json_pack("{s:o,s:o}", "next",
-                            h.v ? json_integer((json_int_t)after.v) : json_null(), "connections",
-                            list));
+    return reply_now(p, q,
+                     json_pack("{s:o,s:o}", "next",
+                               h.v ? json_integer((json_int_t)after.v) : json_null(), "connections",
+                               list));
 }
 
 static int alerts(void *ctx, const struct ctl_request *q) {
@@ -593,16 +519,16 @@ static int alerts(void *ctx, const struct ctl_request *q) {
                                               : e->level == ALERT_WARNING ? "warning"
                                                                           : "info",
                                               "code", e->code, "subject", e->subject, "text",
-                                              e->text, "raised_at", time_of(e->raised_wall_ns)));
+                                              e->text, "raised_at", reply_time(e->raised_wall_ns)));
     }
-    return answer(p, q, json_pack("{s:o}", "alerts", list));
+    return reply_now(p, q, json_pack("{s:o}", "alerts", list));
 }
 
 #define TRACE_POINTS_TOLD 2000u
 
 static int trace(void *ctx, const struct ctl_request *q) {
     uint32_t deaths_ago = (uint32_t)(ctl_text(&q->args, "deaths_ago")[0] - '0');
-    return answer(
+    return reply_now(
         ctx, q,
         json_pack("{s:o}", "points", perdured_trace_points(ctx, deaths_ago, TRACE_POINTS_TOLD)));
 }
@@ -632,11 +558,11 @@ static void marks_arrived(struct catalogue_request *r) {
         const struct catalogue_row *row = &m->list.rows[i];
         struct volume_h h = volumes_find_id(a, row->volume);
         if (h.v)
-            json_array_append_new(
-                m->marks, json_pack("{s:s,s:s,s:o,s:o}", "volume",
-                                    (const char *)volume_view(a, h)->name, "label", row->name, "at",
-                                    perdured_moment_json(row->sequence, row->time_ns), "created_at",
-                                    time_of(row->created_ns)));
+            json_array_append_new(m->marks, json_pack("{s:s,s:s,s:o,s:o}", "volume",
+                                                      (const char *)volume_view(a, h)->name,
+                                                      "label", row->name, "at",
+                                                      reply_moment(row->sequence, row->time_ns),
+                                                      "created_at", reply_time(row->created_ns)));
     }
     if (w && r->result == 0 && m->list.count == CATALOGUE_ROWS_MAX) {
         r->args.after = m->list.rows[m->list.count - 1].key;
@@ -644,7 +570,7 @@ static void marks_arrived(struct catalogue_request *r) {
         return;
     }
     if (w && r->result == 0) {
-        settle(m->p, w, json_pack("{s:O}", "marks", m->marks));
+        reply_settle(m->p, w, json_pack("{s:O}", "marks", m->marks));
     } else if (w) {
         control_reply(&m->p->control, w->address, ctl_reply_err(w->id, r->result, r->detail, NULL));
         w->number = 0;
@@ -658,10 +584,10 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
     const char *name = ctl_text(&q->args, "name");
     struct volume_h h = name ? volumes_find(&p->core.r.a, name) : (struct volume_h){0};
     if (name && !h.v)
-        return refuse(p, q, ERR_NOTFOUND, "there is no such volume",
-                      "perdure volume list shows those that exist");
+        return reply_refuse(p, q, ERR_NOTFOUND, "there is no such volume",
+                            "perdure volume list shows those that exist");
     struct mark_query *m = calloc(1, sizeof *m);
-    struct pending *w = m ? await(p, q) : NULL;
+    struct pending *w = m ? reply_later(p, q) : NULL;
     if (!w) {
         free(m);
         return ERR_BUSY;
@@ -677,45 +603,6 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
     m->request.owner = m;
     catalogue_submit(&p->catalogue, &m->request);
     return 0;
-}
-
-/* --- reload --- */
-
-static int reload(void *ctx, const struct ctl_request *q) {
-    struct perdured *p = ctx;
-    const char *why = NULL;
-    char text[512];
-    struct pending *w = await(p, q);
-    if (!w)
-        return ERR_BUSY;
-    int err = core_reload(&p->core, ctl_text(&q->args, "binary"), &why);
-    if (err == 0)
-        return 0;
-    w->number = 0;
-    if (err == ERR_NOTFOUND)
-        snprintf(text, sizeof text, "%s: %s", ctl_text(&q->args, "binary"), why);
-    else
-        snprintf(text, sizeof text, "%s", why);
-    return refuse(p, q, err, text, "the present program goes on");
-}
-
-void perdured_reload_prepared(struct perdured *p) {
-    for (uint32_t i = 0; i < PENDING_MAX; i++)
-        if (p->pending[i].number && strcmp(p->pending[i].op->name, "reload") == 0)
-            settle(p, &p->pending[i], reload_of(p));
-}
-
-void perdured_reload_failed(struct perdured *p, const char *why) {
-    p->failures++;
-    snprintf(p->failure, sizeof p->failure, "%s", why);
-    for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        struct pending *w = &p->pending[i];
-        if (!w->number || strcmp(w->op->name, "reload") != 0)
-            continue;
-        control_reply(&p->control, w->address,
-                      ctl_reply_err(w->id, ERR_REFUSED, why, "the present program goes on"));
-        w->number = 0;
-    }
 }
 
 const struct ctl_handler perdured_handlers[] = {
@@ -739,7 +626,8 @@ const struct ctl_handler perdured_handlers[] = {
     {"status", status},
     {"clean", clean},
     {"connections", connections},
-    {"reload", reload},
+    {"reload", reload_handler},
+    {"pauses", pauses_handler},
     {"alerts", alerts},
     {"trace", trace},
 };

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "ctl/moment.h"
 #include "engine/timeline/volumes.h"
 #include "server/perdured.h"
+#include "server/reply.h"
 
 struct history {
     struct perdured *p;
@@ -29,9 +29,7 @@ struct history {
 };
 
 static json_t *time_of_second(uint64_t s) {
-    char text[MOMENT_TEXT_BYTES];
-    moment_format_utc(s * NS_PER_S, text);
-    return json_string(text);
+    return reply_time(s * NS_PER_S);
 }
 
 static void end(struct history *h) {
@@ -79,7 +77,7 @@ static void marks_arrived(struct catalogue_request *r) {
         if (row->time_ns / NS_PER_S >= h->from_s && row->time_ns / NS_PER_S < until_s)
             json_array_append_new(h->told_marks,
                                   json_pack("{s:s,s:o}", "label", row->name, "at",
-                                            perdured_moment_json(row->sequence, row->time_ns)));
+                                            reply_moment(row->sequence, row->time_ns)));
     }
     if (h->marks.count == CATALOGUE_ROWS_MAX) {
         r->args.after = h->marks.rows[h->marks.count - 1].key;
@@ -122,12 +120,6 @@ static uint64_t second_of(const struct perdured *p, const struct moment *m) {
     return ns / NS_PER_S;
 }
 
-static int refuse_at_once(struct perdured *p, const struct ctl_request *q, int err,
-                          const char *message, const char *hint) {
-    control_reply(&p->control, p->control.current, ctl_reply_err(q->id, err, message, hint));
-    return 0;
-}
-
 /* About sixty steps. */
 static uint64_t step_for(uint64_t seconds) {
     static const uint64_t nice[] = {1, 60, 3600, 86400};
@@ -144,13 +136,12 @@ int history_handler(void *ctx, const struct ctl_request *q) {
     const struct moment *ends[] = {from, to};
     for (int i = 0; i < 2; i++)
         if (ends[i] && (ends[i]->kind == MOMENT_SEQUENCE || ends[i]->kind == MOMENT_MARK))
-            return refuse_at_once(
-                p, q, ERR_INVAL, "history goes by time",
-                "give a time, as -2h or 17:00:03; mark list tells that of a mark");
+            return reply_refuse(p, q, ERR_INVAL, "history goes by time",
+                                "give a time, as -2h or 17:00:03; mark list tells that of a mark");
     struct volume_h v = volumes_find(&p->core.r.a, ctl_text(&q->args, "name"));
     if (!v.v)
-        return refuse_at_once(p, q, ERR_NOTFOUND, "there is no such volume",
-                              "perdure volume list shows those that exist");
+        return reply_refuse(p, q, ERR_NOTFOUND, "there is no such volume",
+                            "perdure volume list shows those that exist");
     struct history *h = calloc(1, sizeof *h);
     if (!h)
         return ERR_NOMEM;
@@ -167,8 +158,7 @@ int history_handler(void *ctx, const struct ctl_request *q) {
     h->from_s = max_u64(h->from_s, min_u64(h->created_ns / NS_PER_S, h->to_s - 1));
     if (h->from_s >= h->to_s) {
         free(h);
-        return refuse_at_once(p, q, ERR_INVAL, "--from is a later moment than --to",
-                              "exchange them");
+        return reply_refuse(p, q, ERR_INVAL, "--from is a later moment than --to", "exchange them");
     }
     h->step_s = ctl_number(&q->args, "step_ns") / NS_PER_S;
     if (h->step_s == 0)

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "engine/timeline/volumes.h"
 #include "server/perdured.h"
+#include "server/reply.h"
 
 #define RANGES_TOLD 4096u
 
@@ -52,9 +53,9 @@ static void tell(struct looking *l, uint32_t count, uint64_t next_block, uint64_
     json_t *next =
         next_block < end_block ? json_integer((json_int_t)block_to_bytes(next_block)) : json_null();
     end(l, ctl_reply_ok(l->id, json_pack("{s:s,s:o,s:o,s:o,s:o}", "volume", l->name, "from",
-                                         perdured_moment_json(l->sequence[0], l->wall_ns[0]), "to",
-                                         perdured_moment_json(l->sequence[1], l->wall_ns[1]),
-                                         "next", next, "ranges", ranges)));
+                                         reply_moment(l->sequence[0], l->wall_ns[0]), "to",
+                                         reply_moment(l->sequence[1], l->wall_ns[1]), "next", next,
+                                         "ranges", ranges)));
 }
 
 static void told(struct engine_changes *c, int err) {

@@ -101,9 +101,12 @@ int perdured_answer(void *ctx, struct operation_h h); /* admin_engine_ops.answer
 void perdured_reload_prepared(struct perdured *p);    /* answers `reload` before letting go */
 void perdured_reload_failed(struct perdured *p, const char *why);
 
-/* A moment, and null for a time that is not known. */
-json_t *perdured_moment_json(uint64_t sequence, uint64_t wall_ns);
 void perdured_put_moment(struct admin_request *a, const struct moment *m);
+
+/* server/reloads.c: what reloads and deaths did. */
+json_t *reload_json(const struct perdured *p);
+int reload_handler(void *perdured, const struct ctl_request *q);
+int pauses_handler(void *perdured, const struct ctl_request *q);
 
 /* server/looking.c: the operation `diff`; an operation that has ended, which may be part of it. */
 int looking_diff(void *perdured, const struct ctl_request *q);

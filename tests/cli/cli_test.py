@@ -72,6 +72,15 @@ STEP = {"first_sequence": 3, "last_sequence": 5, "writes": 3, "write_bytes": 122
         "overwritten_bytes": 4096, "reread_bytes": 0, "trims": 1, "trim_bytes": 4096, "zeroes": 1,
         "zero_bytes": 8192, "flushes": 0, "sampled_bytes": 4096, "packed_bytes": 1024}
 
+PAUSES = {"since": "2026-11-22T15:00:00Z", "longest_ns": 120 * 10**9, "closed": 1,
+          "planned": {"count": 3, "half_below_ns": 1000000, "p99_below_ns": 4000000},
+          "uninvited": {"count": 1, "half_below_ns": None, "p99_below_ns": None},
+          "steps": [{"below_ns": 1000000, "planned": 2, "uninvited": 0},
+                    {"below_ns": 4000000, "planned": 1, "uninvited": 0},
+                    {"below_ns": None, "planned": 0, "uninvited": 1}],
+          "last": [{"at": "2026-11-22T15:30:00.25Z", "generation": 3, "kind": "uninvited", "pause_ns": 120 * 10**9,
+                    "kept": 10, "closed": 1}]}
+
 RESTORED = {
     "dry_run": False, "to": moment(50, "2026-11-22T16:00:00Z"),
     "before": moment(99, "2026-11-22T16:10:00Z"),
@@ -255,12 +264,23 @@ ROWS = [
          marks=[{"label": "nightly", "at": moment(7, "2026-11-22T15:01:00Z")}]),
      "12 KiB written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"
      "such steps are kept since 2026-11-22 16:00:01 +01:00; a longer --step goes further back\n"
-     "TIME                        WRITES  WRITTEN  OVER  REREAD  TRIMMED  ZEROED  FLUSHES   LZ4  NEWEST\n"
-     "2026-11-22 16:00:00 +01:00       3   12 KiB  33 %     0 %    4 KiB   8 KiB        0  25 %       5\n"
-     "2026-11-22 16:02:00 +01:00       0      0 B     -       -    4 KiB   8 KiB        3     -       -\n"
+     "TIME                        WRITES  WRITTEN   OVER  REREAD  TRIMMED  ZEROED  FLUSHES   LZ4  NEWEST\n"
+     "2026-11-22 16:00:00 +01:00       3   12 KiB  4 KiB     0 B    4 KiB   8 KiB        0  25 %       5\n"
+     "2026-11-22 16:02:00 +01:00       0      0 B    0 B     0 B    4 KiB   8 KiB        3     -       -\n"
      "mark nightly: 2026-11-22 16:01:00.000 +01:00 (seq:7)\n"),
     ("history demo", "history", {"name": "demo"}, dict(HISTORY, kept_since="2026-11-22T15:00:00Z"),
      "0 B written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"),
+    ("pauses", "pauses", {}, PAUSES,
+     "since 2026-11-22 16:00:00 +01:00, longest 2 min, 1 connections closed\n"
+     "planned: 3, half of them below 1 ms, 99 of 100 below 4 ms\n"
+     "uninvited: 1, half of them below -, 99 of 100 below -\n"
+     "BELOW  PLANNED  UNINVITED\n 1 ms        2          0\n 4 ms        1          0\n    -        0          1\n"
+     "AT                              ENGINE  KIND       PAUSE  KEPT  CLOSED\n"
+     "2026-11-22 16:30:00.250 +01:00       3  uninvited  2 min    10       1\n"),
+    ("pauses", "pauses", {},
+     dict(PAUSES, planned={"count": 0, "half_below_ns": None, "p99_below_ns": None},
+          uninvited={"count": 0, "half_below_ns": None, "p99_below_ns": None}, steps=[], last=[]),
+     "no pause since 2026-11-22 16:00:00 +01:00\n"),
     ("diff demo --from seq:9 --to seq:9", "diff", {"name": "demo", "from": "seq:9", "to": "seq:9"},
      {"volume": "demo", "from": moment(9, "2026-11-22T16:00:01Z"), "to": moment(9, "2026-11-22T16:00:01Z"),
       "next": None, "ranges": []},
