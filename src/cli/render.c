@@ -345,6 +345,13 @@ static void status(const struct view *v) {
     table_cell(&t, "%s used, %s free of %s, %s held in reserve", size_of(store, "used_bytes").s,
                size_of(store, "free_bytes").s, size_of(store, "size_bytes").s,
                size_of(store, "reserve_bytes").s);
+    if (is_there(store, "recorded_bytes_per_day")) {
+        table_cell(&t, "recorded");
+        table_cell(&t, "%s a day; the free room lasts %s",
+                   size_of(store, "recorded_bytes_per_day").s,
+                   is_there(store, "free_lasts_ns") ? pause_of(store, "free_lasts_ns").s
+                                                    : "a hundred years");
+    }
     json_t *cleaning = json_object_get(r, "cleaning");
     table_cell(&t, "given up");
     table_cell(&t, "%s segments freed, %s made, %s moved in %s cleanings",
@@ -423,8 +430,9 @@ static void history(const struct view *v) {
         fprintf(v->out, "such steps are kept since %s; a longer --step goes further back\n",
                 time_of(v, v->result, "kept_since", 0).s);
     if (json_array_size(steps) > 0) {
-        table_begin(&t,
-                    "TIME|>WRITES|>WRITTEN|>OVER|>REREAD|>TRIMMED|>ZEROED|>FLUSHES|>LZ4|>NEWEST");
+        table_begin(
+            &t,
+            "TIME|>WRITES|>WRITTEN|>OVER|>REREAD|>TRIMMED|>ZEROED|>FLUSHES|>LZ4|>NEWEST|>CLEAN");
         json_array_foreach(steps, i, item) {
             table_cell(&t, "%s", time_of(v, item, "time", 0).s);
             table_cell(&t, "%s", count_of(item, "writes").s);
@@ -436,6 +444,7 @@ static void history(const struct view *v) {
             table_cell(&t, "%s", count_of(item, "flushes").s);
             table_cell(&t, "%s", part_of(item, "packed_bytes", "sampled_bytes").s);
             table_cell(&t, "%s", count_of(item, "last_sequence").s);
+            table_cell(&t, "%s", count_of(item, "clean_sequence").s);
         }
         table_end(&t, v->out);
     }

@@ -2,9 +2,40 @@
 #include "engine/activity.h"
 
 #include "base/units.h"
+#include "engine/timeline/volumes.h"
 
 LAYOUT_FIELDS(activity, ACTIVITY_FIELDS)
 const struct arena_table_spec activity_spec = TABLE_SPEC(activity, TABLE_ACTIVITY, 1);
+
+/* Nothing was written from the flush until now. */
+static void settle(struct arena *a, struct volume_h v, struct activity *t, uint64_t wall_ns) {
+    const struct volume *s = volume_view(a, v);
+    if (s->flushed_ns == 0 || wall_ns < s->flushed_ns + ACTIVITY_CLEAN_NS)
+        return;
+    t->clean_sequence = s->flushed_sequence;
+    volume_edit(a, v)->flushed_ns = 0;
+}
+
+void activity_recorded(struct arena *a, struct volume_h v, struct activity *t, uint64_t sequence,
+                       uint64_t wall_ns) {
+    settle(a, v, t, wall_ns);
+    if (volume_view(a, v)->flushed_ns)
+        volume_edit(a, v)->flushed_ns = 0;
+    if (t->first_sequence == 0)
+        t->first_sequence = sequence;
+    t->last_sequence = sequence;
+    t->last_ns = wall_ns;
+}
+
+void activity_flushed(struct arena *a, struct volume_h v, struct activity *t, uint64_t recorded,
+                      uint64_t wall_ns) {
+    t->counted[ACTIVITY_flushes]++;
+    settle(a, v, t, wall_ns);
+    if (volume_view(a, v)->flushed_ns)
+        return; /* nothing was written since the one before */
+    volume_edit(a, v)->flushed_sequence = recorded;
+    volume_edit(a, v)->flushed_ns = wall_ns;
+}
 
 struct activity *activity_now(struct arena *a, struct volume_h v, uint64_t wall_ns) {
     const struct volume *s = volume_view(a, v);
@@ -31,8 +62,12 @@ uint32_t activity_end(struct arena *a, uint64_t wall_ns, int all, uint32_t max) 
     for (struct activity_h h = activity_next(a, (struct activity_h){0}); h.v && ended < max;
          h = activity_next(a, h)) {
         const struct activity *t = activity_view(a, h);
-        if (t->slot.state == ACTIVITY_OPEN && (all || t->second != wall_ns / NS_PER_S))
+        if (t->slot.state == ACTIVITY_OPEN && (all || t->second != wall_ns / NS_PER_S)) {
+            struct volume_h v = volumes_find_id(a, t->volume_id);
+            if (v.v)
+                settle(a, v, activity_edit(a, h), wall_ns);
             activity_edit(a, h)->slot.state = ACTIVITY_ENDED;
+        }
         ended += t->slot.state == ACTIVITY_ENDED;
     }
     return ended;

@@ -12,6 +12,9 @@
  *   (none) --a volume is written--> OPEN --another second, or it goes--> ENDED --a transaction takes it-->
  *   SENT --committed--> (none), or --refused--> ENDED
  *
+ * A *clean* moment is one at which the volume was flushed, and not written for ACTIVITY_CLEAN_NS after: what
+ * its users have brought to rest. A step tells the newest of its seconds.
+ *
  * Invariants:
  *  1. A volume has at most one slot that is OPEN, and its slot names it.
  *  2. Slots are SENT only while an OPERATION_ACTIVITY is there, of which they are the rows.
@@ -49,14 +52,17 @@ enum activity_state { ACTIVITY_OPEN = 1, ACTIVITY_ENDED = 2, ACTIVITY_SENT = 3 }
 #define ACTIVITY_ENUM(name) ACTIVITY_##name,
 enum activity_counter { ACTIVITY_LIST(ACTIVITY_ENUM) ACTIVITY_COUNTERS };
 
+#define ACTIVITY_CLEAN_NS (100 * NS_PER_MS)
+
 /* second: of the wall clock, since 1970; first_sequence, last_sequence, last_ns: of its records, 0 if there
- * are none. */
+ * are none; clean_sequence: of its newest clean moment, 0: none. */
 #define ACTIVITY_FIELDS(F, A)                                                                      \
     F(uint64_t, volume_id)                                                                         \
     F(uint64_t, second)                                                                            \
     F(uint64_t, first_sequence)                                                                    \
     F(uint64_t, last_sequence)                                                                     \
     F(uint64_t, last_ns) /* wall time of the last */                                               \
+    F(uint64_t, clean_sequence)                                                                    \
     A(uint64_t, counted, ACTIVITY_COUNTERS)
 SLOT_STRUCT(activity, ACTIVITY_FIELDS)
 SLOT_TABLE(activity, TABLE_ACTIVITY)
@@ -66,13 +72,11 @@ extern const struct arena_table_spec activity_spec;
 /* The counters of this volume for this second, within a turn; NULL: it is an image, or there is no room. */
 struct activity *activity_now(struct arena *a, struct volume_h v, uint64_t wall_ns);
 
-/* Notes a record among them. */
-static inline void activity_recorded(struct activity *t, uint64_t sequence, uint64_t wall_ns) {
-    if (t->first_sequence == 0)
-        t->first_sequence = sequence;
-    t->last_sequence = sequence;
-    t->last_ns = wall_ns;
-}
+/* A record, or a flush when `recorded` was the newest record, with the counters of this second. */
+void activity_recorded(struct arena *a, struct volume_h v, struct activity *t, uint64_t sequence,
+                       uint64_t wall_ns);
+void activity_flushed(struct arena *a, struct volume_h v, struct activity *t, uint64_t recorded,
+                      uint64_t wall_ns);
 
 /* Ends what is OPEN and not of this second, or all, in as many slots as `max`. Returns how many are ENDED. */
 uint32_t activity_end(struct arena *a, uint64_t wall_ns, int all, uint32_t max);

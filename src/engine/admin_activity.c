@@ -68,7 +68,8 @@ void admin_activity_fill(struct admin *ad, struct catalogue_activities *out) {
                                            .time = t->second,
                                            .first_sequence = t->first_sequence,
                                            .last_sequence = t->last_sequence,
-                                           .last_ns = t->last_ns};
+                                           .last_ns = t->last_ns,
+                                           .clean_sequence = t->clean_sequence};
         for (int c = 0; c < ACTIVITY_COUNTERS; c++)
             row->counted[c] = t->counted[c];
     }

@@ -17,7 +17,8 @@ static void count(struct test *t, const char *name) {
     assert_non_null(now);
     now->counted[ACTIVITY_writes]++;
     now->counted[ACTIVITY_recorded_bytes] += BLOCK_BYTES;
-    activity_recorded(now, ++t->log.recorded, clock_wall_ns(&t->ad.c.clock));
+    activity_recorded(&t->arena, volumes_find(&t->arena, name), now, ++t->log.recorded,
+                      clock_wall_ns(&t->ad.c.clock));
 }
 
 static uint64_t writes_of(struct test *t, const char *name, uint64_t step) {
@@ -119,6 +120,60 @@ static void a_full_table_counts_on(void **state) {
     test_end(t);
 }
 
+static uint64_t clean_of(struct test *t, const char *name) {
+    static struct catalogue_activities out;
+    struct catalogue_request r = world_request(&t->w, CATALOGUE_LIST_ACTIVITY, "");
+    r.args.volumes[0] = volume_view(&t->arena, volumes_find(&t->arena, name))->id;
+    r.args.volume_count = 1;
+    r.args.to_s = INT64_MAX;
+    r.args.step_s = 3600;
+    r.activities = &out;
+    assert_int_equal(world_ask(&t->w, &r), 0);
+    return out.count > 0 ? out.rows[0].clean_sequence : 0;
+}
+
+/* A moment is clean if the volume was flushed then, and rested for a while; others may write. */
+static void clean_moments(void **state) {
+    static const struct {
+        uint64_t rest_ms;
+        int write, again, end, clean;
+    } cases[] = {
+        {200, 1, 0, 0, 1},  /* 1: it rests, and is written again */
+        {50, 1, 0, 0, 0},   /* 2: it does not rest */
+        {200, 0, 1, 0, 1},  /* 3: it rests, and is flushed again: the first flush counts */
+        {50, 0, 1, 0, 0},   /* 4 */
+        {2000, 0, 0, 1, 1}, /* 5: its second ends */
+        {30, 0, 0, 1, 0},   /* 6: somebody asks for the history at once; */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct test *t = test_start(30 + i);
+        make_volumes(t);
+        struct volume_h v = volumes_find(&t->arena, "v");
+        count(t, "v");
+        uint64_t wall_ns = clock_wall_ns(&t->ad.c.clock), flushed = ++t->log.recorded;
+        activity_flushed(&t->arena, v, activity_now(&t->arena, v, wall_ns), flushed, wall_ns);
+        test_turn(t);
+        count(t, "w");
+        sim_advance(t->w.sim, cases[i].rest_ms * NS_PER_MS);
+        wall_ns = clock_wall_ns(&t->ad.c.clock);
+        if (cases[i].write)
+            count(t, "v");
+        if (cases[i].again)
+            activity_flushed(&t->arena, v, activity_now(&t->arena, v, wall_ns), flushed + 5,
+                             wall_ns);
+        settle(t);
+        assert_int_equal(clean_of(t, "v"), cases[i].clean ? flushed : 0);
+        assert_int_equal(clean_of(t, "w"), 0);
+        if (i == 5) { /* and then it rests */
+            sim_advance(t->w.sim, NS_PER_S);
+            count(t, "v");
+            settle(t);
+            assert_int_equal(clean_of(t, "v"), flushed);
+        }
+        test_end(t);
+    }
+}
+
 static void a_volume_that_goes_takes_its_rows(void **state) {
     struct test *t = test_start(3);
     make_volumes(t);
@@ -138,6 +193,7 @@ int main(void) {
         cmocka_unit_test(what_was_counted_arrives),
         cmocka_unit_test(it_is_counted_once_whatever_dies),
         cmocka_unit_test(a_full_table_counts_on),
+        cmocka_unit_test(clean_moments),
         cmocka_unit_test(a_volume_that_goes_takes_its_rows),
     };
     return cmocka_run_group_tests_name("admin_activity", tests, NULL, NULL);

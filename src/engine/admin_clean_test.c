@@ -141,7 +141,8 @@ static void write_blocks(struct test *t, const char *name, uint32_t blocks) {
         uint64_t wall_ns = clock_wall_ns(&t->ad.c.clock);
         struct activity *now = activity_now(&t->arena, volumes_find(&t->arena, name), wall_ns);
         now->counted[ACTIVITY_recorded_bytes] += BLOCK_BYTES;
-        activity_recorded(now, ++t->log.recorded, wall_ns);
+        activity_recorded(&t->arena, volumes_find(&t->arena, name), now, ++t->log.recorded,
+                          wall_ns);
         test_turn(t);
         sim_advance(t->w.sim, NS_PER_S);
     }

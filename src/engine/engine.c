@@ -286,7 +286,7 @@ static void begin(struct work *w) {
     if (q->op == REQUEST_FLUSH) {
         struct activity *t = activity_now(e->a, q->volume, log_wall_ns(e->log));
         if (t)
-            t->counted[ACTIVITY_flushes]++;
+            activity_flushed(e->a, q->volume, t, engine_recorded_whole(e), log_wall_ns(e->log));
         engine_await_durable(w, log_recorded(e->log));
         return;
     }

@@ -61,7 +61,9 @@ enum volume_flag {
     F(uint64_t, retain_ns)       /* volume: how much history it is to keep; 0: no limit */         \
     F(uint64_t, retain_bytes)                                                                      \
     F(struct activity_h, activity) /* of its newest second (activity.h) */                         \
-    A(uint8_t, reserved, 20)
+    F(uint32_t, pad)                                                                               \
+    F(uint64_t, flushed_sequence) /* newest record, of any volume, at a flush; */                  \
+    F(uint64_t, flushed_ns)       /* wall; 0: written since, or told */
 SLOT_STRUCT(volume, VOLUME_FIELDS)
 SLOT_TABLE(volume, TABLE_VOLUME)
 

@@ -188,7 +188,7 @@ static void count(struct work *w, const struct step *s, uint64_t sequence,
     if (!t)
         return;
     uint64_t *n = t->counted;
-    activity_recorded(t, sequence, wall_ns);
+    activity_recorded(e->a, (struct volume_h){w->volume}, t, sequence, wall_ns);
     switch (request_view(e->a, w->h)->op) {
     case REQUEST_TRIM:
         n[ACTIVITY_trims] += s->last;

@@ -425,13 +425,19 @@ static int status(void *ctx, const struct ctl_request *q) {
         images += is_image;
         volumes += !is_image;
     }
+    uint64_t room = free_bytes + (uint64_t)space.slots_unused * space.segment_bytes;
+    uint64_t lasts_ns = forecast_lasts_ns(p, room);
+    int is_known = p->forecast.is_known;
     json_t *store = json_pack(
-        "{s:s,s:I,s:I,s:I,s:I,s:o,s:I}", "path", p->config.store, "size_bytes", (json_int_t)total,
-        "free_bytes", (json_int_t)(free_bytes + (uint64_t)space.slots_unused * space.segment_bytes),
-        "used_bytes", (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
+        "{s:s,s:I,s:I,s:I,s:I,s:o,s:I,s:o,s:o}", "path", p->config.store, "size_bytes",
+        (json_int_t)total, "free_bytes", (json_int_t)room, "used_bytes",
+        (json_int_t)((uint64_t)space.slots * space.segment_bytes), "reserve_bytes",
         (json_int_t)(log_params_default().reserve_segments * space.segment_bytes), "newest",
         reply_moment(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "durable_sequence",
-        (json_int_t)log_durable(p->log));
+        (json_int_t)log_durable(p->log), "recorded_bytes_per_day",
+        is_known ? json_integer((json_int_t)p->forecast.bytes_per_day) : json_null(),
+        "free_lasts_ns",
+        is_known && lasts_ns != UINT64_MAX ? json_integer((json_int_t)lasts_ns) : json_null());
     json_t *arena = json_pack(
         "{s:s,s:I,s:I,s:I}", "made_by", constants_text(&p->constants, CONSTANT_PROGRAM, "unknown"),
         "size_bytes", (json_int_t)c->bytes, "used_bytes",

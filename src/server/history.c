@@ -88,11 +88,13 @@ static void marks_arrived(struct catalogue_request *r) {
 }
 
 static json_t *row_json(const struct catalogue_activity *row) {
-    json_t *o =
-        json_pack("{s:o,s:o,s:o}", "time", time_of_second(row->time), "first_sequence",
-                  row->first_sequence ? json_integer((json_int_t)row->first_sequence) : json_null(),
-                  "last_sequence",
-                  row->last_sequence ? json_integer((json_int_t)row->last_sequence) : json_null());
+    json_t *o = json_pack(
+        "{s:o,s:o,s:o,s:o}", "time", time_of_second(row->time), "first_sequence",
+        row->first_sequence ? json_integer((json_int_t)row->first_sequence) : json_null(),
+        "last_sequence",
+        row->last_sequence ? json_integer((json_int_t)row->last_sequence) : json_null(),
+        "clean_sequence",
+        row->clean_sequence ? json_integer((json_int_t)row->clean_sequence) : json_null());
 #define TELL(name)                                                                                 \
     json_object_set_new(o, #name, json_integer((json_int_t)row->counted[ACTIVITY_##name]));
     ACTIVITY_LIST(TELL)

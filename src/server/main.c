@@ -51,6 +51,7 @@ static void handlers(void *ctx) {
     make_room(p);
     p->admin_waits = admin_turn(&p->admin);
     history_turn(p);
+    forecast_turn(p);
     make_room(p);
     index_turn(p->index);
     log_turn_end(p->log);

@@ -52,6 +52,14 @@ struct since {
     char why[NBD_TEXT_MAX];
 };
 
+/* server/forecast.c */
+struct forecast {
+    int is_known, under_way;
+    uint64_t bytes_per_day;
+    uint64_t next_ns; /* monotonic */
+    struct catalogue_request request;
+};
+
 struct perdured {
     struct boot *boot;
     struct config config;
@@ -82,6 +90,7 @@ struct perdured {
     struct awaited awaited[PENDING_MAX];
     struct looking *lookings[LOOKINGS_MAX];
     struct history *histories; /* that wait for what was counted */
+    struct forecast forecast;
     struct since sinces[SINCES_MAX];
     struct opened opened[CONFIG_ON_DEMAND_MAX]; /* those that are still there come first */
     uint32_t opened_count;
@@ -115,6 +124,10 @@ void looking_resolved(struct perdured *p, const struct operation *o);
 /* server/history.c: after admin_turn, those that waited go on. */
 int history_handler(void *perdured, const struct ctl_request *q);
 void history_turn(struct perdured *p);
+
+/* server/forecast.c: how long so much room lasts; UINT64_MAX: a hundred years or more. */
+void forecast_turn(struct perdured *p);
+uint64_t forecast_lasts_ns(const struct perdured *p, uint64_t free_bytes);
 
 /* server/since.c: as nbd_front_exports.since; an operation that has ended, which may be one of its. */
 int perdured_since(void *perdured, struct nbd_h n, struct volume_h volume, const char *text,

@@ -68,7 +68,7 @@ IMAGE = {
 
 HISTORY = {"volume": "demo", "from": "2026-11-22T15:00:00Z", "to": "2026-11-22T16:00:00Z", "step_ns": 60 * 10**9,
            "kept_since": "2026-11-22T15:00:01Z", "next": None, "steps": [], "marks": []}
-STEP = {"first_sequence": 3, "last_sequence": 5, "writes": 3, "write_bytes": 12288, "recorded_bytes": 12288,
+STEP = {"first_sequence": 3, "last_sequence": 5, "clean_sequence": 4, "writes": 3, "write_bytes": 12288, "recorded_bytes": 12288,
         "overwritten_bytes": 4096, "reread_bytes": 0, "trims": 1, "trim_bytes": 4096, "zeroes": 1,
         "zero_bytes": 8192, "flushes": 0, "sampled_bytes": 4096, "packed_bytes": 1024}
 
@@ -102,7 +102,8 @@ STATUS = {
     "reload": RELOAD,
     "store": {"path": "/srv/store", "size_bytes": 1 << 40, "free_bytes": 512 << 30,
               "used_bytes": 511 << 30, "reserve_bytes": 1 << 30,
-              "newest": moment(4711, "2026-11-22T16:30:00.25Z"), "durable_sequence": 4700},
+              "newest": moment(4711, "2026-11-22T16:30:00.25Z"), "durable_sequence": 4700, "recorded_bytes_per_day": 24 << 30,
+              "free_lasts_ns": 21 * 86400 * 10**9},
     "arena": {"size_bytes": 1 << 30, "used_bytes": 300 << 20, "huge_bytes": 0},
     "index": {"runs": 27, "unmerged": 3, "merged": 3, "cache_bytes": 5 << 20},
     "listeners": [{"protocol": "nbd", "address": "127.0.0.1:10809"},
@@ -122,6 +123,7 @@ converted      table conn, version 1 to 2
                region 4, version 0 to 1
 store          /srv/store
 space          511 GiB used, 512 GiB free of 1 TiB, 1 GiB held in reserve
+recorded       24 GiB a day; the free room lasts 21 d
 given up       20 segments freed, 1 made, 2 MiB moved in 2 cleanings
 newest         2026-11-22 17:30:00.250 +01:00 (seq:4711)
 durable up to  4700
@@ -260,13 +262,13 @@ ROWS = [
      dict(HISTORY, steps=[
          dict(STEP, time="2026-11-22T15:00:00Z"),
          dict(STEP, time="2026-11-22T15:02:00Z", writes=0, write_bytes=0, recorded_bytes=0, overwritten_bytes=0,
-              reread_bytes=0, sampled_bytes=0, packed_bytes=0, last_sequence=None, flushes=3)],
+              reread_bytes=0, sampled_bytes=0, packed_bytes=0, last_sequence=None, clean_sequence=None, flushes=3)],
          marks=[{"label": "nightly", "at": moment(7, "2026-11-22T15:01:00Z")}]),
      "12 KiB written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"
      "such steps are kept since 2026-11-22 16:00:01 +01:00; a longer --step goes further back\n"
-     "TIME                        WRITES  WRITTEN   OVER  REREAD  TRIMMED  ZEROED  FLUSHES   LZ4  NEWEST\n"
-     "2026-11-22 16:00:00 +01:00       3   12 KiB  4 KiB     0 B    4 KiB   8 KiB        0  25 %       5\n"
-     "2026-11-22 16:02:00 +01:00       0      0 B    0 B     0 B    4 KiB   8 KiB        3     -       -\n"
+     "TIME                        WRITES  WRITTEN   OVER  REREAD  TRIMMED  ZEROED  FLUSHES   LZ4  NEWEST  CLEAN\n"
+     "2026-11-22 16:00:00 +01:00       3   12 KiB  4 KiB     0 B    4 KiB   8 KiB        0  25 %       5      4\n"
+     "2026-11-22 16:02:00 +01:00       0      0 B    0 B     0 B    4 KiB   8 KiB        3     -       -      -\n"
      "mark nightly: 2026-11-22 16:01:00.000 +01:00 (seq:7)\n"),
     ("history demo", "history", {"name": "demo"}, dict(HISTORY, kept_since="2026-11-22T15:00:00Z"),
      "0 B written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"),

@@ -5,6 +5,7 @@ cold start. Limits to history by bytes. Reports TAP."""
 import os
 import random
 import sys
+import time
 
 sys.dont_write_bytecode = True
 import nbd
@@ -29,7 +30,7 @@ def totals(server, name='v', **more):
         told = server.ask('history', name=name, **more, **after)
         for step in told['steps']:
             for key, value in step.items():
-                if key not in ('time', 'first_sequence', 'last_sequence'):
+                if key not in ('time', 'first_sequence', 'last_sequence', 'clean_sequence'):
                     sums[key] = sums.get(key, 0) + value
         if told['next'] is None:
             return sums
@@ -91,6 +92,11 @@ def counts_once():
         link.pwrite(bytes(SIZE // 4), 0)
         sums = totals(server)
         must_hold(f'what was read and then overwritten is told: {sums}', sums['reread_bytes'] >= SIZE // 4)
+        link.flush()
+        rest = server.status()['store']['newest']['sequence']
+        time.sleep(0.2)
+        link.pwrite(bytes(BLOCK), 0)
+        expect('the clean moment', [step['clean_sequence'] for step in server.ask('history', name='v', step_ns=10 ** 9)['steps']][-1], rest)
         server.ask('mark.create', volumes=['v'], label='here')
         expect('marks', [mark['label'] for mark in server.ask('history', name='v')['marks']], ['here'])
         told = run(PROGRAMS[1], '--socket', server.control_path, 'history', 'v', '--step', '1h')

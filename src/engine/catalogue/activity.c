@@ -25,15 +25,18 @@ static const uint64_t kept[STEPS] = {CATALOGUE_SECONDS_KEPT, CATALOGUE_MINUTES_K
 static void add(struct db *d, const struct catalogue_activity *row, uint64_t step) {
     db_run(d,
            "INSERT INTO activity(volume, step, time, first_sequence, last_sequence,"
-           " last_ns" ACTIVITY_LIST(COLUMN) ") SELECT id, ?, ?, ?, ?, ?" ACTIVITY_LIST(PARAMETER) //
+           " last_ns, clean_sequence" ACTIVITY_LIST(
+               COLUMN) ") SELECT id, ?, ?, ?, ?, ?, ?" ACTIVITY_LIST(PARAMETER) //
            " FROM volumes WHERE id = ? ON CONFLICT(volume, step, time) DO UPDATE SET"
            " first_sequence = CASE WHEN first_sequence = 0 THEN excluded.first_sequence"
            " ELSE first_sequence END,"
            " last_ns = CASE WHEN excluded.last_sequence > last_sequence THEN excluded.last_ns"
-           " ELSE last_ns END, last_sequence = max(last_sequence, excluded.last_sequence)" //
+           " ELSE last_ns END, last_sequence = max(last_sequence, excluded.last_sequence),"
+           " clean_sequence = max(clean_sequence, excluded.clean_sequence)" //
            ACTIVITY_LIST(ADDED),
-           "iiiii" ACTIVITY_LIST(LETTER) "i", step, row->time - row->time % step,
-           row->first_sequence, row->last_sequence, row->last_ns ACTIVITY_LIST(VALUE), row->volume);
+           "iiiiii" ACTIVITY_LIST(LETTER) "i", step, row->time - row->time % step,
+           row->first_sequence, row->last_sequence, row->last_ns,
+           row->clean_sequence ACTIVITY_LIST(VALUE), row->volume);
 }
 
 int activity_rows(struct db *d, struct catalogue_request *r) {
@@ -65,8 +68,9 @@ int list_activity_rows(struct db *d, struct catalogue_request *r) {
     out->base_s = base_of(a->step_s);
     sqlite3_stmt *s = db_query(
         d,
-        "SELECT time - time % ?1 AS t, max(last_sequence), max(last_ns),"      //
-        " min(CASE WHEN first_sequence = 0 THEN NULL ELSE first_sequence END)" //
+        "SELECT time - time % ?1 AS t, max(last_sequence), max(last_ns)," //
+        " min(CASE WHEN first_sequence = 0 THEN NULL ELSE first_sequence END),"
+        " max(clean_sequence)" //
         ACTIVITY_LIST(SUMMED) " FROM activity WHERE volume = ?2 AND step = ?3 AND time >= ?4"
                               " AND time < ?5 GROUP BY t ORDER BY t LIMIT ?6",
         "iiiiii", a->step_s, a->volumes[0], out->base_s, a->from_s, a->to_s,
@@ -77,9 +81,10 @@ int list_activity_rows(struct db *d, struct catalogue_request *r) {
                                            .time = db_u64(s, 0),
                                            .last_sequence = db_u64(s, 1),
                                            .last_ns = db_u64(s, 2),
-                                           .first_sequence = db_u64(s, 3)};
+                                           .first_sequence = db_u64(s, 3),
+                                           .clean_sequence = db_u64(s, 4)};
         for (int c = 0; c < ACTIVITY_COUNTERS; c++)
-            row->counted[c] = db_u64(s, 4 + c);
+            row->counted[c] = db_u64(s, 5 + c);
     }
     db_end(s);
     return 0;
@@ -144,5 +149,18 @@ int limits_rows(struct db *d, struct catalogue_request *r) {
         row->key = row->volume = ids[i];
         row->size_bytes = bytes[i];
     }
+    return 0;
+}
+
+int rate_rows(struct db *d, struct catalogue_request *r) {
+    uint64_t from = r->args.from_s, to = r->args.to_s, first = 0;
+    db_one(d, &r->out.words[0],
+           "SELECT coalesce(sum(recorded_bytes), 0) FROM activity WHERE step = 3600 AND time >= ?"
+           " AND time < ?",
+           "ii", from, to);
+    /* A store that is younger than that, or was asleep, has recorded it in less time. */
+    if (db_one(d, &first, "SELECT created_ns FROM store", ""))
+        first /= NS_PER_S;
+    r->out.words[1] = to > max_u64(from, first) ? to - max_u64(from, first) : 0;
     return 0;
 }

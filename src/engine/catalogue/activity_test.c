@@ -187,12 +187,39 @@ static void the_limit_goes_by_records(void **state) {
     world_end(&w);
 }
 
+static void rate(struct world *w, uint64_t from, uint64_t to, uint64_t bytes, uint64_t seconds) {
+    struct catalogue_request r = world_request(w, CATALOGUE_RATE, "");
+    r.args.from_s = from;
+    r.args.to_s = to;
+    assert_int_equal(world_ask(w, &r), 0);
+    assert_int_equal(r.out.words[0], bytes);
+    assert_int_equal(r.out.words[1], seconds);
+}
+
+static void how_much_is_recorded(void **state) {
+    struct world w;
+    world_start(&w, 5);
+    uint64_t v = world_create(&w, "v", 1).id, u = world_create(&w, "u", 2).id;
+    uint64_t made = clock_wall_ns(&w.c.clock) / NS_PER_S, hour = (made / 3600 + 1) * 3600;
+    rate(&w, made - 100, made + 50, 0, 50);
+    add(&w, row_of(v, hour, 1000, 600));
+    add(&w, row_of(v, hour + 3599, 1001, 1));
+    add(&w, row_of(u, hour + 7200, 1002, 20));
+    put(&w);
+    rate(&w, hour, hour + 3600, 601, 3600);
+    rate(&w, hour, hour + 86400, 621, 86400);
+    rate(&w, hour + 3600, hour + 86400, 20, 86400 - 3600);
+    rate(&w, 5, 4, 0, 0);
+    world_end(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(seconds_are_summed_by_any_step),
         cmocka_unit_test(finer_steps_are_kept_for_less_long),
         cmocka_unit_test(the_limit_is_as_close_as_what_is_kept),
         cmocka_unit_test(the_limit_goes_by_records),
+        cmocka_unit_test(how_much_is_recorded),
     };
     return cmocka_run_group_tests_name("catalogue_activity", tests, NULL, NULL);
 }

@@ -49,6 +49,7 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_LIST_MARKS] = list_marks_rows,
     [CATALOGUE_LIST_STRETCHES] = list_stretches_rows,
     [CATALOGUE_LIST_ACTIVITY] = list_activity_rows,
+    [CATALOGUE_RATE] = rate_rows,
     [CATALOGUE_LIMITS] = limits_rows,
     [CATALOGUE_KEEPS] = keeps_rows,
 };

@@ -77,6 +77,7 @@ enum catalogue_kind {
     CATALOGUE_LIST_MARKS,
     CATALOGUE_LIST_STRETCHES,
     CATALOGUE_LIST_ACTIVITY,
+    CATALOGUE_RATE,   /* how much was recorded in some time */
     CATALOGUE_LIMITS, /* how far back the bytes go that volumes are to keep */
     CATALOGUE_KEEPS,  /* all that is promised */
     CATALOGUE_KINDS
@@ -148,6 +149,8 @@ struct catalogue_object {
 
 /* Objects: one for each volume asked for, in that order; HORIZON leaves one that is gone zero.
  * Words, by kind:
+ *   RATE             0 bytes recorded by all volumes from from_s to to_s, 1 the seconds of that time
+ *                    in which the store was there
  *   PURGE            0 family, 1 whether nothing needs its data any more
  *   MARK, MARK_FIND  0 sequence, 1 time_ns */
 struct catalogue_result {
@@ -170,7 +173,7 @@ struct catalogue_row {
 /* One step of a volume's activity: `time` is its first second, since 1970. */
 struct catalogue_activity {
     uint64_t volume, time;
-    uint64_t first_sequence, last_sequence, last_ns;
+    uint64_t first_sequence, last_sequence, last_ns, clean_sequence;
     uint64_t counted[ACTIVITY_COUNTERS];
 };
 /* LIST_ACTIVITY: steps in which something was counted, oldest first, of volumes[0]; base_s: made of rows of

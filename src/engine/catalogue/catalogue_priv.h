@@ -19,7 +19,7 @@ catalogue_handler restore_rows, reference_row, mark_row, mark_delete_row, resolv
     mark_find_row;
 catalogue_handler segments_free_rows, segments_forget_rows, snapshot_rows, dead_families_rows,
     list_marks_rows, list_stretches_rows;
-catalogue_handler activity_rows, list_activity_rows, limits_rows;
+catalogue_handler activity_rows, list_activity_rows, limits_rows, rate_rows;
 catalogue_handler horizon_rows, segments_clean_rows, keeps_rows;
 
 /* Fills detail and returns err. */

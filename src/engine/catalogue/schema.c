@@ -82,7 +82,8 @@ static const char *const step_2[] = {
 static const char *const step_3[] = {
     "CREATE TABLE activity(volume INTEGER NOT NULL REFERENCES volumes(id) ON DELETE CASCADE,"
     " step INTEGER NOT NULL, time INTEGER NOT NULL, first_sequence INTEGER NOT NULL,"
-    " last_sequence INTEGER NOT NULL, last_ns INTEGER NOT NULL" ACTIVITY_LIST(COLUMN) //
+    " last_sequence INTEGER NOT NULL, last_ns INTEGER NOT NULL,"
+    " clean_sequence INTEGER NOT NULL" ACTIVITY_LIST(COLUMN) //
     ", PRIMARY KEY(volume, step, time)) STRICT, WITHOUT ROWID",
     NULL,
 };
