@@ -16,7 +16,8 @@
  * survey (PROBE) tells before anything is given up. Writes wait as long as that may help.
  *
  * All of this is private memory and begins anew in a new process; the commit alone is an operation that
- * outlives it.
+ * outlives it. A process first asks what the horizons are: the one before may have died when the catalogue
+ * knew of them, and the slots did not.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -460,6 +461,22 @@ static void begin_pass(struct admin *ad, uint64_t up_to) {
         clean_begin(c->clean, up_to);
 }
 
+/* That of no pass, which changes nothing: the slots say what the catalogue says. */
+static void begin_knowing(struct admin *ad) {
+    struct admin_cleaning *c = ad->cleaning;
+    struct volume_h v = {0};
+    begin_targets(c);
+    while ((v = volume_next(ad->c.a, v)).v)
+        if (has_history(volume_view(ad->c.a, v)) &&
+            grow(&c->targets, c->target_count, &c->target_room) == 0)
+            c->targets[c->target_count++] = (struct target){.volume = volume_view(ad->c.a, v)->id};
+    if (c->target_count == 0)
+        return;
+    c->up_to = 0;
+    c->state = CLEANING_HORIZONS;
+    ask(ad, ASK_HORIZON);
+}
+
 /* Whether what has become too old is worth a pass. */
 static int is_worth_it(struct admin *ad, uint64_t up_to) {
     struct admin_cleaning *c = ad->cleaning;
@@ -599,8 +616,9 @@ static void horizons(struct admin *ad) {
         ask(ad, ASK_HORIZON);
         return;
     }
-    c->state = CLEANING_PASS;
-    clean_begin(c->clean, c->up_to);
+    c->state = c->up_to == 0 ? CLEANING_IDLE : CLEANING_PASS;
+    if (c->up_to > 0)
+        clean_begin(c->clean, c->up_to);
 }
 
 static void pass_ended(struct admin *ad) {
@@ -629,6 +647,7 @@ int admin_clean_turn(struct admin *ad) {
                 keep = operation_view(ad->c.a, h)->cursor;
         ad->c.log->cold_drop_others(ad->c.log_ctx, keep);
         c->resumed = 1;
+        begin_knowing(ad);
     }
     if (c->is_answered)
         take_answer(ad);

@@ -251,12 +251,48 @@ static void a_limit_that_changes_meanwhile(void **state) {
     }
 }
 
+/* A process dies when the catalogue has given something up, and the slots do not say so yet: the next one learns
+ * of it, whatever the volume is to keep by then. */
+static void a_horizon_is_known_after_a_death(void **state) {
+    uint32_t given_up = 0, kept = 0;
+    for (uint64_t turn = 1; turn < 20; turn++) {
+        struct test *t = test_start(90);
+        test_create(t, "v");
+        t->log.recorded = t->log.durable = t->committed.durable = 100;
+        t->committed = t->log;
+        write_blocks(t, "v", 30);
+        set_retain_bytes(t, "v", 10 * BLOCK_BYTES);
+        struct clean *clean = begin_aging(t);
+        t->kill_turn = t->turns + turn;
+        t->kill_before_commit = 1;
+        for (uint64_t k = 0; k < turn; k++)
+            test_turn(t);
+        assert_int_equal(t->deaths, 1);
+        clean_close(clean);
+        clean = begin_aging(t);
+        struct admin_request q = test_request(OPERATION_VOLUME_SET, "v");
+        q.flags = OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN_BYTES;
+        assert_answer(test_ask(t, &q), 0);
+        for (int k = 0; k < 30; k++)
+            test_turn(t);
+        struct catalogue_snapshot *s = world_snapshot(&t->w);
+        assert_int_equal(test_volume(t, "v")->oldest_sequence, s->objects[0].oldest_sequence);
+        given_up += s->objects[0].oldest_sequence == 120;
+        kept += s->objects[0].oldest_sequence < 100;
+        catalogue_snapshot_free(s);
+        test_end(t);
+        clean_close(clean);
+    }
+    assert_true(given_up > 2 && kept > 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ages_that_change_meanwhile),
         cmocka_unit_test(limits_by_bytes),
         cmocka_unit_test(a_limit_and_an_age),
         cmocka_unit_test(a_limit_that_changes_meanwhile),
+        cmocka_unit_test(a_horizon_is_known_after_a_death),
     };
     return cmocka_run_group_tests_name("admin_clean", tests, NULL, NULL);
 }

@@ -466,6 +466,8 @@ static void attach(struct world *w) {
     }
     log_resume(w->log);
     log_cold_drop_others(w->log, w->commit.wanted ? w->commit.cold : 0);
+    for (uint32_t v = 0; v < w->volumes; v++)
+        world_edit_volume(w, v)->oldest_sequence = w->horizon; /* as the catalogue knows */
 }
 
 void world_kill(struct world *w) {
