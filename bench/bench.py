@@ -7,8 +7,8 @@ taken within a round, and medians over the rounds. Each server has its own data 
 Then come the figures that only perdured has: the past, images, restores, starts, and the pause of reloads
 and kills. Prints tables in Markdown, and writes everything that was measured as JSON.
 
---rounds N (3; 0: only the pauses), --seconds S of a case (1), --size-mib N of a volume (1024), --pauses N (60), --only WORD... of
-servers, --json PATH. Each has a variable too: PERDURE_BENCH_ROUNDS and so on. docs/benchmarks.md tells the
+--rounds N (3; 0: only the pauses), --seconds S of a case (1), --size-mib N of a volume (1024), --pauses N (60),
+--give-up-s S of each run while history is given up (15; 0: none), --only WORD... of servers, --json PATH. Each has a variable too: PERDURE_BENCH_ROUNDS and so on. docs/benchmarks.md tells the
 method.
 """
 import argparse
@@ -71,6 +71,7 @@ def arguments():
     parser.add_argument('--seconds', type=float, default=default('SECONDS', 1))
     parser.add_argument('--size-mib', type=int, default=default('SIZE_MIB', 1024))
     parser.add_argument('--pauses', type=int, default=default('PAUSES', 60))
+    parser.add_argument('--give-up-s', type=float, default=default('GIVE_UP_S', 15))
     parser.add_argument('--only', nargs='*', default=default('ONLY', '').split())
     parser.add_argument('--json', default=default('JSON', os.path.join(TREE, 'out/bench.json')))
     parser.add_argument('--folder', default=default('FOLDER', None))
@@ -168,6 +169,25 @@ class Bench:
             times['cold start after a kill of all'].append(self.timed(server.start))
         return times
 
+    def giving_up(self):
+        """The same random writes on a volume that keeps all, and on one that keeps half of its size in bytes."""
+        server, seconds, size = self.servers[OURS], self.options.give_up_s, self.options.size_mib << 20
+        kinds = {'keeps all': [], 'keeps half its size': []}
+        for number in range(3):
+            for kind in list(kinds) if number % 2 else reversed(list(kinds)):
+                server.cli('volume', 'create', 'limit', '--size', size,
+                           *(['--retain-bytes', size // 2] if kind != 'keeps all' else []))
+                uri = f'nbd://127.0.0.1:{server.port}/limit'
+                self.load(uri, '--do fill --bytes 131072 --depth 8')
+                before = server.control('status')['cleaning']
+                told = self.load(uri, '--do write --depth 32', seconds)
+                after = server.control('status')['cleaning']
+                kinds[kind].append(dict(told, **{key: after[key] - before[key] for key in
+                                                 ('passes', 'segments_freed', 'segments_made', 'moved_bytes')}))
+                server.cli('volume', 'delete', 'limit', '--now')
+                self.tell(f'giving up, {number + 1}: {kind}')
+        return kinds
+
     def pauses(self, connections, rate):
         """Reloads and kills under a load that the server can bear."""
         server = self.servers[OURS]
@@ -241,6 +261,20 @@ def print_cases(measured, servers):
         table('Server CPU, µs for each operation, medians', head, [
             [server] + [f'{statistics.median(by_case(measured, server, name, "cpu_us_per_operation").values()):.0f}'
                         for name, _, _, _ in cases] for server in servers])
+
+
+def print_giving_up(kinds):
+    rows = [[kind, spread([one['iops'] for one in runs])] +
+            [spread([one[key] for one in runs]) for key in ('p50_us', 'p99_us', 'p999_us')] +
+            [' / '.join(f'{statistics.median(one[key] for one in runs):.0f}'
+                        for key in ('passes', 'segments_freed', 'segments_made'))]
+            for kind, runs in kinds.items()]
+    table('4k random writes, qd32, while history is given up', ['volume', 'a second', 'p50, µs', 'p99, µs', 'p99.9, µs',
+          'cleanings / segments freed / made'], rows)
+    every, half = kinds.values()
+    print('\nkeeps half ÷ keeps all: ' + spread([one['iops'] / other['iops'] for one, other in zip(half, every)], 2) +
+          ' a second, ' + spread([one['p999_us'] / other['p999_us'] for one, other in zip(half, every)], 2) +
+          ' at p99.9')
 
 
 def percentile(values, part):
@@ -330,6 +364,8 @@ def main():
             if OURS in bench.servers:
                 if options.rounds:
                     result['own']['operations_ms'] = bench.operations()
+                if options.give_up_s:
+                    result['own']['giving_up'] = bench.giving_up()
                 result['own']['pauses_ms'] = {connections: bench.pauses(connections, rate)
                                               for connections, rate in ((1, 2000), (100, 5000), (1000, 5000))
                                               if options.pauses}
@@ -346,6 +382,8 @@ def main():
     if OURS in bench.servers:
         if options.rounds:
             print_own(bench.measured, result['own'])
+        if options.give_up_s:
+            print_giving_up(result['own']['giving_up'])
         print_pauses(result['own'])
         if options.rounds:
             print_aims(bench.measured, result['own'])

@@ -3,7 +3,6 @@
 #ifndef SERVER_REPLY_H
 #define SERVER_REPLY_H
 
-#include <jansson.h>
 #include <stdint.h>
 
 #include "ctl/proto.h"
