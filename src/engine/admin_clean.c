@@ -25,61 +25,12 @@
 
 #include "base/err.h"
 #include "base/must.h"
-#include "engine/admin_priv.h"
-#include "engine/clean/clean.h"
+#include "engine/admin_clean_priv.h"
 
 #define LOOK_NS (10 * NS_PER_S)
 #define HOUR_NS (3600 * NS_PER_S)
 #define FRESH_LEAST 8u /* segments */
 #define GIVE_LEAST 4u
-
-enum cleaning_state {
-    CLEANING_IDLE = 0,
-    CLEANING_LIMITS,
-    CLEANING_MOMENTS,
-    CLEANING_PROBE,
-    CLEANING_HORIZONS,
-    CLEANING_PASS
-};
-enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE, ASK_LIMITS };
-
-/* retain_ns, retain_bytes: that it was reckoned from; 0: the volume's does not matter. */
-struct target {
-    uint64_t volume, sequence, wall_ns, retain_ns, retain_bytes;
-};
-
-struct admin_cleaning {
-    struct clean *clean;
-    uint64_t (*oldest_reader)(void *ctx);
-    void *reader_ctx;
-    enum cleaning_state state;
-    int resumed, wanted;
-    int is_giving;                              /* the pass is to make room */
-    uint64_t looked_ns, passed_ns, hopeless_ns; /* monotonic */
-    uint64_t done_up_to, up_to;
-    uint32_t give; /* segments of history, when there is no room */
-    struct log_moment probed;
-    uint64_t freed_before;
-    /* MOMENTS */
-    struct volume_h at;
-    struct admin_moment query;
-    int query_state, query_result; /* 0 none, 1 asked, 2 answered */
-    struct target memo;            /* of no volume: the answer to the last query */
-    uint64_t query_retain_ns;
-    struct target *limits; /* by volume: those that have recorded more than they are to keep */
-    uint32_t limit_count, limit_room;
-    uint64_t limits_after;
-    int limits_asked;
-    struct target *targets;
-    uint32_t target_count, target_room, target_sent, target_next;
-    /* What is asked of the catalogue; its own request, as it may be asked again. */
-    enum cleaning_ask ask;
-    struct catalogue_request *request;
-    int is_asked, is_answered;
-    uint64_t retry_ns, id;
-    uint32_t free_segment;
-    struct operation_h commit;
-};
 
 struct admin_cleaning *admin_clean_open(void) {
     return calloc(1, sizeof(struct admin_cleaning));
@@ -140,6 +91,7 @@ static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
     r->kind = kinds[c->ask];
     a->operation = r->kind > CATALOGUE_QUERIES ? 0 : c->id;
     a->after = c->limits_after;
+    c->limits_after = 0;
     if (c->ask == ASK_FREE) {
         a->segments[0] = c->free_segment;
         a->segment_count = 1;
@@ -238,39 +190,12 @@ static void take_keeps(struct admin_cleaning *c, int err) {
     free(windows);
 }
 
-/* Room for one more. */
-static int grow(struct target **list, uint32_t count, uint32_t *room) {
-    if (count < *room)
-        return 0;
-    uint32_t more = *room ? 2 * *room : 64;
-    struct target *grown = realloc(*list, more * sizeof *grown);
-    if (!grown)
-        return ERR_NOMEM;
-    *list = grown;
-    *room = more;
-    return 0;
-}
-
-/* A page of the list; the next is asked for until one is not full. */
-static void take_limits(struct admin *ad, int err) {
+/* The next page is asked for until one is not full. */
+static void take_limits(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
     const struct catalogue_list *list = c->request->list;
-    uint64_t durable = ad->c.log->durable(ad->c.log_ctx);
-    c->limits_after = 0;
-    for (uint32_t i = 0; err == 0 && i < list->count; i++) {
-        const struct catalogue_row *row = &list->rows[i];
-        if (row->sequence > durable)
-            ad->c.log->want_durable(ad->c.log_ctx, row->sequence); /* for the next look */
-        if (row->sequence == 0 || row->sequence > durable)
-            continue;
-        if (grow(&c->limits, c->limit_count, &c->limit_room) < 0)
-            break;
-        c->limits[c->limit_count++] = (struct target){.volume = row->volume,
-                                                      .sequence = row->sequence,
-                                                      .wall_ns = row->time_ns,
-                                                      .retain_bytes = row->size_bytes};
-    }
-    if (err == 0 && list->count == CATALOGUE_ROWS_MAX)
+    targets_take_limits(ad, list);
+    if (list->count == CATALOGUE_ROWS_MAX)
         c->limits_after = list->rows[list->count - 1].key;
 }
 
@@ -299,8 +224,8 @@ static void take_answer(struct admin *ad) {
         give_up_hope(ad);
     else if (was == ASK_KEEPS)
         take_keeps(c, err);
-    else if (was == ASK_LIMITS)
-        take_limits(ad, err);
+    else if (was == ASK_LIMITS && err == 0)
+        take_limits(ad);
     drop_request(c);
     if (was == ASK_FREE)
         clean_freed(c->clean, err);
@@ -348,105 +273,17 @@ void admin_clean_ended(struct admin *ad, struct operation_h h) {
     clean_committed(c->clean, operation_view(ad->c.a, h)->error);
 }
 
-/* ---- What is to be given up ---- */
+/* ---- Passes ---- */
 
-static int add_target(struct admin_cleaning *c, const struct volume *v, struct target t) {
-    if (t.sequence <= v->oldest_sequence)
-        return 0;
-    if (grow(&c->targets, c->target_count, &c->target_room) < 0)
-        return ERR_NOMEM;
-    t.volume = v->id;
-    c->targets[c->target_count++] = t;
-    return 0;
-}
-
-static int has_history(const struct volume *v) {
-    return !(v->flags & VOLUME_IMAGE) && v->slot.state != VOLUME_CREATING;
-}
-
-static void begin_targets(struct admin_cleaning *c) {
-    c->target_count = c->target_sent = c->target_next = 0;
-    c->at.v = 0;
-    c->query_state = 0;
-    c->memo = (struct target){0};
-}
-
-static void moment_found(struct admin_moment *m, int result) {
-    struct admin_cleaning *c = m->owner;
-    c->query_state = 2;
-    c->query_result = result;
-}
-
-/* The newest moment that is as old as this volume has to keep: 1: found; 0: it waits; -1: none. While
- * it waits, the volume may be told to keep another age, or go. */
-static int moment_of(struct admin *ad, const struct volume *v) {
+/* Of no pass: the slots are to say what the catalogue says. */
+static void begin_knowing(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
-    if (c->query_state == 0) {
-        if (v->retain_ns == c->memo.retain_ns)
-            return c->memo.sequence ? 1 : -1;
-        uint64_t now_ns = ad->c.log->store_ns(ad->c.log_ctx);
-        if (now_ns <= v->retain_ns)
-            return -1;
-        c->query_retain_ns = v->retain_ns;
-        c->query = (struct admin_moment){.by_time = ADMIN_BY_STORE,
-                                         .time_ns = now_ns - v->retain_ns,
-                                         .done = moment_found,
-                                         .owner = c};
-        c->query_state = 1;
-        int rc = ad->c.log->find_moment(ad->c.log_ctx, &c->query);
-        if (rc != ERR_AGAIN)
-            moment_found(&c->query, rc);
-    }
-    if (c->query_state == 1)
-        return 0;
-    c->query_state = 0;
-    c->memo = (struct target){.retain_ns = c->query_retain_ns};
-    /* Like all moments that the catalogue speaks of, a horizon is durable in the log first. */
-    if (c->query_result == 0 && c->query.sequence > ad->c.log->durable(ad->c.log_ctx)) {
-        ad->c.log->want_durable(ad->c.log_ctx, c->query.sequence); /* for the next look */
-    } else if (c->query_result == 0) {
-        c->memo.sequence = c->query.sequence;
-        c->memo.wall_ns = c->query.time_ns;
-    }
-    return moment_of(ad, v);
-}
-
-/* What this volume gives up because it has recorded too much; NULL: nothing. */
-static const struct target *limit_of(const struct admin_cleaning *c, const struct volume *v) {
-    for (uint32_t i = 0; i < c->limit_count; i++)
-        if (c->limits[i].volume == v->id && c->limits[i].retain_bytes == v->retain_bytes)
-            return &c->limits[i];
-    return NULL;
-}
-
-/* 1: all volumes have been looked at; 0: it waits. */
-static int find_targets(struct admin *ad) {
-    struct admin_cleaning *c = ad->cleaning;
-    if (c->query_state == 1)
-        return 0; /* though perhaps no volume wants it any more */
-    struct volume_h v = volume_next(ad->c.a, c->at);
-    for (; v.v; c->at = v, v = volume_next(ad->c.a, v)) {
-        const struct volume *s = volume_view(ad->c.a, v);
-        if (!has_history(s))
-            continue;
-        int by_age = s->retain_ns > 0 && !ad->c.log->clock_suspect(ad->c.log_ctx);
-        int found = by_age ? moment_of(ad, s) : -1;
-        if (found == 0)
-            return 0;
-        const struct target *t = limit_of(c, s);
-        if (found > 0 && (!t || c->memo.sequence > t->sequence))
-            t = &c->memo;
-        if (t && add_target(c, s, *t) < 0)
-            return 1;
-    }
-    return 1;
-}
-
-static uint64_t youngest_target(const struct admin_cleaning *c) {
-    uint64_t youngest = 0;
-    for (uint32_t i = 0; i < c->target_count; i++)
-        youngest = max_u64(youngest, c->targets[i].sequence);
-    return youngest;
+    targets_of_all(ad, 0, 0);
+    if (c->target_count == 0)
+        return;
+    c->up_to = 0;
+    c->state = CLEANING_HORIZONS;
+    ask(ad, ASK_HORIZON);
 }
 
 static void begin_pass(struct admin *ad, uint64_t up_to) {
@@ -459,22 +296,6 @@ static void begin_pass(struct admin *ad, uint64_t up_to) {
         ask(ad, ASK_HORIZON);
     else
         clean_begin(c->clean, up_to);
-}
-
-/* That of no pass, which changes nothing: the slots say what the catalogue says. */
-static void begin_knowing(struct admin *ad) {
-    struct admin_cleaning *c = ad->cleaning;
-    struct volume_h v = {0};
-    begin_targets(c);
-    while ((v = volume_next(ad->c.a, v)).v)
-        if (has_history(volume_view(ad->c.a, v)) &&
-            grow(&c->targets, c->target_count, &c->target_room) == 0)
-            c->targets[c->target_count++] = (struct target){.volume = volume_view(ad->c.a, v)->id};
-    if (c->target_count == 0)
-        return;
-    c->up_to = 0;
-    c->state = CLEANING_HORIZONS;
-    ask(ad, ASK_HORIZON);
 }
 
 /* Whether what has become too old is worth a pass. */
@@ -511,15 +332,9 @@ static int begin_probe(struct admin *ad) {
 /* That frees something. */
 static void give_oldest(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
-    struct volume_h v = {0};
-    begin_targets(c);
-    while ((v = volume_next(ad->c.a, v)).v) {
-        const struct volume *s = volume_view(ad->c.a, v);
-        struct target t = {.sequence = c->probed.sequence, .wall_ns = c->probed.wall_ns};
-        if (has_history(s) && add_target(c, s, t) < 0) {
-            give_up_hope(ad);
-            return;
-        }
+    if (targets_of_all(ad, c->probed.sequence, c->probed.wall_ns) < 0) {
+        give_up_hope(ad);
+        return;
     }
     if (c->target_count > 0 && ad->c.alerts.raise)
         ad->c.alerts.raise(ad->c.alerts.ctx, ALERT_WARNING, "history_given_up", "",
@@ -550,14 +365,6 @@ static int commit_is_pending(const struct admin *ad) {
     return 0;
 }
 
-static int has_limits(const struct admin *ad) {
-    struct volume_h v = {0};
-    while ((v = volume_next(ad->c.a, v)).v)
-        if (has_history(volume_view(ad->c.a, v)) && volume_view(ad->c.a, v)->retain_bytes > 0)
-            return 1;
-    return 0;
-}
-
 static void idle(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
     uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);
@@ -578,11 +385,11 @@ static void idle(struct admin *ad) {
     c->looked_ns = now_ns;
     c->limit_count = 0;
     c->limits_after = 0;
-    c->state = has_limits(ad) ? CLEANING_LIMITS : CLEANING_MOMENTS;
+    c->state = targets_have_limits(ad) ? CLEANING_LIMITS : CLEANING_MOMENTS;
     if (c->state == CLEANING_LIMITS)
         admin_activity_now(ad);
     c->limits_asked = 0;
-    begin_targets(c);
+    targets_begin(c);
 }
 
 static void limits(struct admin *ad) {
@@ -593,15 +400,15 @@ static void limits(struct admin *ad) {
         c->state = CLEANING_MOMENTS;
         return;
     }
-    c->limits_asked = 1;
     ask(ad, ASK_LIMITS);
+    c->limits_asked = 1;
 }
 
 static void moments(struct admin *ad) {
     struct admin_cleaning *c = ad->cleaning;
-    if (!find_targets(ad))
+    if (!targets_find(ad))
         return;
-    uint64_t up_to = c->wanted ? UINT64_MAX : youngest_target(c);
+    uint64_t up_to = c->wanted ? UINT64_MAX : targets_youngest(c);
     if (up_to > 0 && is_worth_it(ad, up_to))
         begin_pass(ad, up_to);
     else
