@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Moments that lie where one would rather not ask: moments_test.py PERDURED PERDURE"""
+import random
 import sys
 
 sys.dont_write_bytecode = True
@@ -101,10 +102,58 @@ def the_oldest():
                 server.cli('image', 'open', name, '--at', '2001-01-01T00:00:00Z', status=2)
 
 
+def counter(server, export):
+    link = connected(server, export)
+    count = int.from_bytes(bytes(link.pread(4096, 0)[:8]), 'little')
+    link.shutdown()
+    return count
+
+
+def in_lock_step():
+    """One client writes two volumes in turn: at any common moment the second is what the first was, or one behind."""
+    rng = random.Random(5)
+    with Server(PROGRAMS) as server:
+        for name in ('first', 'second'):
+            server.ask('volume.create', name=name, size_bytes=MIB)
+        links = [connected(server, name) for name in ('first', 'second')]
+        start, times = newest(server), []
+        for number in range(1, 1501):
+            for link in links:
+                link.pwrite(number.to_bytes(8, 'little') * 512, 0, nbd.CMD_FLAG_FUA if number % 7 == 0 else 0)
+            if number % 100 == 0:
+                times.append(server.status()['store']['newest']['time'])
+            if number in (400, 800):
+                server.disturb('kill' if number == 400 else 'reload')
+        end = newest(server)
+
+        def must_agree(where, exports):
+            first, second = (counter(server, export) for export in exports)
+            must_hold(f'{where}: {first} and {second}', second <= first <= second + 1)
+            return first
+
+        seen = set()
+        for disturbance in (None, 'kill', 'cold'):
+            if disturbance == 'cold':
+                server.cold()
+            elif disturbance:
+                server.disturb(disturbance)
+            for at in [f'seq:{rng.randint(start, end)}' for _ in range(12)] + times[::6]:
+                server.ask('image.open', volumes=['first', 'second'], at=at, name='both')
+                seen.add(must_agree(at, ('first.both', 'second.both')))
+                server.ask('image.close', name='both')
+        for at in (f'seq:{rng.randint(start, end)}', times[2]):
+            server.ask('restore', volumes=['first', 'second'], at=at, force=True)
+            must_agree(f'restored to {at}', ('first', 'second'))
+        must_hold('the end is there again', server.ask('restore', volumes=['first', 'second'], at=f'seq:{end}', force=True))
+        expect('the end', [counter(server, name) for name in ('first', 'second')], [1500, 1500])
+        return f'{len(seen)} different moments'
+
+
 def main():
     tap = Tap()
     tap.case('a number within a request means the moment before it', within_a_request)
     tap.case('the oldest moment of a volume opens', the_oldest)
+    tap.case('two volumes in lock-step', in_lock_step)
     tap.end()
 
 
