@@ -260,9 +260,12 @@ static void restore(const struct view *v) {
         table_cell(&t, "%s", count_of(item, "clients").s);
     }
     table_end(&t, v->out);
+    if (is_true(v->result, "destructive"))
+        fprintf(v->out, "what came after that moment %s\n",
+                dry ? "would be given up, and nothing would undo it" : "is given up");
     if (dry)
         fputs("nothing was changed\n", v->out);
-    else
+    else if (!is_true(v->result, "destructive"))
         put_undo(v);
 }
 

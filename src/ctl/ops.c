@@ -173,6 +173,12 @@ static const struct ctl_arg restore_args[] = {
      .type = CTL_RANGE,
      .help = "only this part of the volume"},
     FORCE_OPTION("even while clients have it open; they see the disk change under them"),
+    {.key = "destructive",
+     .option = "destructive",
+     .type = CTL_BOOL,
+     .help =
+         "give up what came after that moment: its room is used again, and nothing undoes it; with "
+         "--force, even what marks hold"},
     {.key = "dry_run",
      .option = "dry-run",
      .type = CTL_BOOL,
@@ -417,15 +423,20 @@ const struct ctl_op ctl_ops[] = {
         .noun = "restore",
         ARGS(restore_args),
         .summary = "bring volumes back to a moment, at once",
-        .detail = "Nothing is lost: what is taken back stays in the past, and the command that "
-                  "undoes the restore is printed.",
-        .result = "{\"dry_run\": boolean, \"to\": MOMENT, \"before\": MOMENT, \"volumes\": "
-                  "[{\"volume\": string, \"offset_bytes\": integer, \"length_bytes\": integer, "
-                  "\"clients\": integer}]}",
+        .detail =
+            "Nothing is lost, unless it is said: what is taken back stays in the past, and the "
+            "command that undoes the restore is printed. Images that are open stay, whatever they "
+            "show.",
+        .result =
+            "{\"dry_run\": boolean, \"destructive\": boolean, \"to\": MOMENT, \"before\": MOMENT?, "
+            "\"volumes\": "
+            "[{\"volume\": string, \"offset_bytes\": integer, \"length_bytes\": integer, "
+            "\"clients\": integer}]}",
         .example = "perdure restore demo --at -10min --dry-run\n"
                    "perdure restore demo --at 17:00:03\n"
                    "perdure restore db logs --at before-upgrade --force\n"
-                   "perdure restore demo --at -1h --range 1G:64M",
+                   "perdure restore demo --at -1h --range 1G:64M\n"
+                   "perdure restore demo --at installed --destructive",
     },
     {
         .name = "diff",

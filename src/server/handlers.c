@@ -236,6 +236,7 @@ static int image_promote(void *ctx, const struct ctl_request *q) {
 static int restore(void *ctx, const struct ctl_request *q) {
     struct admin_request a = {.kind = OPERATION_RESTORE,
                               .flags = flag(q, "force", OPERATION_FORCE) |
+                                       flag(q, "destructive", OPERATION_DESTRUCTIVE) |
                                        flag(q, "dry_run", OPERATION_DRY_RUN)};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
     perdured_put_moment(&a, ctl_moment(&q->args, "at"));
@@ -244,6 +245,10 @@ static int restore(void *ctx, const struct ctl_request *q) {
         a.kind = OPERATION_RESTORE_RANGE;
         a.offset_bytes = r.offset_bytes;
         a.length_bytes = r.length_bytes;
+        if (a.flags & OPERATION_DESTRUCTIVE)
+            return reply_refuse(ctx, q, ERR_INVAL,
+                                "what came after is given up of whole volumes only, not of a range",
+                                "leave --range or --destructive out");
         if (a.volume_count != 1)
             return reply_refuse(ctx, q, ERR_INVAL, "a range is of one volume",
                                 "restore each volume's range by itself, at the same moment");
@@ -293,9 +298,11 @@ static json_t *restore_result(const struct perdured *p, const struct operation *
                                (json_int_t)(whole ? v->size_bytes : o->length_bytes), "clients",
                                (json_int_t)v->users));
     }
-    return json_pack("{s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "to",
-                     reply_moment(o->results[0], o->results[1]), "before",
-                     reply_moment(o->results[2], o->results[3]), "volumes", volumes);
+    int destructive = (o->flags & OPERATION_DESTRUCTIVE) != 0;
+    return json_pack(
+        "{s:b,s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "destructive",
+        destructive, "to", reply_moment(o->results[0], o->results[1]), "before",
+        destructive ? json_null() : reply_moment(o->results[2], o->results[3]), "volumes", volumes);
 }
 
 /* name: the object that the request named; its slot may be gone. */

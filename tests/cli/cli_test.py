@@ -82,7 +82,7 @@ PAUSES = {"since": "2026-11-22T15:00:00Z", "longest_ns": 120 * 10**9, "closed": 
                     "kept": 10, "closed": 1}]}
 
 RESTORED = {
-    "dry_run": False, "to": moment(50, "2026-11-22T16:00:00Z"),
+    "dry_run": False, "destructive": False, "to": moment(50, "2026-11-22T16:00:00Z"),
     "before": moment(99, "2026-11-22T16:10:00Z"),
     "volumes": [
         {"volume": "db", "offset_bytes": 1 << 30, "length_bytes": 64 << 20, "clients": 1},
@@ -231,6 +231,20 @@ ROWS = [
      "VOLUME      OFFSET  LENGTH  CLIENTS\n"
      "demo    1073741824  64 MiB        1\n"
      "nothing was changed\n"),
+    ("restore demo --at seq:50 --destructive", "restore", {"volumes": ["demo"], "at": "seq:50", "destructive": True},
+     dict(RESTORED, destructive=True, before=None, volumes=[dict(RESTORED["volumes"][0], volume="demo")]),
+     "demo went back to 2026-11-22 17:00:00.000 +01:00 (seq:50)\n"
+     "VOLUME      OFFSET  LENGTH  CLIENTS\n"
+     "demo    1073741824  64 MiB        1\n"
+     "what came after that moment is given up\n"),
+    ("restore demo --at now --destructive --dry-run", "restore",
+     {"volumes": ["demo"], "at": "now", "destructive": True, "dry_run": True},
+     dict(RESTORED, dry_run=True, destructive=True, before=None,
+          volumes=[dict(RESTORED["volumes"][0], volume="demo")]),
+     "demo would go back to 2026-11-22 17:00:00.000 +01:00 (seq:50)\n"
+     "VOLUME      OFFSET  LENGTH  CLIENTS\n"
+     "demo    1073741824  64 MiB        1\n"
+     "what came after that moment would be given up, and nothing would undo it\nnothing was changed\n"),
     ("mark db logs --label nightly", "mark.create", {"volumes": ["db", "logs"],
                                                      "label": "nightly"},
      {"label": "nightly", "volumes": ["db", "logs"], "at": moment(5, "2026-11-22T16:00:00Z")},

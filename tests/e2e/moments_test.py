@@ -6,7 +6,7 @@ import sys
 
 sys.dont_write_bytecode = True
 import nbd
-from perdure import Server, Tap, expect, must_hold
+from perdure import Refused, Server, Tap, expect, must_hold, wait_until
 
 PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
@@ -149,11 +149,58 @@ def in_lock_step():
         return f'{len(seen)} different moments'
 
 
+def refusal(server, op, **args):
+    try:
+        server.ask(op, **args)
+        return 'it was done'
+    except Refused as refused:
+        return str(refused)
+
+
+def destructive():
+    """What came after is given up: it does not open, marks of it go, holds stand in the way, images stay."""
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=16 * MIB)
+        at = {}
+        for letter in 'abcde':
+            write(server, 'v', letter.encode())
+            at[letter] = newest(server)
+            server.ask('mark.create', volumes=['v'], label=letter, hold=letter == 'd')
+        server.ask('image.open', volumes=['v'], at='c', name='shows')
+        told = server.ask('restore', volumes=['v'], at='b', destructive=True, dry_run=True)
+        expect('a dry run', (told['destructive'], told['before']), (True, None))
+        expect('changes nothing', letters(server, 'v'), b'e')
+        said = refusal(server, 'restore', volumes=['v'], at='b', destructive=True)
+        must_hold(said, 'hold' in said)
+        said = refusal(server, 'restore', volumes=['v'], at='b', destructive=True,
+                       range={'offset_bytes': 0, 'length_bytes': 4096})
+        must_hold(said, 'range' in said)
+        expect('nothing has changed', letters(server, 'v'), b'e')
+        server.ask('restore', volumes=['v'], at='b', destructive=True, force=True)
+        write(server, 'v', b'x', length=MIB)
+        end = newest(server)
+        for disturbance in (None, 'kill', 'clean', 'cold'):
+            if disturbance == 'cold':
+                server.cold()
+            elif disturbance == 'clean':
+                server.control('clean')
+                wait_until('it is clean', lambda: not server.status()['cleaning']['running'])
+            elif disturbance:
+                server.disturb(disturbance)
+            expect('marks', sorted(mark['label'] for mark in server.ask('mark.list')['marks']), ['a', 'b'])
+            for letter, shown in (('a', b'a'), ('b', b'b'), ('c', b'b'), ('d', b'b'), ('e', b'b')):
+                expect(f'{letter}, {disturbance}', letters(server, f'v@seq:{at[letter]}'), shown)
+            expect('the present', (letters(server, 'v', length=MIB), letters(server, 'v', MIB, LARGE - MIB)), (b'x', b'b'))
+            expect('the end', letters(server, f'v@seq:{end}', length=MIB), b'x')
+            expect('the image', letters(server, 'v.shows'), b'c')
+
+
 def main():
     tap = Tap()
     tap.case('a number within a request means the moment before it', within_a_request)
     tap.case('the oldest moment of a volume opens', the_oldest)
     tap.case('two volumes in lock-step', in_lock_step)
+    tap.case('a destructive restore', destructive)
     tap.end()
 
 
