@@ -177,8 +177,10 @@ static void volume_delete(const struct view *v) {
         fprintf(v->out, "%s is deleted; %s given back\n", name.s,
                 size_of(v->result, "freed_bytes").s);
     else
-        fprintf(v->out, "%s is in the trash; perdure volume delete %s --now gives its space back\n",
-                name.s, name.s);
+        fprintf(v->out,
+                "%s is in the trash; perdure volume undelete %s takes it out again, perdure volume "
+                "delete %s --now gives its space back\n",
+                name.s, name.s, name.s);
 }
 
 static void image_open(const struct view *v) {
@@ -577,6 +579,7 @@ static const struct renderer renderers[] = {
     {"volume.set", volume},
     {"volume.resize", volume},
     {"volume.delete", volume_delete},
+    {"volume.undelete", volume},
     {"volume.accept-loss", volume},
     {"image.open", image_open},
     {"image.list", image_list},

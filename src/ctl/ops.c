@@ -354,13 +354,26 @@ const struct ctl_op ctl_ops[] = {
         .verb = "delete",
         ARGS(volume_delete_args),
         .summary = "delete a volume",
-        .detail = "It is no longer served and lies in the trash, its name taken and its past kept. "
-                  "With --now its space is given back, but for what images and other volumes that "
-                  "came from it still need.",
+        .detail =
+            "It is no longer served and lies in the trash, its name taken and its past kept, until "
+            "it "
+            "is taken out again, or deleted for good: with --now, or when it has lain there for as "
+            "long as it was to retain its past. "
+            "With --now its space is given back, but for what images and other volumes that "
+            "came from it still need.",
         .result = "{\"name\": string, \"deleted_at\": time, \"now\": boolean, "
                   "\"freed_bytes\": integer}",
         .example = "perdure volume delete demo\n"
                    "perdure volume delete demo --now",
+    },
+    {
+        .name = "volume.undelete",
+        .noun = "volume",
+        .verb = "undelete",
+        ARGS(volume_args),
+        .summary = "take a volume out of the trash and serve it again",
+        .result = "VOLUME",
+        .example = "perdure volume undelete demo",
     },
     {
         .name = "volume.accept-loss",

@@ -162,6 +162,7 @@ static void go_on(struct admin *ad, struct operation_h h) {
 int admin_turn(struct admin *ad) {
     int ended = 0;
     admin_leases(ad);
+    admin_trash(ad);
     admin_activity_turn(ad);
     int busy = admin_clean_turn(ad);
     struct operation_h h = operation_next(ad->c.a, (struct operation_h){0}), next;

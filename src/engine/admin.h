@@ -134,6 +134,8 @@ struct admin {
     struct admin_config c;
     struct admin_pending *pending; /* by operation slot */
     uint64_t leases_seen_ns;       /* monotonic: when leases were looked at */
+    uint64_t trash_seen_ns;        /* the same of the trash */
+    struct volume_h trash_at;      /* the one looked at last */
     uint32_t forget_count;         /* segments to be forgotten; private, as they do no harm */
     uint32_t forget[CATALOGUE_SEGMENTS_MAX];
     struct catalogue_request *forgetting; /* under way */

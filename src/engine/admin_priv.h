@@ -9,6 +9,7 @@
 
 #define ADMIN_RETRY_NS NS_PER_S
 #define ADMIN_LEASES_NS NS_PER_S
+#define ADMIN_TRASH_NS (10 * NS_PER_S)
 #define ADMIN_BURY_MAX 256u /* slots freed in one turn */
 #define ADMIN_SCAN_MAX 64u  /* segments looked at in one turn */
 
@@ -80,6 +81,7 @@ void admin_clean_ended(struct admin *ad, struct operation_h h);
 int admin_bury(struct admin *ad, struct operation_h h);
 int admin_free(struct admin *ad, struct operation_h h);
 void admin_leases(struct admin *ad);
+void admin_trash(struct admin *ad);
 void admin_forget_output(struct admin *ad);
 
 #endif

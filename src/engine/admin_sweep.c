@@ -144,6 +144,36 @@ static int image_has_ended(const struct admin *ad, const char *name, uint64_t st
     return 1;
 }
 
+static int is_expired(const struct volume *s, uint64_t wall_ns) {
+    return s->slot.state == VOLUME_DELETED && s->retain_ns > 0 && wall_ns >= s->deleted_ns &&
+           wall_ns - s->deleted_ns >= s->retain_ns;
+}
+
+/* What lies in the trash for as long as it was to retain its past goes for good. One a look; who is refused, as
+ * a mark holds, is tried again when all others were. */
+void admin_trash(struct admin *ad) {
+    uint64_t now_ns = clock_monotonic_ns(&ad->c.clock), wall_ns = clock_wall_ns(&ad->c.clock);
+    if (now_ns - ad->trash_seen_ns < ADMIN_TRASH_NS)
+        return;
+    ad->trash_seen_ns = now_ns;
+    if (ad->c.log->clock_suspect(ad->c.log_ctx))
+        return;
+    int again = ad->trash_at.v != 0;
+    for (;;) {
+        ad->trash_at = volume_next(ad->c.a, ad->trash_at);
+        if (!ad->trash_at.v && !again--)
+            return;
+        if (ad->trash_at.v && is_expired(volume_view(ad->c.a, ad->trash_at), wall_ns))
+            break;
+    }
+    struct admin_request q = {.kind = OPERATION_VOLUME_DELETE,
+                              .flags = OPERATION_NOW | OPERATION_INTERNAL,
+                              .volume_count = 1};
+    struct operation_h h;
+    memcpy(q.volumes[0], volume_view(ad->c.a, ad->trash_at)->name, sizeof q.volumes[0]);
+    admin_begin(ad, &q, &h);
+}
+
 /* An image in use never goes under its users: it goes when the last has left. One a turn. */
 void admin_leases(struct admin *ad) {
     uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);

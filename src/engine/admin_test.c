@@ -133,6 +133,52 @@ static void trash(void **state) {
     test_end(t);
 }
 
+static int is_gone(struct test *t, uint64_t after_s) {
+    for (uint64_t s = 0; s < after_s; s += 5) {
+        sim_advance(t->w.sim, 5 * NS_PER_S);
+        test_turn(t);
+    }
+    test_settle(t);
+    return test_volume(t, "v") == NULL;
+}
+
+/* For as long as the volume was to retain its past. */
+static void the_trash_is_emptied(void **state) {
+    static const struct {
+        uint64_t retain_s;
+        int held, suspect, undeleted, goes;
+    } cases[] = {
+        {60, 0, 0, 0, 1}, /* 1 */
+        {0, 0, 0, 0, 0},  /* 2: for ever */
+        {60, 1, 0, 0, 0}, /* 3: a mark holds */
+        {60, 0, 1, 0, 0}, /* 4: nobody knows what time it is */
+        {60, 0, 0, 1, 0}, /* 5: it was taken out again */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct test *t = test_start(70 + i);
+        test_create(t, "u");
+        test_create(t, "v");
+        struct admin_request q = test_request(OPERATION_VOLUME_SET, "v");
+        q.flags = OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN;
+        q.retain_ns = cases[i].retain_s * NS_PER_S;
+        assert_answer(test_ask(t, &q), 0);
+        struct admin_request m = named(OPERATION_MARK, "v", "m");
+        m.flags = cases[i].held ? OPERATION_KEEP : 0;
+        assert_answer(test_ask(t, &m), 0);
+        q = test_request(OPERATION_VOLUME_DELETE, "v");
+        assert_answer(test_ask(t, &q), 0);
+        t->clock_suspect = cases[i].suspect;
+        assert_false(is_gone(t, 50));
+        q = test_request(OPERATION_VOLUME_UNDELETE, "v");
+        if (cases[i].undeleted)
+            assert_answer(test_ask(t, &q), 0);
+        assert_int_equal(is_gone(t, 60), cases[i].goes);
+        assert_non_null(test_volume(t, "u"));
+        test_check(t);
+        test_end(t);
+    }
+}
+
 /* What a volume is to keep: in its slot at once, and after a cold start. */
 static void policies(void **state) {
     static const struct {
@@ -769,6 +815,7 @@ int main(void) {
         cmocka_unit_test(create_refuses),
         cmocka_unit_test(resize),
         cmocka_unit_test(trash),
+        cmocka_unit_test(the_trash_is_emptied),
         cmocka_unit_test(policies),
         cmocka_unit_test(delete_now_frees_segments),
         cmocka_unit_test(images),

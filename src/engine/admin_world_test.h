@@ -60,6 +60,7 @@ struct test {
     uint64_t turns, kill_turn; /* 0: never */
     int kill_before_commit, power_cut;
     uint32_t deaths;
+    int clock_suspect;
 };
 
 /* ---- The log and the request path ---- */
@@ -178,7 +179,12 @@ static inline int test_answer(void *ctx, struct operation_h h) {
     return 1;
 }
 
+static inline int test_clock_suspect(void *ctx) {
+    return ((struct test *)ctx)->clock_suspect;
+}
+
 static const struct admin_log_ops test_log_ops = {
+    .clock_suspect = test_clock_suspect,
     .recorded = test_recorded,
     .durable = test_durable,
     .want_durable = test_want_durable,

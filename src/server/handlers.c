@@ -203,6 +203,12 @@ static int volume_delete(void *ctx, const struct ctl_request *q) {
     return begin(ctx, q, &a);
 }
 
+static int volume_undelete(void *ctx, const struct ctl_request *q) {
+    struct admin_request a = {.kind = OPERATION_VOLUME_UNDELETE};
+    put_volume(&a, q);
+    return begin(ctx, q, &a);
+}
+
 static int volume_accept_loss(void *ctx, const struct ctl_request *q) {
     struct admin_request a = {.kind = OPERATION_ACCEPT_LOSS};
     put_volume(&a, q);
@@ -316,6 +322,7 @@ static json_t *result_of(const struct perdured *p, const struct operation *o, co
         return volume_of(p, made ? made : v);
     case OPERATION_VOLUME_RESIZE:
     case OPERATION_VOLUME_SET:
+    case OPERATION_VOLUME_UNDELETE:
     case OPERATION_ACCEPT_LOSS:
         return volume_of(p, v);
     case OPERATION_VOLUME_DELETE:
@@ -625,6 +632,7 @@ const struct ctl_handler perdured_handlers[] = {
     {"volume.set", volume_set},
     {"volume.resize", volume_resize},
     {"volume.delete", volume_delete},
+    {"volume.undelete", volume_undelete},
     {"volume.accept-loss", volume_accept_loss},
     {"image.open", image_open},
     {"image.list", image_list},

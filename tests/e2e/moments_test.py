@@ -149,6 +149,26 @@ def in_lock_step():
         return f'{len(seen)} different moments'
 
 
+def out_of_the_trash():
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=16 * MIB)
+        write(server, 'v', b'a')
+        before = newest(server)
+        write(server, 'v', b'b')
+        for disturbance in (None, 'kill', 'cold'):
+            server.ask('volume.delete', name='v')
+            said = refusal(server, 'image.open', volumes=['v'], at='now')
+            must_hold(said, 'trash' in said)
+            if disturbance == 'cold':
+                server.cold()
+            elif disturbance:
+                server.disturb(disturbance)
+            expect('it is served', server.ask('volume.undelete', name='v')['state'], 'serving')
+            expect('the present and the past', (letters(server, 'v'), letters(server, f'v@seq:{before}')), (b'b', b'a'))
+        said = refusal(server, 'volume.undelete', name='v')
+        must_hold(said, 'not in the trash' in said)
+
+
 def refusal(server, op, **args):
     try:
         server.ask(op, **args)
@@ -201,6 +221,7 @@ def main():
     tap.case('the oldest moment of a volume opens', the_oldest)
     tap.case('two volumes in lock-step', in_lock_step)
     tap.case('a destructive restore', destructive)
+    tap.case('out of the trash', out_of_the_trash)
     tap.end()
 
 
