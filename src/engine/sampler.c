@@ -16,7 +16,6 @@ struct sampler {
     uint32_t used;        /* bits of the one of now */
     uint64_t since_ns;
     uint32_t written; /* blocks since the last that was packed */
-    int packed_one;
     void *lz4;
 };
 
@@ -24,6 +23,7 @@ struct sampler *sampler_open(void) {
     struct sampler *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
+    s->written = SAMPLER_EACH; /* the first is packed */
     s->filters[0] = calloc(WORDS, sizeof(uint64_t));
     s->filters[1] = calloc(WORDS, sizeof(uint64_t));
     s->lz4 = malloc((size_t)LZ4_sizeofState());
@@ -80,8 +80,7 @@ uint64_t sampler_was_read(const struct sampler *s, uint64_t volume, uint64_t blo
 }
 
 int sampler_is_due(struct sampler *s, uint64_t blocks) {
-    int is_due = !s->packed_one || s->written + blocks >= SAMPLER_EACH;
-    s->packed_one = 1;
+    int is_due = s->written + blocks >= SAMPLER_EACH;
     s->written = is_due ? 0 : s->written + (uint32_t)blocks;
     return is_due;
 }
