@@ -166,6 +166,11 @@ static int check_resize(struct admin *ad, struct operation_h h, const struct adm
 static int check_image_open(struct admin *ad, struct operation_h h, const struct admin_request *q) {
     struct operation *op = operation_edit(ad->c.a, h);
     int rc = take_volumes(ad, h, q, OPERATION_VOLUMES_MAX, 0);
+    /* Which of its moments are whole, nobody knows yet. */
+    for (uint32_t i = 0; rc == 0 && i < op->volume_count; i++)
+        if (volume_view(ad->c.a, op->volumes[i])->slot.state == VOLUME_LOST)
+            return admin_refuse(ad, h, ERR_REFUSED, "%s waits for accept-loss",
+                                admin_name(ad, op->volumes[i]));
     if (rc == 0)
         rc = take_moment(ad, h, q);
     if (rc == 0 && q->name[0])

@@ -142,6 +142,11 @@ struct log_report {
     uint32_t salvage_damaged; /* frames that did not check; what follows is lost */
 };
 
+/* Records that were durable are not there: what is read may be older than what was written. */
+static inline int log_report_tells_loss(const struct log_report *r) {
+    return r->frames_damaged > 0 || r->records_lost > 0 || r->segments_missing > 0;
+}
+
 /* A cold start, in start-up code with arena phase EMPTY; commits in between. In this order:
  * log_recover reads the log. log_salvage, if there is a dead arena (rolled back), copies from it the
  * frames that continue the log; ERR_FORMAT: not an arena that can be read. log_begin makes the root

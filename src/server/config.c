@@ -196,6 +196,7 @@ static void usage(FILE *out) {
         "usage: perdured --store DIR [--config FILE] [--nbd ADDRESS:PORT]... "
         "[--control PATH]\n"
         "                [--platform linux|posix] [--set KEY=VALUE]...\n"
+        "       perdured --check [--repair] [--json] OPTIONS, as the server has them\n"
         "       perdured --qualify OPTIONS, as the server has them\n"
         "       perdured --layouts\n"
         "\n"
@@ -206,6 +207,10 @@ static void usage(FILE *out) {
         "  --platform NAME       linux, or posix: threads and poll() alone, where a kill closes\n"
         "                        connections; from stop to start it stays the same\n"
         "  --set KEY=VALUE       any key of the configuration file\n"
+        "  --check               look at all of a store that no server has: is it whole? Nothing "
+        "changes,\n"
+        "                        but with --repair, what is proven to be as it was; first of all "
+        "options\n"
         "  --qualify             tell, as JSON, whether this program could take over from the\n"
         "                        server that runs, and touch nothing; first of all options\n"
         "  --layouts             print the layouts of preserved memory\n"
@@ -228,17 +233,13 @@ static void usage(FILE *out) {
 
 /* One pass over the arguments; files first, so that arguments win. */
 static int arguments(struct config *c, int argc, char **argv, int files, int *status) {
-    static const struct option options[] = {{"store", required_argument, NULL, 's'},
-                                            {"config", required_argument, NULL, 'c'},
-                                            {"nbd", required_argument, NULL, 'n'},
-                                            {"control", required_argument, NULL, 'k'},
-                                            {"platform", required_argument, NULL, 'p'},
-                                            {"set", required_argument, NULL, 'S'},
-                                            {"qualify", no_argument, NULL, 'q'},
-                                            {"layouts", no_argument, NULL, 'l'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"store", required_argument, NULL, 's'},    {"config", required_argument, NULL, 'c'},
+        {"nbd", required_argument, NULL, 'n'},      {"control", required_argument, NULL, 'k'},
+        {"platform", required_argument, NULL, 'p'}, {"set", required_argument, NULL, 'S'},
+        {"check", no_argument, NULL, 'C'},          {"qualify", no_argument, NULL, 'q'},
+        {"layouts", no_argument, NULL, 'l'},        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},        {NULL, 0, NULL, 0}};
     int o, err = 0, nbd_seen = 0;
     char pair[600], why[128], *value;
     optind = 1;
@@ -258,8 +259,11 @@ static int arguments(struct config *c, int argc, char **argv, int files, int *st
             *status = BOOT_STATUS_USAGE;
             return ERR_INVAL;
         }
-        if (o == 'q' || o == 'l')
-            return refuse(status, o == 'q' ? "'--qualify'" : "'--layouts'",
+        if (o == 'q' || o == 'l' || o == 'C')
+            return refuse(status,
+                          o == 'q'   ? "'--qualify'"
+                          : o == 'l' ? "'--layouts'"
+                                     : "'--check'",
                           "it stands before all other options");
         if (files != (o == 'c'))
             continue;

@@ -278,6 +278,24 @@ static int engine_process(struct boot *b) {
     boot_stop(b, CUSTODY_STOPPED, 0);
 }
 
+/* perdured --check [--repair] [--json] OPTIONS, as the server has them */
+static int check_order(int argc, char **argv) {
+    static struct config config;
+    int repairs = 0, is_json = 0, status = 0, taken = 1;
+    for (; taken + 1 < argc; taken++) {
+        if (strcmp(argv[taken + 1], "--repair") == 0)
+            repairs = 1;
+        else if (strcmp(argv[taken + 1], "--json") == 0)
+            is_json = 1;
+        else
+            break;
+    }
+    argv[taken] = argv[0];
+    if (config_read(&config, argc - taken, argv + taken, &status) < 0)
+        return status;
+    return perdured_check(config.store, repairs, is_json);
+}
+
 int main(int argc, char **argv) {
     int status;
     if (layouts_is_order(argc, argv, &perdured_steps, &status))
@@ -294,5 +312,7 @@ int main(int argc, char **argv) {
             return status;
         return perdured_qualify(&config, perdured_plan(&config));
     }
+    if (argc > 1 && strcmp(argv[1], "--check") == 0)
+        return check_order(argc, argv);
     return boot(argc, argv, engine_process);
 }

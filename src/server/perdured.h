@@ -151,6 +151,9 @@ const struct arena_plan *perdured_plan(const struct config *c);
 /* server/steps.c: from and to the layouts that were released before this one. */
 extern const struct arena_steps perdured_steps;
 
+/* server/check.c: looks at a store that no server has, prints what it finds; the exit status. */
+int perdured_check(const char *store, int repairs, int is_json);
+
 /* server/qualify.c: a dry run against the engine that serves, told as JSON; the exit status. */
 int perdured_qualify(const struct config *config, const struct arena_plan *plan);
 /* One line a table, field, region and step, for scripts/layouts. */

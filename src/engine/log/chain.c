@@ -4,7 +4,8 @@
  * places, which is the order in which they were written, but for writes that landed late or failed.
  *
  *  1. Void: what the store header's end excludes, frames behind it and records above its number; and
- *     frames of segments that are not sealed, up to where the catalogue says that all were.
+ *     frames of segments that are not sealed, up to where the catalogue says that all were; a
+ *     segment whose footer is damaged was sealed, as a footer is zeroes before.
  *  2. Void, from the last link to the first: what stands between a counting link and the one that it
  *     names as its previous; and the records above the number that it follows.
  *  3. The rest is walked in order. A link whose epoch falls or whose numbers do not rise is void; one
@@ -62,7 +63,8 @@ static void void_between(struct recovery *r) {
 static void void_by_catalogue(struct recovery *r, const struct log_env *env) {
     uint64_t sealed = env->sealed_up_to ? env->sealed_up_to(env->catalogue_ctx) : 0;
     for (uint32_t i = 0; i < r->link_count; i++)
-        if (!r->links[i].sealed && r->links[i].first_sequence <= sealed)
+        if (!r->links[i].sealed && !r->slots[r->links[i].slot].had_footer &&
+            r->links[i].first_sequence <= sealed)
             r->links[i].fate = LINK_VOID;
 }
 

@@ -139,6 +139,21 @@ uint64_t recovery_newest(const struct recovery *r) {
     return 0;
 }
 
+/* Nothing that is left says so if the last frames are gone; a header written when all was durable does. */
+static void note_lost_end(const struct log *l, const struct recovery *r,
+                          struct log_report *report) {
+    const struct log_end *end = &r->header.ended;
+    uint64_t newest = r->tail < 0 ? 0 : r->links[r->tail].last_sequence;
+    if (r->header.state != STORE_STOPPED || end->segment == 0 ||
+        (l->env.segment_freed && l->env.segment_freed(l->env.catalogue_ctx, end->segment)))
+        return;
+    for (uint32_t i = 0; i < r->slot_count; i++)
+        if (r->slots[i].content == SLOT_SEALED)
+            newest = max_u64(newest, segment_view(l->a, r->slots[i].h)->last_sequence);
+    if (end->sequence > newest)
+        report->records_lost += end->sequence - newest;
+}
+
 int log_recover(struct log *l, struct log_report *report) {
     struct recovery *r = calloc(1, sizeof *r);
     memset(report, 0, sizeof *report);
@@ -158,6 +173,7 @@ int log_recover(struct log *l, struct log_report *report) {
     if (err < 0)
         return err;
     recovery_chain(r, &l->env, report);
+    note_lost_end(l, r, report);
     err = find_whole(l, r);
     if (err < 0)
         return err;

@@ -27,6 +27,7 @@ struct scanned_slot {
     uint32_t segment;
     enum slot_content content;
     uint32_t links;      /* that count, and are frames */
+    int had_footer;      /* UNSEALED, and its footer is damaged */
     uint32_t frames_end; /* where the last frame found in it ends, whether or not it counts */
     struct segment_h h;
 };

@@ -264,6 +264,10 @@ static int classify_header(struct log *l, struct recovery *r, uint32_t slot, int
     return 0;
 }
 
+static int is_zero(const uint8_t *block) {
+    return block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
+}
+
 static int classify(struct log *l, struct recovery *r, uint32_t slot, int file) {
     struct scanned_slot *s = &r->slots[slot];
     uint8_t block[BLOCK_BYTES];
@@ -275,8 +279,10 @@ static int classify(struct log *l, struct recovery *r, uint32_t slot, int file) 
         n == (int64_t)BLOCK_BYTES ? footer_decode(block, r->header.segment_bytes, &f) : ERR_FORMAT;
     if (err == ERR_UNSUPPORTED)
         return err;
-    if (err < 0)
+    if (err < 0) {
+        s->had_footer = !is_zero(block);
         return classify_header(l, r, slot, file);
+    }
     if (!is_ours(r, f.store_id) || f.file != s->file) {
         leave_alone(l, s, "its footer names another store or another slot");
         return 0;
