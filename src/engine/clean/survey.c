@@ -165,7 +165,7 @@ static int ask(struct clean_survey *s, uint64_t chunk, int whole) {
             continue;
         }
         const struct run_entry *e = &s->entries[v[i].item];
-        const uint32_t *crc = s->checks + (uintptr_t)e->crc;
+        const uint32_t *crc = s->checks ? s->checks + (uintptr_t)e->crc : NULL;
         int err = take_entry(s, e, crc, v[i].kept);
         if (err < 0)
             return err;
