@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/anchor.h"
+#include "custody/anchor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "base/units.h"
-#include "server/keeper.h"
-#include "server/process.h"
+#include "custody/keeper.h"
+#include "custody/process.h"
 
 static sigset_t signals(void) {
     sigset_t set;
