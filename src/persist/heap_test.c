@@ -165,7 +165,15 @@ static void test_bounds(void **state) {
     assert_ptr_equal(perdure_root(&w.p, 3), b);
     assert_null(perdure_root(&w.p, 4));
     assert_int_equal(perdure_data_version(&w.p), 8);
-    ((uint64_t *)(void *)b)[-2] = 24; /* the block's length */
+    static const uint64_t wrong[] = {0, 8, 24, 32, 200 * KIB, UINT64_MAX - 15};
+    uint64_t *length = (uint64_t *)(void *)b - 2, right = *length;
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        *length = wrong[i];
+        assert_int_equal(heap_check(&w.p), -EBADMSG);
+    }
+    *length = right;
+    assert_int_equal(heap_check(&w.p), 0);
+    persist_root_of(&w.p)->end = 256 * KIB + 16;
     assert_int_equal(heap_check(&w.p), -EBADMSG);
     die(&w);
     free(w.memory);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The examples of libperdure-persist, upgraded and killed: persist_test.py EXAMPLES STORM_CLIENT [ROUNDS]
+"""The examples of libperdure-persist, upgraded and killed: persist_test.py EXAMPLES STORM_CLIENT DEADLY [ROUNDS]
 
 One case a line (TAP). A server runs from a copy of its program; an upgrade puts another version in the copy's
 place and sends SIGHUP.
@@ -18,9 +18,10 @@ import threading
 import time
 
 EXAMPLES, CLIENT = sys.argv[1:3]
+DEADLY = os.path.realpath(sys.argv[3])
 # The copies of the programs do not lie where they were linked to find it.
 os.environ['LD_LIBRARY_PATH'] = os.path.realpath(os.path.join(EXAMPLES, '../src/persist'))
-ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 12
+ROUNDS = int(sys.argv[4]) if len(sys.argv) > 4 else 12
 SERVING = re.compile(r'^serving (\d+) (\d+) (\S+) (\d+) (\w+) lost (\d+)$')
 LINES = b''.join(b'%d of many lines\n' % n for n in range(5000))
 
@@ -35,7 +36,7 @@ def must(true, what):
 
 
 class Server:
-    def __init__(self, name, *args):
+    def __init__(self, name, *args, deadly=0):
         self.dir = tempfile.mkdtemp(prefix='perdure-persist-')
         self.name = name
         self.program = os.path.join(self.dir, name)
@@ -46,7 +47,8 @@ class Server:
         self.path = os.path.join(self.dir, 'socket')
         args = [a.format(path=self.path, fifos=':'.join(self.fifos)) for a in args]
         self.log = open(os.path.join(self.dir, 'log'), 'w+', encoding='utf-8')
-        self.process = subprocess.Popen([self.program, *args], stderr=self.log, stdin=subprocess.DEVNULL)
+        env = dict(os.environ, LD_PRELOAD=DEADLY, PERDURE_DEADLY=str(deadly)) if deadly else None
+        self.process = subprocess.Popen([self.program, *args], stderr=self.log, stdin=subprocess.DEVNULL, env=env)
         self.wait_for(1)
 
     def put(self, version, program=None):
@@ -125,10 +127,10 @@ class Server:
         shutil.rmtree(self.dir)
 
 
-def with_server(*args):
+def with_server(*args, **more):
     def decorate(case):
         def run():
-            server = Server(*args)
+            server = Server(*args, **more)
             try:
                 return case(server)
             finally:
@@ -273,6 +275,7 @@ def pipe_kills(server):
         os.write(into, b'one\n')
         got = b''
         while not got.endswith(b'\n'):
+            must(select.select([out], [], [], 15)[0], f'nothing comes after {got}')
             got += os.read(out, 4096)
         must(got == b'line %d, and half of one\n' % turn, got)
         time.sleep(0.02)
@@ -322,16 +325,14 @@ def kv_client(port, number, stop, sums, faults):
         faults.append(str(fault))
 
 
-@with_server('kv', '0')
-def kv(server):
+def additions(server, disturb):
+    """Clients add and ask while that is done; each addition happens and is answered once."""
     stop, sums, faults = threading.Event(), {}, []
     threads = [threading.Thread(target=kv_client, args=(server.port, n, stop, sums, faults)) for n in range(8)]
     for thread in threads:
         thread.start()
     try:
-        for turn in range(2 * ROUNDS):
-            time.sleep(0.05)
-            server.disturb('both', turn)
+        disturb()
     finally:
         stop.set()
         for thread in threads:
@@ -342,7 +343,21 @@ def kv(server):
     must(total == b'%d\n' % sum(sums.values()), f'{total} is not {sum(sums.values())}')
     must(server.lost() == 0, 'a connection was lost')
     server.stop()
-    return f'{sum(sums.values())} additions, each once'
+    return f'{sum(sums.values())} additions, each once, {len(server.lines())} engines'
+
+
+@with_server('kv', '0')
+def kv(server):
+    def disturb():
+        for turn in range(2 * ROUNDS):
+            time.sleep(0.05)
+            server.disturb('both', turn)
+    return additions(server, disturb)
+
+
+@with_server('kv', '0', deadly=400)
+def kv_deadly(server):
+    return additions(server, lambda: server.wait_for(8 * ROUNDS, 30))
 
 
 @with_server('kv', '0')
@@ -396,7 +411,8 @@ def main():
     cases += [(case[0], case[1]) for case in (
         ('echo, Unix sockets, upgrades', unix_upgrades), ('echo, Unix sockets, kills', unix_kills),
         ('echo, pipes, upgrades', pipe_upgrades), ('echo, pipes, kills', pipe_kills),
-        ('echo, newcomers', newcomers), ('kv, both', kv), ('kv, refused', refused), ('kv, keepers', keepers))]
+        ('echo, newcomers', newcomers), ('kv, both', kv), ('kv, deaths at any call', kv_deadly),
+         ('kv, refused', refused), ('kv, keepers', keepers))]
     wanted = os.environ.get('PERDURE_CASES', '').split()
     cases = [c for c in cases if not wanted or any(re.search(w, c[0]) for w in wanted)]
     print(f'1..{len(cases)}')
