@@ -383,6 +383,11 @@ def keeper_of(pid):
         return int(re.search(r'^PPid:\s+(\d+)', status.read(), re.M).group(1))
 
 
+def child_of(pid):
+    with open(f'/proc/{pid}/task/{pid}/children', encoding='utf-8') as children:
+        return children.read()
+
+
 @with_server('kv', '0')
 def keepers(server):
     """A keeper dies: the engine makes another. Both die: the data are there, the connections are not."""
@@ -390,6 +395,10 @@ def keepers(server):
     ask(client, b'set a b\n')
     os.kill(keeper_of(server.pid), signal.SIGKILL)
     ask(client, b'set c d\n')
+    end = time.monotonic() + 15
+    while not child_of(server.pid):
+        must(time.monotonic() < end, 'no new keeper')
+        time.sleep(0.002)
     server.kill()
     must(ask(client, b'get c\n') == b'd\n', 'another value')
     count, engine = len(server.lines()), server.pid
