@@ -12,7 +12,7 @@
 #include "base/units.h"
 #include "ctl/size.h"
 #include "plat/posix/socket.h"
-#include "server/boot.h"
+#include "custody/boot.h"
 #include "server/machine.h"
 
 /* Keys of section [server] that are numbers, with their bounds; the manual page lists them too. */

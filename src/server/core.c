@@ -265,17 +265,9 @@ int core_take(struct core *c) {
 /* --- descriptors --- */
 
 static int is_claimed(struct core *c, int fd) {
-    const struct custody *k = c->boot->custody;
-    if (fd <= 2 || fd == c->boot->custody_fd || fd == atomic_load(&k->arena_fd) ||
-        fd == atomic_load(&k->lock_fd) || fd == atomic_load(&k->binary_fd) ||
-        fd == atomic_load(&k->previous_binary_fd) || fd == atomic_load(&k->next_binary_fd) ||
-        fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->anchor_fd) ||
-        fd == atomic_load(&k->engine_bell) || fd == c->boot->keeper_bell ||
-        fd == c->boot->engine_bell || fd == c->boot->binary_fd || fd == c->store_dir ||
-        fd == server_view(&c->r.a, c->r.server)->wait_fd || fd == c->router_fd ||
-        queues_claim(c, fd))
-        return 1;
-    return 0;
+    return boot_owns(c->boot, fd) || fd == c->store_dir ||
+           fd == server_view(&c->r.a, c->r.server)->wait_fd || fd == c->router_fd ||
+           queues_claim(c, fd);
 }
 
 /* Whether the connected TCP socket has the port of the listener, so was accepted from it. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * server: what makes a process of all this. Main, reactor, connections, configuration, wiring. May use everything
+ * below it and the operating system.
+ *
  * From boot to a reactor that serves: the arena is made, or qualified and attached; rings, sockets and
  * listeners are taken over. What a program adds (its tables, its protocols, what it attaches itself) comes
  * between the calls:

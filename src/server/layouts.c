@@ -15,7 +15,7 @@
 
 #include "base/err.h"
 #include "server/core.h"
-#include "server/process.h"
+#include "custody/process.h"
 
 /* A child that has not converted after this never will. */
 #define CONVERT_MAX_MS 5000

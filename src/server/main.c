@@ -13,7 +13,7 @@
 #include "server/layouts.h"
 #include "server/notify.h"
 #include "server/perdured.h"
-#include "server/process.h"
+#include "custody/process.h"
 #include "server/store.h"
 #include "server/trace.h"
 

@@ -21,7 +21,7 @@
 #include "plat/clock.h"
 #include "plat/job.h"
 #include "plat/stream.h"
-#include "server/boot.h"
+#include "custody/boot.h"
 #include "server/conn_slots.h"
 
 struct reactor;

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "server/boot.h"
+#include "custody/boot.h"
 
 /* Opens, or makes, the directory; returns its descriptor, or an error with a sentence in why. */
 int store_open(const char *path, char *why, size_t room);

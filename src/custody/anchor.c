@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/anchor.h"
+#include "custody/anchor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/keeper.h"
-#include "server/process.h"
+#include "custody/keeper.h"
+#include "custody/process.h"
 
 static sigset_t signals(void) {
     sigset_t set;

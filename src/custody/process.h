@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What anchor, keeper and engine ask of the system about themselves. */
-#ifndef SERVER_PROCESS_H
-#define SERVER_PROCESS_H
+#ifndef CUSTODY_PROCESS_H
+#define CUSTODY_PROCESS_H
 
 #include <stdint.h>
 

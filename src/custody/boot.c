@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/boot.h"
+#include "custody/boot.h"
 
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "base/must.h"
-#include "server/anchor.h"
-#include "server/keeper.h"
-#include "server/process.h"
+#include "custody/anchor.h"
+#include "custody/keeper.h"
+#include "custody/process.h"
 
 /* CLONE_FILES: parent and child share one table of descriptors. */
 static int twin(void) {
@@ -247,6 +247,16 @@ _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status) {
     atomic_store(&c->state, state);
     open_gate(c, CUSTODY_GATE_TURNED_AWAY); /* whoever waits there leaves */
     exit(status);
+}
+
+int boot_owns(const struct boot *b, int fd) {
+    const struct custody *k = b->custody;
+    return fd <= 2 || fd == b->custody_fd || fd == b->keeper_bell || fd == b->engine_bell ||
+           fd == b->binary_fd || fd == atomic_load(&k->arena_fd) ||
+           fd == atomic_load(&k->lock_fd) || fd == atomic_load(&k->binary_fd) ||
+           fd == atomic_load(&k->previous_binary_fd) || fd == atomic_load(&k->next_binary_fd) ||
+           fd == atomic_load(&k->keeper_bell) || fd == atomic_load(&k->engine_bell) ||
+           fd == atomic_load(&k->anchor_fd);
 }
 
 int boot_new_keeper(struct boot *b) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/process.h"
+#include "custody/process.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/units.h"
-#include "server/boot.h"
+#include "custody/boot.h"
 
 /* Kept free of connections: files, control connections, and what a successor needs to begin. */
 #define DESCRIPTORS_RESERVED 256u

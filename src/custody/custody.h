@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server: what makes a process of all this. Main, keeper, reactor, connections, configuration, wiring. May
- * use everything below it and the operating system.
- *
- * Custody: who holds the descriptors while the engine is replaced (design/arena.md).
+ * custody: who holds the descriptors while the engine is replaced (design/arena.md): anchor, keeper, and the way
+ * from main() to an engine. May use base and the operating system; knows nothing of what the engine does. The
+ * server and the library of persist/ stand on it.
  *
  *   anchor    the process that was started; waits, forwards signals, is never replaced; holds this page and
  *             the arena, and nothing else
@@ -26,8 +25,8 @@
  *
  * This page is shared by all of them, frozen like the arena's header, and all that the keeper reads.
  */
-#ifndef SERVER_CUSTODY_H
-#define SERVER_CUSTODY_H
+#ifndef CUSTODY_CUSTODY_H
+#define CUSTODY_CUSTODY_H
 
 #include <stdatomic.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/watch.h"
+#include "custody/watch.h"
 
 #include <fcntl.h>
 #include <stdio.h>

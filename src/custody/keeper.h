@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The keeper: waits for the engine's death or wish and starts the successor. Small enough to be read in one
  * sitting; parses nothing from outside, allocates nothing. See custody.h. */
-#ifndef SERVER_KEEPER_H
-#define SERVER_KEEPER_H
+#ifndef CUSTODY_KEEPER_H
+#define CUSTODY_KEEPER_H
 
-#include "server/custody.h"
-#include "server/watch.h"
+#include "custody/custody.h"
+#include "custody/watch.h"
 
 struct keeper {
     struct custody *custody;

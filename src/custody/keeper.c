@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/keeper.h"
+#include "custody/keeper.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/process.h"
+#include "custody/process.h"
 
 #define ARGS_MAX 256
 /* While a successor is being started the keeper looks this often whether it serves. */

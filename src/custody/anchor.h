@@ -5,11 +5,11 @@
  * holds the arena and the program of the engine that serves, so that it can begin again when nobody else is
  * left. An engine whose keeper died makes another; one that hangs does not, and is watched from here.
  */
-#ifndef SERVER_ANCHOR_H
-#define SERVER_ANCHOR_H
+#ifndef CUSTODY_ANCHOR_H
+#define CUSTODY_ANCHOR_H
 
-#include "server/boot.h"
-#include "server/watch.h"
+#include "custody/boot.h"
+#include "custody/watch.h"
 
 /* An engine to its anchor: it serves. (A name of <signal.h>.) */
 #define ANCHOR_SIGNAL_SERVES SIGUSR1

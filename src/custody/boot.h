@@ -3,13 +3,13 @@
  * From main() to an engine with custody of its descriptors. A program that persists calls boot() first of
  * all; boot_engine() is called in the engine's process, once in each generation.
  */
-#ifndef SERVER_BOOT_H
-#define SERVER_BOOT_H
+#ifndef CUSTODY_BOOT_H
+#define CUSTODY_BOOT_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/custody.h"
+#include "custody/custody.h"
 
 enum boot_mode {
     BOOT_COLD = 0,    /* the first engine, or nothing was left */
@@ -86,6 +86,9 @@ void boot_turn_away(struct boot *b, const char *reason);
 
 /* Engine: the end in order, or a start that cannot succeed. */
 _Noreturn void boot_stop(struct boot *b, enum custody_state state, int status);
+
+/* Whether a descriptor that the engine has inherited is custody's own, or a standard one. */
+int boot_owns(const struct boot *b, int fd);
 
 /* Descriptors from this number on are not for connections. */
 int boot_descriptors_max(void);

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/units.h"
-#include "server/watch.h"
+#include "custody/watch.h"
 
 #define ENGINE 3u
 #define HANG_MS 1000u

@@ -7,10 +7,10 @@
  * as the keeper itself was there to see it: a machine that slept, or a process group that was stopped and goes
  * on, has not hung. Neither has an engine that is stopped or traced: then somebody holds it on purpose.
  */
-#ifndef SERVER_WATCH_H
-#define SERVER_WATCH_H
+#ifndef CUSTODY_WATCH_H
+#define CUSTODY_WATCH_H
 
-#include "server/custody.h"
+#include "custody/custody.h"
 
 struct watch {
     uint64_t beat;
