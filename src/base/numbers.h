@@ -25,6 +25,8 @@ enum table_number {
     TABLE_LANE = 13,      /* arena/control_plane.h: queues of messages */
     TABLE_MEMTABLE = 14,  /* engine/index: versions of unsealed segments */
     TABLE_WALL = 15,      /* engine/log: what the wall clock showed; one slot */
+    TABLE_TLS = 16,       /* proto/tls: one connection's records */
+    TABLE_TLS_KEYS = 17,  /* proto/tls: what they are encrypted with */
 };
 
 enum region_number {
