@@ -24,6 +24,7 @@
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/wipe.h"
 
 #define UNDO_TAIL_BYTES 16u
 
@@ -95,9 +96,15 @@ void arena_commit(struct arena *a) {
     if (a->shadow)
         arena_shadow_check(a);
     CRASH_POINT(a);
+    uint64_t used = atomic_load_explicit(&a->live->undo_used, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&a->live->undo_used, 0, memory_order_release);
     CRASH_POINT(a);
+    if (a->wipe_undo) {
+        atomic_signal_fence(memory_order_seq_cst);
+        wipe(a->undo, used);
+        a->wipe_undo = 0;
+    }
     a->turn++;
     atomic_store_explicit(&a->live->turn, a->turn, memory_order_relaxed);
     for (uint32_t i = 0; i < a->freed_count; i++) {

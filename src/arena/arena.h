@@ -56,6 +56,7 @@ struct arena {
     uint32_t freed_count, freed_room;
     struct arena_shadow *shadow; /* debug mode, arena/shadow.h */
     uint64_t crash_after;        /* counts down stores to a crash point; 0: none */
+    int wipe_undo;               /* after this turn */
 };
 
 /* What a program expects of an arena: its tables, described, and how large each is to be. */
@@ -150,6 +151,11 @@ int arena_attach(struct arena *a, void *base, uint64_t size_bytes, const struct 
 
 /* Frees private memory; the arena itself stays as it is. */
 void arena_detach(struct arena *a);
+
+/* What this turn saves is secret: it is wiped from the undo log when the turn has happened. */
+static inline void arena_wipe_undo(struct arena *a) {
+    a->wipe_undo = 1;
+}
 
 /* The turn has happened: one store. Then freed slots may be used again. */
 void arena_commit(struct arena *a);

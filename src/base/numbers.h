@@ -26,6 +26,8 @@ enum table_number {
     TABLE_MEMTABLE = 14,  /* engine/index: versions of unsealed segments */
     TABLE_WALL = 15,      /* engine/log: what the wall clock showed; one slot */
     TABLE_ACTIVITY = 16,  /* engine: what clients did to volumes, by seconds */
+    TABLE_TLS = 17,       /* proto/tls: one connection's records */
+    TABLE_TLS_KEYS = 18,  /* proto/tls: what they are encrypted with */
 };
 
 enum region_number {

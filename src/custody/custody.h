@@ -34,7 +34,7 @@
 #define CUSTODY_MAGIC UINT64_C(0x7964757473756350) /* "Pcustudy" */
 #define CUSTODY_VERSION 1u
 #define CUSTODY_BYTES 4096u
-#define CUSTODY_CONFIG_BYTES 2560u
+#define CUSTODY_CONFIG_BYTES 3072u
 #define CUSTODY_FAULTS 32u
 
 enum custody_state {

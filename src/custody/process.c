@@ -84,8 +84,26 @@ int boot_descriptors_max(void) {
     return (int)(all - min_u64(DESCRIPTORS_RESERVED, all / 2));
 }
 
+/* Clients' data and keys lie in shared memory: no mapping of it gets into a core dump, of this process or of one that
+ * it starts, however it is mapped. The bits are those of core(5). */
+static void keep_shared_memory_out_of_dumps(void) {
+    enum { ANONYMOUS_SHARED = 1 << 1, FILE_SHARED = 1 << 3, HUGE_SHARED = 1 << 6 };
+    char text[32] = "";
+    int fd = open("/proc/self/coredump_filter", O_RDWR | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (n > 0) {
+        unsigned long bits = strtoul(text, NULL, 16);
+        bits &= ~(unsigned long)(ANONYMOUS_SHARED | FILE_SHARED | HUGE_SHARED);
+        n = snprintf(text, sizeof text, "0x%lx", bits);
+        if (pwrite(fd, text, (size_t)n, 0) < 0)
+            fprintf(stderr, "<4>core dumps may hold clients' data\n");
+    }
+    process_close(fd);
+}
+
 void process_prepare(void) {
     struct rlimit limit;
+    keep_shared_memory_out_of_dumps();
     /* Who reads what is told may go at any time; that is no reason to die. */
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {

@@ -535,7 +535,30 @@ static int assemble_warm(struct perdured *p, char *why, size_t room) {
     return 0;
 }
 
+/* Before anything is touched. After a death nobody is there to mend them, and what is agreed needs them no
+ * more: the engine goes on, and takes no new ones. */
+static int open_credentials(struct perdured *p, char *why, size_t room) {
+    const struct gnutls_files files = {.certificates = p->config.tls_certificates,
+                                       .psk = p->config.tls_psk,
+                                       .verify_peer = p->config.tls_verify_peer != 0};
+    p->nbd.tls = NBD_TLS_OFF;
+    if (p->config.tls == CONFIG_TLS_OFF)
+        return 0;
+    p->nbd.tls = p->config.tls == CONFIG_TLS_REQUIRE ? NBD_TLS_REQUIRED : NBD_TLS_ON;
+    p->credentials = gnutls_credentials_open(&files, p->credentials_why, sizeof p->credentials_why);
+    if (p->credentials)
+        return 0;
+    if (p->boot->mode != BOOT_CRASH) {
+        snprintf(why, room, "%s", p->credentials_why);
+        return ERR_INVAL;
+    }
+    p->nbd.tls = p->config.tls == CONFIG_TLS_REQUIRE ? NBD_TLS_BROKEN : NBD_TLS_OFF;
+    return 0;
+}
+
 int perdured_prepare(struct perdured *p, char *why, size_t room) {
+    if (open_credentials(p, why, room) < 0)
+        return ERR_INVAL;
     p->posix_files.dir = p->core.store_dir;
     p->files = posix_files(&p->posix_files);
     p->jobs = posix_jobs_open(0);
@@ -565,7 +588,7 @@ int perdured_assemble(struct perdured *p, char *why, size_t room) {
     if ((err = nbd_front_open(&p->nbd, r, p->cp, &exports)) < 0)
         return fail(why, room, err, "the NBD front end");
     /* The protocols are known before their connections are attached. */
-    if ((err = core_attach(&p->core)) < 0)
+    if ((err = core_attach(&p->core, gnutls_provider(p->credentials))) < 0)
         return fail(why, room, err, "the arena's connections");
     err = p->core.warm ? assemble_warm(p, why, room) : assemble_cold(p, why, room);
     if (err < 0)

@@ -92,7 +92,34 @@ static int check_address(const char *value) {
     return posix_address_parse(value, &ss, &len);
 }
 
+/* The words of a key, in the order of what they mean. */
+static int set_word(uint64_t *to, const char *const *words, const char *value) {
+    for (uint64_t i = 0; words[i]; i++)
+        if (strcmp(value, words[i]) == 0) {
+            *to = i;
+            return 0;
+        }
+    return ERR_INVAL;
+}
+
+/* Keys of section [nbd]; elsewhere they are written nbd.KEY. */
+static int set_nbd(struct config *c, const char *key, const char *value) {
+    static const char *const policies[] = {"off", "on", "require", NULL};
+    static const char *const answers[] = {"no", "yes", NULL};
+    if (strcmp(key, "tls") == 0)
+        return set_word(&c->tls, policies, value);
+    if (strcmp(key, "tls-certificates") == 0)
+        return set_text(c->tls_certificates, sizeof c->tls_certificates, value);
+    if (strcmp(key, "tls-verify-peer") == 0)
+        return set_word(&c->tls_verify_peer, answers, value);
+    if (strcmp(key, "tls-psk") == 0)
+        return set_text(c->tls_psk, sizeof c->tls_psk, value);
+    return ERR_NOTFOUND;
+}
+
 static int set(struct config *c, const char *key, const char *value) {
+    if (strncmp(key, "nbd.", 4) == 0)
+        return set_nbd(c, key + 4, value);
     if (strcmp(key, "store") == 0)
         return set_text(c->store, sizeof c->store, value);
     if (strcmp(key, "platform") == 0)
@@ -148,19 +175,26 @@ static void explain(char *to, size_t room, const char *key, int err) {
         snprintf(to, room, "too long, or more than %d addresses", CONFIG_LISTENERS_MAX);
     else if (strcmp(key, "platform") == 0)
         snprintf(to, room, "there are linux and posix");
+    else if (strcmp(key, "nbd.tls") == 0)
+        snprintf(to, room, "there are off, on and require");
+    else if (strcmp(key, "nbd.tls-verify-peer") == 0)
+        snprintf(to, room, "there are yes and no");
     else
         snprintf(to, room, "the path is too long; name a shorter one");
 }
 
 static int on_key(void *arg, const char *section, const char *key, const char *value) {
     struct reading *r = arg;
-    int in_server = strcmp(section, "server") == 0;
-    int err = in_server ? set(r->c, key, value) : ERR_NOTFOUND;
-    char why[128];
+    int in_nbd = strcmp(section, "nbd") == 0, known = in_nbd || strcmp(section, "server") == 0;
+    char why[128], whole[64];
+    int fits =
+        (size_t)snprintf(whole, sizeof whole, "%s%s", in_nbd ? "nbd." : "", key) < sizeof whole;
+    int err =
+        known && fits && (in_nbd || !strchr(key, '.')) ? set(r->c, whole, value) : ERR_NOTFOUND;
     if (err < 0 && !r->why[0]) {
-        explain(why, sizeof why, key, err);
+        explain(why, sizeof why, whole, err);
         snprintf(r->why, sizeof r->why, "[%.40s] %.40s = %.40s: %s", section, key, value,
-                 in_server ? why : "keys stand in section [server] only");
+                 known ? why : "keys stand in sections [server] and [nbd] only");
     }
     return err == 0;
 }
@@ -186,7 +220,7 @@ static int read_file(struct config *c, const char *path, int *status) {
     if (line == 0)
         return 0;
     snprintf(where, sizeof where, "%s, line %d", path, line);
-    return refuse(status, where, r.why[0] ? r.why : "neither [server] nor KEY = VALUE");
+    return refuse(status, where, r.why[0] ? r.why : "neither [SECTION] nor KEY = VALUE");
 }
 
 static void usage(FILE *out) {
@@ -228,6 +262,11 @@ static void usage(FILE *out) {
         fprintf(out, "  %-14s %-7s (%s) %s\n", n->key,
                 amount(fallback, sizeof fallback, n, n->fallback), range, n->about);
     }
+    fprintf(out, "\nof section [nbd], and with --set as nbd.KEY:\n\n"
+                 "  nbd.tls               off, on or require: whether clients may or must use TLS\n"
+                 "  nbd.tls-certificates  folder of ca-cert.pem, server-cert.pem, server-key.pem\n"
+                 "  nbd.tls-verify-peer   yes: clients show a certificate of the same authority\n"
+                 "  nbd.tls-psk           file of pre-shared keys, lines USER:HEX\n");
     fprintf(out, "\nSIGHUP reloads all code, SIGTERM stops. Manual: perdured(8)\n");
 }
 
@@ -306,6 +345,13 @@ int config_read(struct config *c, int argc, char **argv, int *status) {
         return err;
     if (!c->store[0])
         return refuse(status, "--store", "no store is named; see perdured --help");
+    if (c->tls != CONFIG_TLS_OFF && !c->tls_certificates[0] && !c->tls_psk[0])
+        return refuse(status, "nbd.tls",
+                      "nothing proves who this server is; name a folder in "
+                      "nbd.tls-certificates, or a file in nbd.tls-psk");
+    if (c->tls_verify_peer && !c->tls_certificates[0])
+        return refuse(status, "nbd.tls-verify-peer",
+                      "there is no authority to verify by; name a folder in nbd.tls-certificates");
     if (c->nbd_count == 0)
         strcpy(c->nbd[c->nbd_count++], "127.0.0.1:10809");
     if (!c->control[0] && (size_t)snprintf(c->control, sizeof c->control, "%s/control.sock",

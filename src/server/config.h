@@ -15,7 +15,9 @@
 #define CONFIG_ON_DEMAND_MAX 2048
 
 /* Of struct config as bytes: to be raised when it changes. */
-#define CONFIG_FORMAT 3u
+#define CONFIG_FORMAT 4u
+
+enum config_tls { CONFIG_TLS_OFF = 0, CONFIG_TLS_ON = 1, CONFIG_TLS_REQUIRE = 2 };
 
 struct config {
     char store[512];
@@ -23,6 +25,10 @@ struct config {
     char platform[16]; /* of machine.h; at a cold start */
     char nbd[CONFIG_LISTENERS_MAX][120];
     int nbd_count;
+    char tls_certificates[512]; /* folder; empty: none */
+    char tls_psk[512];          /* file; empty: none */
+    uint64_t tls;               /* enum config_tls */
+    uint64_t tls_verify_peer;
     uint64_t buffer_bytes;      /* data buffers: requests, replies, frames */
     uint64_t block_table_bytes; /* where each block is now */
     uint64_t store_max_bytes;   /* of the log; 0: what the file system has */

@@ -6,11 +6,10 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "server/reactor.h"
+#include "server/conn_tls.h"
 
 #define RX_PAGES 16u
 #define RX_LOW_BYTES 4096u
-#define SEND_VECS 64u
 
 void conn_list_add(struct conn_list *l, uint8_t *mark, struct conn_h c) {
     if (*mark)
@@ -41,14 +40,16 @@ static uint32_t vecs_of(const struct reactor *r, const struct extent *e, uint32_
     return n;
 }
 
-/* Makes sure that received bytes have a place. Returns 1 if that changed the slot: then a commit is due
- * before the receive; ERR_AGAIN if there is no buffer. */
-int conn_need_buffer(struct reactor *r, struct conn_h h) {
+uint32_t conn_buffer_pages(const struct reactor *r) {
+    return r->buffers.free_pages > r->buffers.pages / 4 ? RX_PAGES : 1;
+}
+
+int conn_need_place(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
     if (c->rx_buffer.pages > 0)
         return 0;
     struct extent e;
-    uint32_t pages = r->buffers.free_pages > r->buffers.pages / 4 ? RX_PAGES : 1;
+    uint32_t pages = conn_buffer_pages(r);
     while (buffer_take_for(&r->buffers, BUFFER_CLIENTS, pages, &e, 1) < 0) {
         if (pages == 1)
             return ERR_AGAIN;
@@ -61,9 +62,14 @@ int conn_need_buffer(struct reactor *r, struct conn_h h) {
     return 1;
 }
 
-void conn_receive(struct reactor *r, struct conn_h h) {
+/* Makes sure that received bytes have a place. Returns 1 if that changed the slot: then a commit is due
+ * before the receive; ERR_AGAIN if there is no buffer. */
+int conn_need_buffer(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
-    struct io_vec vecs[REQUEST_EXTENTS + 1];
+    return c->tls.v ? conn_tls_need_buffer(r, h) : conn_need_place(r, h);
+}
+
+uint32_t conn_places(const struct reactor *r, const struct conn *c, struct io_vec *vecs) {
     uint32_t n = 0;
     uint64_t at = c->rx_received;
     if (c->payload.v && at < c->payload_end) {
@@ -76,6 +82,13 @@ void conn_receive(struct reactor *r, struct conn_h h) {
         vecs[n++] =
             (struct io_vec){buffer_data(&r->buffers, c->rx_buffer.first) + (at - c->rx_origin),
                             rx_buffer_end(c) - at};
+    return n;
+}
+
+void conn_receive(struct reactor *r, struct conn_h h) {
+    const struct conn *c = conn_view(&r->a, h);
+    struct io_vec vecs[CONN_PLACES];
+    uint32_t n = c->tls.v ? conn_tls_places(r, c, vecs) : conn_places(r, c, vecs);
     if (n == 0)
         return;
     int64_t got = r->streams.ops->receive(r->streams.ctx, c->fd, vecs, n);
@@ -86,9 +99,12 @@ void conn_receive(struct reactor *r, struct conn_h h) {
         reactor_abort(r, h);
         return;
     }
-    if (got == 0)
+    if (w->tls.v)
+        conn_tls_received(r, w, (uint64_t)got);
+    else if (got == 0)
         w->flags |= CONN_PEER_ENDED;
-    w->rx_received += (uint64_t)got;
+    else
+        w->rx_received += (uint64_t)got;
     mark_of(r, h)->moved_ns = r->now_ns;
     r->stats.received_bytes += (uint64_t)got;
     conn_list_add(&r->parse, &mark_of(r, h)->parse, h);
@@ -219,6 +235,9 @@ static void parse(struct reactor *r, struct conn_h h) {
         } else if (s.want == CONN_ABORT) {
             reactor_abort(r, h);
             return;
+        } else if (s.want == CONN_SECURE) {
+            conn_tls_start(r, h);
+            return;
         } else {
             break;
         }
@@ -241,7 +260,11 @@ static void parse(struct reactor *r, struct conn_h h) {
 }
 
 void conn_parse(struct reactor *r, struct conn_h h) {
-    parse(r, h);
+    const struct conn *c = conn_try(&r->a, h);
+    if (c && c->tls.v && c->slot.state == CONN_OPEN)
+        conn_tls_parse(r, h, parse);
+    else
+        parse(r, h);
     arena_hold_input(&r->a, 0, 0);
 }
 
@@ -249,12 +272,14 @@ void conn_parse(struct reactor *r, struct conn_h h) {
 static int wants_input(const struct reactor *r, const struct conn *c, const struct conn_mark *m) {
     if (c->flags & (CONN_PEER_ENDED | CONN_CLOSE_WHEN_ANSWERED | CONN_WAITING) || m->blocked)
         return 0;
+    if (c->tls.v)
+        return conn_tls_wants_input(r, c);
     return c->rx_buffer.pages == 0 || c->rx_received < rx_buffer_end(c);
 }
 
 /* Output phase: the wait outlives the process, so it never names a slot that is not committed. Its next owner
  * would hear what comes for somebody else. */
-static void set_watch(struct reactor *r, struct conn_h h) {
+void conn_set_watch(struct reactor *r, struct conn_h h) {
     const struct stream_ops *ops = r->streams.ops;
     const struct conn *c = conn_view(&r->a, h);
     const struct conn_mark *m = mark_of(r, h);
@@ -283,7 +308,7 @@ static void pop_reply(struct reactor *r, struct conn_h h) {
 }
 
 /* Replies that have left whole: sent just now, or by a process that died before it could say so. */
-static void pop_sent(struct reactor *r, struct conn_h h) {
+void conn_pop_sent(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
     while (c->tx_head.v) {
         const struct request *v = request_view(&r->a, c->tx_head);
@@ -293,17 +318,17 @@ static void pop_sent(struct reactor *r, struct conn_h h) {
     }
 }
 
-/* The replies from tx_sent on, as far as SEND_VECS hold them; the first is not sent whole. */
-static uint32_t unsent(const struct reactor *r, const struct conn *c, struct io_vec *vecs) {
+/* The replies from tx_sent on, as far as CONN_SEND_VECS hold them; the first is not sent whole. */
+uint32_t conn_unsent(const struct reactor *r, const struct conn *c, struct io_vec *vecs) {
     uint32_t n = 0;
     uint64_t skip = c->tx_sent - c->tx_head_start;
-    for (struct request_h q = c->tx_head; q.v && n + REQUEST_EXTENTS + 1 <= SEND_VECS;) {
+    for (struct request_h q = c->tx_head; q.v && n + REQUEST_EXTENTS + 1 <= CONN_SEND_VECS;) {
         const struct request *v = request_view(&r->a, q);
         if (skip < v->head_bytes)
             vecs[n++] = (struct io_vec){(void *)(uintptr_t)(v->head + skip), v->head_bytes - skip};
         skip -= min_u64(skip, v->head_bytes);
         n += vecs_of(r, v->data, v->data_extents, v->data_start + skip, v->reply_data_bytes - skip,
-                     vecs + n, SEND_VECS - n);
+                     vecs + n, CONN_SEND_VECS - n);
         skip = 0;
         q = v->next;
     }
@@ -313,13 +338,15 @@ static uint32_t unsent(const struct reactor *r, const struct conn *c, struct io_
 /* Sends what the kernel takes. Output phase; the edits belong to the next turn. */
 void conn_send(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_try(&r->a, h);
-    struct io_vec vecs[SEND_VECS];
+    struct io_vec vecs[CONN_SEND_VECS];
     if (!c || c->slot.state != CONN_OPEN)
         return;
     struct conn_mark *m = mark_of(r, h);
     m->wants_writable = 0;
-    for (pop_sent(r, h); c->tx_head.v; pop_sent(r, h)) {
-        int64_t sent = r->streams.ops->send(r->streams.ctx, c->fd, vecs, unsent(r, c, vecs));
+    if (c->tls.v && conn_tls_send(r, h))
+        return;
+    for (conn_pop_sent(r, h); c->tx_head.v; conn_pop_sent(r, h)) {
+        int64_t sent = r->streams.ops->send(r->streams.ctx, c->fd, vecs, conn_unsent(r, c, vecs));
         if (sent == ERR_AGAIN) {
             m->wants_writable = 1;
             break;
@@ -336,7 +363,9 @@ void conn_send(struct reactor *r, struct conn_h h) {
         reactor_abort(r, h);
         return;
     }
-    set_watch(r, h);
+    if (c->tls.v && !c->tx_head.v)
+        conn_tls_started(r, h);
+    conn_set_watch(r, h);
 }
 
 void conn_event(struct reactor *r, struct conn_h h, uint32_t events) {

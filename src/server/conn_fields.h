@@ -32,6 +32,7 @@
     F(uint64_t, read_bytes)                                                                        \
     F(uint64_t, written_bytes)                                                                     \
     A(uint8_t, peer, 120)                                                                          \
-    A(uint8_t, reserved, 32)
+    F(struct tls_h, tls) /* 0: what comes and goes is in plain */                                  \
+    A(uint8_t, reserved, 28)
 
 #endif

@@ -12,6 +12,9 @@
  *
  *   rx_parsed <= rx_received   consumed by the protocol, and received
  *   tx_head_start <= tx_sent   where the first reply in the queue begins, and what the kernel has taken
+ *
+ * With TLS the positions of rx_ and tx_ are those of the plaintext, and everything else above holds of it; the
+ * kernel's counts are those of proto/tls/tls_slots.h. tx_sent is then what is encrypted.
  */
 #ifndef SERVER_CONN_SLOTS_H
 #define SERVER_CONN_SLOTS_H
@@ -22,6 +25,7 @@
 #include "base/numbers.h"
 #include "base/units.h"
 #include "plat/md_packet.h"
+#include "proto/tls/tls_slots.h"
 #include "server/conn_fields.h"
 
 HANDLE(server)

@@ -364,7 +364,7 @@ static void sweep(struct core *c, int count) {
     }
 }
 
-int core_attach(struct core *c) {
+int core_attach(struct core *c, struct tls_provider tls) {
     struct boot *b = c->boot;
     struct reactor *r = &c->r;
     int err;
@@ -378,6 +378,7 @@ int core_attach(struct core *c) {
     s->generation = b->generation;
     if ((err = reactor_open(r, b, streams, posix_clock())) < 0)
         return err;
+    r->tls = tls;
     uint32_t queue = b->generation;
     struct io_routine routines[ROUTINE_COUNT];
     memcpy(routines, r->io.routines, sizeof routines);

@@ -78,7 +78,8 @@ int core_was_loop(const struct core *c);
  * after a crash and if the arena is to blame, the next successor starts cold. */
 _Noreturn void core_give_way(struct core *c, int err, const char *why);
 
-int core_attach(struct core *c);
+/* `tls`: what its connections are secured with. */
+int core_attach(struct core *c, struct tls_provider tls);
 void core_adopt(struct core *c);
 void core_serve(struct core *c);
 

@@ -17,10 +17,17 @@
 #include "server/store.h"
 #include "server/trace.h"
 
+/* Many times what a handshake over an ocean takes. */
+#define HANDSHAKES_MAX_NS (NS_PER_S)
+
+static void bell(struct perdured *p);
+
 /* --- the turn --- */
 
 static void begin(void *ctx) {
     struct perdured *p = ctx;
+    if (p->let_go_by_ns > 0)
+        bell(p);
     if (p->core.r.now_ns >= p->tell_lost_ns) {
         log_tell_lost();
         p->tell_lost_ns = p->core.r.now_ns + NS_PER_S;
@@ -68,6 +75,8 @@ static uint64_t deadline(void *ctx) {
     if (p->admin_waits > 0)
         return 0;
     uint64_t at = min_u64(log_deadline(p->log), p->nbd.next_expiry_ns);
+    if (p->let_go_by_ns > 0)
+        at = min_u64(at, p->core.r.handshakes > 0 ? p->let_go_by_ns : 0);
     at = min_u64(at, engine_deadline(p->engine));
     if (p->control.accept_again_ns > 0)
         at = min_u64(at, p->control.accept_again_ns);
@@ -90,9 +99,21 @@ static void signals(struct perdured *p) {
     }
 }
 
+/* TLS handshakes do not outlive this process: a successor that is ready waits for them, but not for long. */
+static int handshakes_go_on(struct perdured *p) {
+    if (p->let_go_by_ns == 0)
+        p->let_go_by_ns = p->core.r.now_ns + HANDSHAKES_MAX_NS;
+    if (p->core.r.handshakes > 0 && p->core.r.now_ns < p->let_go_by_ns)
+        return 1;
+    p->let_go_by_ns = 0;
+    return 0;
+}
+
 static void bell(struct perdured *p) {
     if (p->stopping && boot_prepared(p->boot) != CUSTODY_PREPARE_FAILED)
         return; /* a successor would find half of it stopped */
+    if (atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_READY && handshakes_go_on(p))
+        return;
     if (atomic_load(&p->boot->custody->prepare) == CUSTODY_PREPARE_READY) {
         perdured_reload_prepared(p);
         control_close(&p->control);
@@ -178,6 +199,15 @@ static void tell_poison(struct perdured *p) {
     sink.raise(sink.ctx, ALERT_CRITICAL, "poison_request", "", text);
 }
 
+static void tell_credentials(struct perdured *p) {
+    struct alert_sink sink = alerts_sink(&p->alerts);
+    char text[700];
+    snprintf(text, sizeof text,
+             "no client can begin TLS, those that have it go on: %s; then perdure reload",
+             p->credentials_why);
+    sink.raise(sink.ctx, ALERT_ERROR, "tls_credentials", "", text);
+}
+
 static void tell_death(struct perdured *p) {
     struct alert_sink sink = alerts_sink(&p->alerts);
     boot_death_text(p->boot, p->death, sizeof p->death);
@@ -247,6 +277,8 @@ static int engine_process(struct boot *b) {
         give_up(p, "there is no memory for the shadow");
     if (c->poison)
         tell_poison(p);
+    if (p->credentials_why[0])
+        tell_credentials(p);
     core_serve(c);
     leave_config(p);
     watch_jobs(p, posix_jobs_descriptor(p->jobs));
@@ -254,6 +286,9 @@ static int engine_process(struct boot *b) {
     watch_jobs(p, posix_jobs_descriptor(p->background_jobs));
     p->serving_wall_ns = clock_wall_ns(&c->r.clock);
     const struct server *s = server_view(&c->r.a, c->r.server);
+    if (c->r.handshakes_lost)
+        log_line(4, "%u connections were closed in the middle of their TLS handshake",
+                 c->r.handshakes_lost);
     if (c->converted)
         log_line(5, "the arena was converted: %s", c->why);
     if (c->warm)

@@ -148,6 +148,10 @@ static void hand_over(struct nbd_front *f, struct request_h h) {
     f->waiting[f->waiting_count++] = h;
 }
 
+static enum nbd_tls_policy tls(void *ctx) {
+    return ((struct nbd_front *)ctx)->tls;
+}
+
 static void submit(void *ctx, struct nbd_h n, struct request_h h) {
     hand_over(ctx, h);
 }
@@ -212,11 +216,19 @@ static struct conn_step input(void *ctx, struct conn_h c, const uint8_t *p, size
     case NBD_WAIT:
         out.want = CONN_WAIT;
         break;
+    case NBD_UPGRADE:
+        out.want = CONN_SECURE;
+        break;
     case NBD_CLOSE:
         out.want = CONN_FINISH;
         break;
     }
     return out;
+}
+
+static void secured(void *ctx, struct conn_h c) {
+    struct nbd_front *f = ctx;
+    nbd_secured(&f->env, nbd_of(f, c));
 }
 
 static void payload_done(void *ctx, struct conn_h c, struct request_h r) {
@@ -276,6 +288,7 @@ int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane 
                                                .export_list = export_list,
                                                .moment = moment,
                                                .message = message,
+                                               .tls = tls,
                                                .request_new = request_for,
                                                .submit = submit};
     static const struct io_source_ops source_ops = {.reply = reply};
@@ -287,6 +300,7 @@ int nbd_front_open(struct nbd_front *f, struct reactor *r, struct control_plane 
     f->source = (struct io_source){&source_ops, f};
     f->protocol = (struct protocol){.opened = opened,
                                     .input = input,
+                                    .secured = secured,
                                     .payload_done = payload_done,
                                     .sent = sent,
                                     .closed = closed,

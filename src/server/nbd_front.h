@@ -32,6 +32,7 @@ struct nbd_front {
     int connection; /* to the engine's group */
     const struct nbd_front_exports *exports;
     struct io_source source;
+    enum nbd_tls_policy tls;
     /* Requests that found no place in the engine's queue, oldest first. */
     struct request_h *waiting;
     uint32_t waiting_count, waiting_room;

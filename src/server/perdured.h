@@ -10,6 +10,7 @@
 #include "engine/clean/clean.h"
 #include "engine/engine.h"
 #include "engine/log.h"
+#include "plat/gnutls/gnutls.h"
 #include "plat/posix/posix.h"
 #include "server/alerts.h"
 #include "server/config.h"
@@ -85,6 +86,9 @@ struct perdured {
     struct clean *clean;
     int admin_waits; /* operations that go on in the next turn */
     struct nbd_front nbd;
+    struct gnutls_credentials *credentials; /* NULL: TLS is off, or they cannot be read */
+    char credentials_why[512];
+    uint64_t let_go_by_ns; /* a successor waits for handshakes until then; 0: none waits */
     struct control control;
     struct pending pending[PENDING_MAX];
     struct awaited awaited[PENDING_MAX];

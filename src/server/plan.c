@@ -16,12 +16,13 @@
 static uint64_t undo_bytes(const struct config *c) {
     uint64_t requests = c->requests * (sizeof(struct request) + UNDO_ENTRY_BYTES);
     uint64_t connections =
-        c->connections * (sizeof(struct conn) + sizeof(struct nbd) + 2 * UNDO_ENTRY_BYTES);
+        c->connections * (sizeof(struct conn) + sizeof(struct nbd) + sizeof(struct tls) +
+                          sizeof(struct tls_keys) + 4 * UNDO_ENTRY_BYTES);
     return round_up_u64(4 * MIB + requests + connections, MIB);
 }
 
 const struct arena_plan *perdured_plan(const struct config *c) {
-    static struct arena_table_plan tables[17];
+    static struct arena_table_plan tables[ARENA_TABLES_MAX];
     static struct arena_region_plan regions[5];
     static struct arena_plan plan;
     const struct arena_table_plan t[] = {
@@ -29,6 +30,8 @@ const struct arena_plan *perdured_plan(const struct config *c) {
         {&listener_spec, CONFIG_LISTENERS_MAX},
         {&conn_spec, (uint32_t)c->connections},
         {&nbd_spec, (uint32_t)c->connections},
+        {&tls_spec, (uint32_t)c->connections},
+        {&tls_keys_spec, (uint32_t)c->connections},
         {&request_spec, (uint32_t)c->requests},
         {&io_spec, 8192},
         {&lane_spec, 4},

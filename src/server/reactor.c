@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/reactor.h"
+#include "server/conn_tls.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +35,9 @@ int reactor_open(struct reactor *r, struct boot *b, struct streams streams, stru
     r->accepting = 1;
     r->stall_ns = STALL_NS;
     r->descriptors_max = boot_descriptors_max();
-    return r->marks && r->taken ? 0 : ERR_NOMEM;
+    if (!r->marks || !r->taken)
+        return ERR_NOMEM;
+    return conn_tls_open(r);
 }
 
 int reactor_listen(struct reactor *r, const char *address, uint32_t protocol) {
@@ -251,6 +253,8 @@ static void end_conn(struct reactor *r, struct conn_h h, int drops_ready) {
     const struct protocol *p = c->protocol < PROTOCOLS ? r->protocols[c->protocol] : NULL;
     if (p && p->closed)
         p->closed(p->ctx, h);
+    if (c->tls.v)
+        conn_tls_end(r, h);
     c->payload.v = 0;
     buffer_release(&r->buffers, c->rx_buffer);
     c->rx_buffer = (struct extent){0, 0};
@@ -285,7 +289,7 @@ static uint32_t take_list(struct reactor *r, struct conn_list *l) {
 }
 
 /* What comes has no place. It is not listened to until there is one. */
-static void block_for_buffer(struct reactor *r, struct conn_h h) {
+void conn_block_for_buffer(struct reactor *r, struct conn_h h) {
     struct conn_mark *m = mark_of(r, h);
     m->no_buffer = 1;
     conn_list_add(&r->blocked, &m->blocked, h);
@@ -304,7 +308,7 @@ static void receive_all(struct reactor *r) {
             continue;
         int rc = conn_need_buffer(r, copy[i]);
         if (rc < 0) {
-            block_for_buffer(r, copy[i]);
+            conn_block_for_buffer(r, copy[i]);
             copy[i].v = 0;
             continue;
         }
@@ -333,7 +337,7 @@ static void try_blocked(struct reactor *r) {
         if (arena_undo_left(&r->a) < ARENA_HANDLER_UNDO_BYTES)
             reactor_commit(r);
         if (no_buffer && conn_need_buffer(r, copy[i]) < 0)
-            block_for_buffer(r, copy[i]);
+            conn_block_for_buffer(r, copy[i]);
         else
             conn_parse(r, copy[i]);
         if (!m->blocked) /* is listened to again */
@@ -357,6 +361,9 @@ static void outputs(struct reactor *r) {
     struct conn_h *copy = r->taken;
     io_submit(&r->io);
     uint32_t n = take_list(r, &r->send);
+    /* What is encrypted leaves only when the turn that says so has happened. */
+    if (conn_tls_seal_all(r, copy, n))
+        reactor_commit(r);
     for (uint32_t i = 0; i < n; i++) {
         mark_of(r, copy[i])->send = 0;
         if (arena_undo_left(&r->a) < ARENA_HANDLER_UNDO_BYTES)
@@ -435,6 +442,8 @@ static int take_positions(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
     if (c->flags & CONN_NO_POSITIONS || r->streams.ops->positions(r->streams.ctx, c->fd, &at) < 0)
         return ERR_UNSUPPORTED;
+    if (c->tls.v)
+        return conn_tls_take_positions(r, h, &at);
     if (at.received < c->rx_received || at.sent < c->tx_sent)
         return ERR_INTEGRITY;
     uint64_t room = c->rx_buffer.pages ? rx_buffer_end(c) : c->rx_received;
@@ -460,6 +469,8 @@ static int attach_conn(struct reactor *r, struct conn_h h, int after_crash) {
         conn_list_add(&r->close, &mark_of(r, h)->close, h);
         return err;
     }
+    if (err == 0 && c->tls.v)
+        err = conn_tls_attach(r, h);
     if (err < 0) {
         reactor_abort(r, h);
         return err;
@@ -479,6 +490,8 @@ int reactor_attach(struct reactor *r, int after_crash, uint32_t *closed) {
     for (struct conn_h h = conn_next(&r->a, (struct conn_h){0}); h.v; h = conn_next(&r->a, h))
         if (buffer_claim(&r->buffers, conn_view(&r->a, h)->rx_buffer) < 0)
             return ERR_INTEGRITY;
+    if (conn_tls_claim(r) < 0)
+        return ERR_INTEGRITY;
     for (struct request_h h = request_next(&r->a, (struct request_h){0}); h.v;
          h = request_next(&r->a, h)) {
         const struct request *q = request_view(&r->a, h);

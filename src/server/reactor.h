@@ -18,10 +18,11 @@
 #include "arena/buffer.h"
 #include "arena/io.h"
 #include "plat/alert.h"
+#include "custody/boot.h"
 #include "plat/clock.h"
 #include "plat/job.h"
 #include "plat/stream.h"
-#include "custody/boot.h"
+#include "proto/tls/tls.h"
 #include "server/conn_slots.h"
 
 struct reactor;
@@ -35,6 +36,8 @@ enum conn_want {
     CONN_WAIT = 4,    /* nothing until reactor_resume() */
     CONN_FINISH = 5,  /* nothing more is read; ends when the replies have left */
     CONN_ABORT = 6,   /* ends at once */
+    CONN_SECURE =
+        7, /* TLS: what comes next is encrypted, and so is what follows the replies in the queue */
 };
 struct conn_step {
     size_t consumed;
@@ -53,6 +56,8 @@ struct protocol {
     int (*opened)(void *ctx, struct conn_h c);
     /* Bytes that are not consumed yet; none when an input that was blocked or waited is tried again. */
     struct conn_step (*input)(void *ctx, struct conn_h c, const uint8_t *p, size_t bytes);
+    /* After CONN_SECURE: TLS is there, and input is what it decrypts. */
+    void (*secured)(void *ctx, struct conn_h c);
     void (*payload_done)(void *ctx, struct conn_h c, struct request_h r);
     /* The peer has ended its side; all its bytes are parsed or can never be. The default is to finish. */
     void (*peer_ended)(void *ctx, struct conn_h c);
@@ -99,6 +104,12 @@ struct conn_list {
     uint32_t count;
 };
 
+/* What this process has beside a connection's TLS slots. */
+struct conn_tls {
+    struct tls_link link;
+    struct tls_handshake *handshake;
+};
+
 struct reactor_stats {
     uint64_t turns, events, received_bytes, sent_bytes, requests;
 };
@@ -116,6 +127,11 @@ struct reactor {
     const struct protocol *protocols[PROTOCOLS];
     const struct reactor_hooks *hooks;
     struct conn_mark *marks; /* by slot index */
+    struct tls_provider tls; /* set before connections are attached; without it, none is secured */
+    struct conn_tls *conn_tls; /* by slot index */
+    uint8_t *tls_record;       /* room for one, decrypted */
+    uint32_t handshakes;       /* under way that end with this process */
+    uint32_t handshakes_lost;  /* with the former engine */
     struct conn_list parse, send, close, blocked, ready;
     struct conn_h *taken; /* the list that is being gone through */
     int descriptors_max;  /* connections have smaller numbers */
@@ -184,6 +200,7 @@ void conn_parse(struct reactor *r, struct conn_h c);
 void conn_send(struct reactor *r, struct conn_h c);
 void conn_close(struct reactor *r, struct conn_h c);
 int conn_need_buffer(struct reactor *r, struct conn_h c);
+void conn_block_for_buffer(struct reactor *r, struct conn_h c);
 void conn_list_add(struct conn_list *l, uint8_t *mark, struct conn_h c);
 
 #endif

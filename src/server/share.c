@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "server/conn_tls.h"
+
 #define LEFT_FACTOR 8u
 #define LEFT_SHIFT 3 /* of the pool, at most */
 #define LITTLE_PAGES 16u
@@ -25,6 +27,8 @@ int share_may_have_slot(uint32_t slots_free, uint32_t in_hand) {
 /* Nothing of a message lies in it: the next bytes find another one. */
 static void give_idle_buffer(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
+    if (c->tls.v)
+        conn_tls_give_idle_buffer(r, h);
     if (c->rx_buffer.pages == 0 || c->payload.v || c->rx_parsed != c->rx_received)
         return;
     struct conn *w = conn_edit(&r->a, h);
@@ -36,7 +40,8 @@ static void give_idle_buffer(struct reactor *r, struct conn_h h) {
 static int holds_up(struct reactor *r, struct conn_h h) {
     const struct conn *c = conn_view(&r->a, h);
     const struct conn_mark *m = &r->marks[handle_index(h.v)];
-    if ((!c->tx_head.v && !c->payload.v) || r->now_ns - m->moved_ns < r->stall_ns)
+    if ((!c->tx_head.v && !c->payload.v && !(c->tls.v && conn_tls_has_output(r, c))) ||
+        r->now_ns - m->moved_ns < r->stall_ns)
         return 0;
     conn_send(r, h);
     return conn_view(&r->a, h)->slot.state == CONN_OPEN && r->now_ns - m->moved_ns >= r->stall_ns;

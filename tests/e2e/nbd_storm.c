@@ -466,16 +466,17 @@ static void print(const struct storm *w) {
 }
 
 static int usage(void) {
-    fprintf(
-        stderr,
-        "usage: nbd_storm [--connections N] [--share N] [--depth N] [--rate N] [--size N] "
-        "[--smallest N] [--seed N] [--from FILE] [--to FILE] [--rough] [--verify] PORT EXPORT\n");
+    fprintf(stderr,
+            "usage: nbd_storm [--connections N] [--share N] [--depth N] [--rate N] [--size N] "
+            "[--smallest N] [--seed N] [--from FILE] [--to FILE] [--priority GNUTLS] [--tls "
+            "FOLDER] [--rough] [--verify] PORT EXPORT\n");
     return 2;
 }
 
 int main(int argc, char **argv) {
     struct storm w = {.connections = 1, .share = 1, .depth = 4, .rng = 1};
     struct rlimit files;
+    const char *priority = "NORMAL";
     int i;
     for (i = 1; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
         const char *name = argv[i] + 2;
@@ -503,6 +504,10 @@ int main(int argc, char **argv) {
             w.from = value;
         else if (strcmp(name, "to") == 0)
             w.to = value;
+        else if (strcmp(name, "tls") == 0)
+            session_use_tls(value, priority);
+        else if (strcmp(name, "priority") == 0)
+            priority = value;
         else
             return usage();
     }

@@ -3,7 +3,7 @@
 """The engine dies before every store into the arena: points_test.py PERDURED_POINTS PERDURE NBD_STORM [DEATHS]
 
 perdured_points (points.c) counts its stores into the arena by the place in the program that makes them, and
-dies where it is told to. While clients that check everything work, visitors come and go, and operations on
+dies where it is told to. While clients that check everything work over TLS, visitors come and go, and operations on
 volumes, images and marks are under way, engines die
 
  1. at every place that stores while an engine serves, and at every one that stores while an engine attaches,
@@ -18,11 +18,13 @@ import contextlib
 import os
 import random
 import sys
+import tempfile
 import threading
 import time
 
 sys.dont_write_bytecode = True
 import nbd
+from certificates import authority
 from nbd_storm import Client
 from perdure import Refused, Server, Tap, expect, must_hold, run, wait_until
 from points import ANY_STORE, ATTACHING, NEW_SITE, SERVING, Points
@@ -41,7 +43,7 @@ MISSED_MAX = 3  # but for so many
 REACHED = ('arena/arena.c', 'arena/arena.h', 'arena/control_plane.c', 'arena/io.c',
            'engine/admin_steps.c', 'engine/index/block_table.c', 'engine/index/memtable.c',
            'engine/log/writer.c', 'engine/write.c', 'proto/nbd/nbd_option.c',
-           'proto/nbd/nbd_request.c', 'server/conn.c', 'server/core.c', 'server/reactor.c')
+           'proto/nbd/nbd_request.c', 'proto/tls/tls.c', 'server/conn.c', 'server/conn_tls.c', 'server/core.c', 'server/reactor.c')
 
 
 class Actor(threading.Thread):
@@ -111,8 +113,8 @@ def administer(server):
 class World:
     """A server of points, clients at work on it, and deaths."""
 
-    def __init__(self, points, server):
-        self.points, self.server = points, server
+    def __init__(self, points, server, certificates):
+        self.points, self.server, self.tls = points, server, ('--tls', certificates)
         self.model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', SIZE, '--block-size', 512)
         server.cli('volume', 'create', 'visited', '--size', 4 * MIB)
@@ -122,7 +124,7 @@ class World:
     def work(self, deaths):
         actors = [Actor(visit(self.server)), Actor(administer(self.server))]
         with Client(STORM, self.server, '--connections', 9, '--rate', 3000, '--seed', SEED, '--rough',
-                    '--to', self.model) as client:
+                    '--to', self.model, *self.tls) as client:
             self.client = client
             for actor in actors:
                 actor.start()
@@ -154,7 +156,7 @@ class World:
         wait_until('no connection is left', lambda: self.server.status()['connections'] == 0)
         for again in (lambda: None, self.server.restart, self.server.cold):
             again()
-            run(STORM, '--verify', '--connections', 4, '--from', self.model, self.server.port, 'storm')
+            run(STORM, *self.tls, '--verify', '--connections', 4, '--from', self.model, self.server.port, 'storm')
 
 
 def die_once(world, *orders, times=1):
@@ -172,10 +174,9 @@ def die_once(world, *orders, times=1):
     return True
 
 
-def every_place(points, server):
-    world = World(points, server)
+def every_place(points, server, certificates):
+    world = World(points, server, certificates)
     rng = random.Random(SEED)
-    points.forget()
 
     def missed(least):
         """Places that were reached so often, and where nobody has died."""
@@ -185,6 +186,7 @@ def every_place(points, server):
     reached, rare = [], []
 
     def deaths(world):
+        points.forget()  # handshakes, too: a death in the middle of one ends the connection
         tries = 0
         while True:
             while die_once(world, (ATTACHING, 1, NEW_SITE), (SERVING, 1, NEW_SITE)):
@@ -210,8 +212,8 @@ def every_place(points, server):
     return f'{counts[0]} places of serving engines, {counts[1]} of attaching; {len(rare)} missed, {len(often)} of them reached often'
 
 
-def random_counts(points, server):
-    world = World(points, server)
+def random_counts(points, server, certificates):
+    world = World(points, server, certificates)
     rng = random.Random(SEED)
 
     def deaths(world):
@@ -226,10 +228,13 @@ def random_counts(points, server):
 
 def main():
     tap = Tap()
-    for name, case in (('every place in the program that stores into the arena', every_place),
-                       ('random counts of stores', random_counts)):
-        with Points(PROGRAMS[0]) as points, Server(PROGRAMS, '--set', 'crash-loop=0') as server:
-            tap.case(f'deaths at {name}', case, points, server, server=server)
+    with tempfile.TemporaryDirectory(prefix='perdure-tls-') as scratch:
+        pki = authority(os.path.join(scratch, 'pki'))
+        tls = ['--set', 'nbd.tls=on', '--set', f'nbd.tls-certificates={pki}']
+        for name, case in (('every place in the program that stores into the arena', every_place),
+                           ('random counts of stores', random_counts)):
+            with Points(PROGRAMS[0]) as points, Server(PROGRAMS, '--set', 'crash-loop=0', *tls) as server:
+                tap.case(f'deaths at {name}', case, points, server, pki, server=server)
     tap.end()
 
 

@@ -21,7 +21,7 @@
 #define STRUCTURED_MAGIC UINT32_C(0x668e33ef)
 #define EXTENDED_MAGIC UINT32_C(0x6e8a278c)
 
-enum { OPT_GO = 7, OPT_STRUCTURED = 8, OPT_SET_META = 10, OPT_EXTENDED = 11 };
+enum { OPT_STARTTLS = 5, OPT_GO = 7, OPT_STRUCTURED = 8, OPT_SET_META = 10, OPT_EXTENDED = 11 };
 enum { REP_ACK = 1, REP_INFO = 3, REP_META = 4 };
 enum { INFO_EXPORT = 0, INFO_BLOCK_SIZE = 3 };
 enum { CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS = 5, CHUNK_STATUS_EXT = 6 };
@@ -69,11 +69,49 @@ void session_fail(const struct session *s, const char *format, ...) {
     exit(1);
 }
 
+/* ---- TLS: what send() and recv() are without it ---- */
+
+/* Of the program: all sessions are alike. */
+static gnutls_certificate_credentials_t authority;
+static const char *tls_priority;
+
+void session_use_tls(const char *folder, const char *priority) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/ca-cert.pem", folder);
+    tls_priority = priority;
+    if (gnutls_certificate_allocate_credentials(&authority) < 0 ||
+        gnutls_certificate_set_x509_trust_file(authority, path, GNUTLS_X509_FMT_PEM) <= 0) {
+        fprintf(stderr, "%s holds no certificate\n", path);
+        exit(2);
+    }
+}
+
+static ssize_t result(ssize_t n) {
+    if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (n < 0) {
+        fprintf(stderr, "TLS: %s\n", gnutls_strerror((int)n));
+        errno = EPROTO;
+        return -1;
+    }
+    return n;
+}
+
+static ssize_t link_send(struct session *s, const void *p, size_t n, int flags) {
+    return s->tls ? result(gnutls_record_send(s->tls, p, n)) : send(s->fd, p, n, flags);
+}
+
+static ssize_t link_receive(struct session *s, void *p, size_t n, int flags) {
+    return s->tls ? result(gnutls_record_recv(s->tls, p, n)) : recv(s->fd, p, n, flags);
+}
+
 /* ---- the handshake, on a blocking socket ---- */
 
 static void send_all(struct session *s, const uint8_t *p, size_t n) {
     while (n > 0) {
-        ssize_t k = send(s->fd, p, n, MSG_NOSIGNAL);
+        ssize_t k = link_send(s, p, n, MSG_NOSIGNAL);
         if (k <= 0)
             session_fail(s, "handshake: send: %s", strerror(errno));
         p += k;
@@ -83,7 +121,7 @@ static void send_all(struct session *s, const uint8_t *p, size_t n) {
 
 static void receive_all(struct session *s, uint8_t *p, size_t n) {
     while (n > 0) {
-        ssize_t k = recv(s->fd, p, n, 0);
+        ssize_t k = link_receive(s, p, n, 0);
         if (k <= 0)
             session_fail(s, "handshake: receive: %s", k == 0 ? "closed" : strerror(errno));
         p += k;
@@ -133,6 +171,24 @@ static void negotiate_context(struct session *s, const char *export_name) {
         s->context = 0;
 }
 
+static void start_tls(struct session *s) {
+    int err;
+    if (!option_plain(s, OPT_STARTTLS))
+        session_fail(s, "handshake: TLS is refused");
+    gnutls_session_t t;
+    if (gnutls_init(&t, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL) < 0 ||
+        gnutls_priority_set_direct(t, tls_priority, NULL) < 0 ||
+        gnutls_credentials_set(t, GNUTLS_CRD_CERTIFICATE, authority) < 0)
+        session_fail(s, "handshake: no TLS here");
+    gnutls_session_set_verify_cert(t, "localhost", 0);
+    gnutls_transport_set_int(t, s->fd);
+    while ((err = gnutls_handshake(t)) < 0 && !gnutls_error_is_fatal(err))
+        ;
+    if (err < 0)
+        session_fail(s, "handshake: TLS: %s", gnutls_strerror(err));
+    s->tls = t;
+}
+
 static void negotiate(struct session *s, const char *export_name, enum session_style wanted) {
     uint8_t data[4096], *p = data;
     uint32_t len, type;
@@ -142,6 +198,8 @@ static void negotiate(struct session *s, const char *export_name, enum session_s
         session_fail(s, "handshake: no fixed newstyle server");
     put(data, 4, 1u | (data[17] & 2u));
     send_all(s, data, 4);
+    if (authority)
+        start_tls(s);
     s->style = STYLE_SIMPLE;
     if (wanted == STYLE_EXTENDED && option_plain(s, OPT_EXTENDED))
         s->style = STYLE_EXTENDED;
@@ -238,7 +296,7 @@ void session_send(struct session *s) {
         size_t piece = n - s->send_done_bytes;
         if (s->in_pieces && s->send_done_bytes < SLOW_BYTES && piece > 1)
             piece = 1 + (s->sent_bytes * 7 + s->serial) % (piece < 40 ? piece : 40);
-        ssize_t k = send(s->fd, bytes + s->send_done_bytes, piece, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t k = link_send(s, bytes + s->send_done_bytes, piece, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (k < 0 && errno != EAGAIN)
             session_fail(s, "send: %s", strerror(errno));
         if (k > 0) {
@@ -500,7 +558,7 @@ static size_t take(struct session *s, const uint8_t *p, size_t n) {
 
 void session_receive(struct session *s) {
     static uint8_t buf[256 * 1024];
-    ssize_t n = recv(s->fd, buf, sizeof buf, MSG_DONTWAIT);
+    ssize_t n = link_receive(s, buf, sizeof buf, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0)
@@ -519,9 +577,12 @@ void session_close(struct session *s) {
     fcntl(s->fd, F_SETFL, 0);
     setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     send_all(s, bytes, request_bytes(s, &disc, bytes));
-    n = recv(s->fd, bytes, sizeof bytes, 0);
+    n = link_receive(s, bytes, sizeof bytes, 0);
     if (n != 0)
         session_fail(s, "after DISC: %s", n > 0 ? "bytes came" : strerror(errno));
+    if (s->tls)
+        gnutls_deinit(s->tls);
+    s->tls = NULL;
     close(s->fd);
     s->fd = -1;
 }

@@ -10,6 +10,7 @@
 #ifndef E2E_SESSION_H
 #define E2E_SESSION_H
 
+#include <gnutls/gnutls.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,6 +46,8 @@ struct session {
     uint16_t export_flags;
     uint32_t context; /* of base:allocation; 0: not negotiated */
 
+    gnutls_session_t tls; /* NULL: in plain */
+
     struct model *model;
     int settle; /* what is read is what the sector holds from now on */
     struct op ops[SESSION_OPS_MAX];
@@ -74,6 +77,9 @@ struct session {
 };
 
 uint64_t now_ns(void);
+
+/* All sessions use TLS: the folder has ca-cert.pem, and the priority is GnuTLS's. */
+void session_use_tls(const char *folder, const char *priority);
 
 /* Ends the program. */
 __attribute__((noreturn, format(printf, 2, 3))) void session_fail(const struct session *s,

@@ -37,7 +37,8 @@
     F(uint64_t, read_bytes)                                                                        \
     F(uint64_t, written_bytes)                                                                     \
     A(uint8_t, peer, 120)                                                                          \
-    A(uint8_t, reserved, 32)
+    F(struct tls_h, tls)                                                                           \
+    A(uint8_t, reserved, 28)
 
 #define CONN_2_FIELDS(F, A)                                                                        \
     F(int32_t, fd)                                                                                 \
@@ -66,7 +67,8 @@
     F(uint64_t, written_bytes)                                                                     \
     A(uint8_t, peer, 120)                                                                          \
     F(uint64_t, first_wall_ns)                                                                     \
-    A(uint8_t, reserved, 24)
+    F(struct tls_h, tls)                                                                           \
+    A(uint8_t, reserved, 20)
 
 #define CONN_3_FIELDS(F, A)                                                                        \
     A(uint8_t, peer, 120)                                                                          \
@@ -95,6 +97,7 @@
     F(uint64_t, requests_ever)                                                                     \
     F(uint64_t, read_bytes)                                                                        \
     F(uint64_t, written_bytes)                                                                     \
-    A(uint8_t, reserved, 64)
+    F(struct tls_h, tls)                                                                           \
+    A(uint8_t, reserved, 60)
 
 #endif

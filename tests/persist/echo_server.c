@@ -171,7 +171,7 @@ static int engine(struct boot *b) {
     c->r.io.routines[ROUTINE_FRAME_WRITTEN] = (struct io_routine){write_vecs, written, e};
     c->r.io.device = device;
     c->r.io.device_ctx = e;
-    if (core_take(c) < 0 || core_attach(c) < 0) {
+    if (core_take(c) < 0 || core_attach(c, (struct tls_provider){0}) < 0) {
         fprintf(stderr, "<3>cannot attach\n");
         boot_stop(b, CUSTODY_FAILED, 1);
     }

@@ -52,7 +52,8 @@ def known_options():
 NUMBERS = {name: (smallest, largest, default) for name, default, smallest, largest in
            re.findall(r'^  ([a-z-]+) +(\w+) +\((?:(\w+) to (\w+)|any)\)', perdured('--help')[1],
                       re.M)}
-KEYS = {'store', 'nbd', 'control', 'platform'} | set(NUMBERS)
+TLS = {'nbd.tls', 'nbd.tls-certificates', 'nbd.tls-verify-peer', 'nbd.tls-psk'}
+KEYS = {'store', 'nbd', 'control', 'platform'} | TLS | set(NUMBERS)
 
 
 def value(text):
@@ -70,9 +71,10 @@ class Documents(unittest.TestCase):
 
     def test_keys(self):
         self.assertGreater(len(NUMBERS), 4)
-        manual = set(re.findall(r'^\.It Cm ([a-z-]+)', read('src/server/perdured.8'), re.M))
-        page = set(re.findall(r'^\| `([a-z][a-z-]*)`', read('docs/configuration.md'), re.M))
+        manual = set(re.findall(r'^\.It Cm ([a-z.-]+)', read('src/server/perdured.8'), re.M))
+        page = set(re.findall(r'^\| `([a-z][a-z.-]*)`', read('docs/configuration.md'), re.M))
         self.assertEqual((manual, page), (KEYS, KEYS))
+        self.assertEqual(set(re.findall(r'^  (nbd\.[a-z-]+)', perdured('--help')[1], re.M)), TLS)
 
     def test_bounds(self):
         page = {name: (smallest, largest, default) for name, smallest, largest, default in
@@ -106,6 +108,11 @@ class Values(unittest.TestCase):
                 (['--set', 'connections=0'], 'not a whole number from 1 to 65536'),
                 (['--set', 'buffers=1M'], 'not a size from 80M to 512G'),
                 (['--set', 'buffers'], 'not KEY=VALUE'),
+                (['--set', 'nbd.tls=yes'], 'there are off, on and require'),
+                (['--set', 'nbd.tls-verify-peer=on'], 'there are yes and no'),
+                (['--set', 'nbd.colour=red'], 'there is no such key'),
+                (['--store', '/nowhere', '--set', 'nbd.tls=on'], 'nothing proves who this server is'),
+                (['--store', '/nowhere', '--set', 'nbd.tls-verify-peer=yes'], 'there is no authority'),
                 (['--control', 'x' * 200], 'the path is too long'),
                 (['--nbd', '127.0.0.1:1'] * 9, 'more than 8 addresses'),
                 (['--wrong'], 'perdured --help lists the options'),
@@ -137,9 +144,13 @@ class Values(unittest.TestCase):
                     ('# all\n[server]\nbuffers = 100M ; enough\nnbd = 127.0.0.1:1\nnbd = [::1]:2\n', None),
                     ('[server]\n\nbuffers = 1M\n', 'line 3: [server] buffers = 1M: not a size'),
                     ('[server]\ncolour = red\n', 'line 2: [server] colour = red: there is no such key'),
-                    ('[client]\nbuffers = 1G\n', 'keys stand in section [server] only'),
+                    ('[nbd]\ntls = on\ntls-psk = /k\n', None),
+                    ('[nbd]\ntls = maybe\n', 'line 2: [nbd] tls = maybe: there are off, on and require'),
+                    ('[server]\nnbd.tls = on\n', 'there is no such key'),
+                    ('[nbd]\nbuffers = 1G\n', 'there is no such key'),
+                    ('[client]\nbuffers = 1G\n', 'keys stand in sections [server] and [nbd] only'),
                     ('[server]\nnbd = 1.2.3.4 ; :5\n', 'nbd = 1.2.3.4: not an address'),
-                    ('[server]\nrubbish\n', 'line 2: neither [server] nor KEY = VALUE')]:
+                    ('[server]\nrubbish\n', 'line 2: neither [SECTION] nor KEY = VALUE')]:
                 with self.subTest(lines):
                     with open(path, 'w', encoding='utf-8') as file:
                         file.write(lines)

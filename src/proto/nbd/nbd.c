@@ -71,7 +71,9 @@ static struct nbd_turn refused_input(struct nbd_env *env, struct nbd_h n, size_t
         return nbd_done((size_t)taken);
     }
     struct nbd_out out = {.used = 0};
-    if (s->refused == NBD_REFUSED_OPTION)
+    if (s->refused == NBD_REFUSED_OPTION && nbd_tls_is_missing(env, s, s->refused_op))
+        nbd_put_tls_required(&out, s->refused_op);
+    else if (s->refused == NBD_REFUSED_OPTION)
         nbd_put_option_error(&out, s->refused_op, s->refused_error);
     else
         out.used = nbd_put_error(out.bytes, s->mode, s->refused_cookie, s->refused_offset,
@@ -118,6 +120,8 @@ static struct nbd_turn message_input(struct nbd_env *env, struct nbd_h n, const 
     }
     if (s->refused != NBD_REFUSED_NONE)
         return refused_input(env, n, bytes);
+    if (s->tls == NBD_TLS_STARTING)
+        return bytes > 0 ? nbd_close(env, n, ERR_PROTO) : nbd_stop(NBD_UPGRADE);
     if (s->receiving.v) {
         turn = nbd_stop(NBD_PAYLOAD);
         turn.step.request = s->receiving;
@@ -149,6 +153,23 @@ struct nbd_step nbd_input(struct nbd_env *env, struct nbd_h n, const uint8_t *p,
             return turn.step;
         }
     }
+}
+
+void nbd_secured(struct nbd_env *env, struct nbd_h n) {
+    struct nbd *s = nbd_edit(env->a, n);
+    must(s->slot.state == NBD_PHASE_OPTIONS && s->tls == NBD_TLS_STARTING);
+    if (s->open == NBD_OPEN_YES || s->open == NBD_OPEN_ASKED)
+        env->ops->export_close(env->ctx, n, s->volume);
+    s->open = NBD_OPEN_NONE;
+    s->volume = (struct volume_h){0};
+    s->size_bytes = 0;
+    s->block_min = s->block_preferred = 0;
+    s->read_only = s->mode = s->meta_contexts = 0;
+    s->meta_name_hash = s->since = s->list_cursor = 0;
+    s->open_error = 0;
+    s->name_bytes = 0;
+    memset(s->name, 0, sizeof s->name);
+    s->tls = NBD_TLS_SECURED;
 }
 
 void nbd_payload_done(struct nbd_env *env, struct nbd_h n, struct request_h r) {
@@ -191,11 +212,14 @@ int nbd_check_slot(const struct nbd *s) {
     if (s->slot.state < NBD_PHASE_GREETING || s->slot.state > NBD_PHASE_CLOSING ||
         s->open > NBD_OPEN_FAILED || s->mode > NBD_MODE_EXTENDED ||
         s->refused > NBD_REFUSED_REQUEST || s->meta_contexts >= 1 << NBD_CONTEXTS ||
-        s->moment_asked > 1)
+        s->moment_asked > 1 || s->tls > NBD_TLS_SECURED)
         return ERR_INTEGRITY;
     if (s->slot.state == NBD_PHASE_TRANSMISSION && s->open != NBD_OPEN_YES)
         return ERR_INTEGRITY;
     if (s->moment_asked && s->slot.state != NBD_PHASE_OPTIONS)
+        return ERR_INTEGRITY;
+    if (s->tls == NBD_TLS_STARTING && s->slot.state != NBD_PHASE_OPTIONS &&
+        s->slot.state != NBD_PHASE_CLOSING)
         return ERR_INTEGRITY;
     if (!serving && (s->receiving.v || s->outstanding))
         return ERR_INTEGRITY;

@@ -2,7 +2,7 @@
 /*
  * proto/nbd: the server's side of the NBD protocol (doc/proto.md of NetworkBlockDevice/nbd) as a
  * pure state machine: bytes of a connection in; reply bytes and block requests out. Fixed newstyle
- * handshake without TLS; simple, structured and extended replies; base:allocation and two metadata
+ * handshake, with STARTTLS; simple, structured and extended replies; base:allocation and two metadata
  * contexts of our own (nbd_context.c). It uses base,
  * plat's types and arena; it knows no sockets, no time and nothing of the engine but the requests.
  *
@@ -21,6 +21,10 @@
  *   nbd_reply                 ------->  makes the reply's head (and block status)
  *   the reply has left, nbd_sent  --->  room for another one
  *   closes the connection, nbd_end
+ *
+ * STARTTLS: answered, nbd_input says NBD_UPGRADE; the transport encrypts from there on, calls nbd_secured, and
+ * hands in what it decrypts. All that was negotiated in plain is forgotten then but the client's flags. Bytes
+ * that came behind STARTTLS in plain close the connection: nobody but the client may put words into its mouth.
  *
  * A message is an option with its data, or a request's header (with its data for BLOCK_STATUS; not
  * the payload of a WRITE). It is consumed whole or not at all, so the receive buffer holds what is
@@ -101,6 +105,14 @@ struct nbd_moment {
     uint8_t why[NBD_TEXT_MAX];
 };
 
+/* Whether clients may or must use STARTTLS. */
+enum nbd_tls_policy {
+    NBD_TLS_OFF,
+    NBD_TLS_ON,
+    NBD_TLS_REQUIRED,
+    NBD_TLS_BROKEN, /* required, and there is nothing to prove oneself with */
+};
+
 enum nbd_text { NBD_TEXT_NAME, NBD_TEXT_DESCRIPTION };
 
 /* What the state machine asks of its surroundings; ctx is the first argument of each. None of them
@@ -129,6 +141,8 @@ struct nbd_env_ops {
      * connection. */
     int (*moment)(void *ctx, struct nbd_h n, struct volume_h volume, const uint8_t *text,
                   uint32_t text_bytes, struct nbd_moment *out);
+    /* NULL: it is off. */
+    enum nbd_tls_policy (*tls)(void *ctx);
     /* Room for a message of `bytes` (at most NBD_MESSAGE_BYTES_MAX), queued behind all replies and
      * messages of this connection that are queued already; NULL: not now. The transport makes it a
      * REQUEST_MESSAGE request and calls nbd_sent for it. */
@@ -160,6 +174,9 @@ enum nbd_what {
     NBD_BLOCKED,
     /* An export is being opened: the same bytes again after nbd_export_ready. */
     NBD_WAIT,
+    /* The peer's bytes are encrypted from here on, and so are ours when what is queued has left: the same
+     * after nbd_secured. */
+    NBD_UPGRADE,
     /* Nothing more is read: when outstanding requests are done and replies and messages have left
      * (or will not leave), the connection is to be closed. `reason`: OK (the client asked for it),
      * ERR_PROTO, ERR_NOTFOUND ... Said at every further call. */
@@ -190,6 +207,9 @@ int nbd_export_ready(struct nbd_env *env, struct nbd_h n, int result,
 /* The moment that was asked for is known, or was forgotten: nbd_input goes on, and asks. 0: this connection does
  * not wait (any more). */
 int nbd_moment_ready(struct nbd_env *env, struct nbd_h n);
+
+/* TLS has begun: what is handed in from here on was encrypted. */
+void nbd_secured(struct nbd_env *env, struct nbd_h n);
 
 /* All payload bytes of the WRITE are in its buffers: it is submitted. */
 void nbd_payload_done(struct nbd_env *env, struct nbd_h n, struct request_h r);

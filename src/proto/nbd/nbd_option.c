@@ -249,6 +249,45 @@ static struct nbd_turn mode_option(struct nbd_env *env, struct nbd_h n,
     return turn;
 }
 
+static enum nbd_tls_policy tls_policy(const struct nbd_env *env) {
+    return env->ops->tls ? env->ops->tls(env->ctx) : NBD_TLS_OFF;
+}
+
+int nbd_tls_is_missing(const struct nbd_env *env, const struct nbd *s, uint32_t option) {
+    return tls_policy(env) >= NBD_TLS_REQUIRED && s->tls != NBD_TLS_SECURED &&
+           option != NBD_OPT_ABORT && option != NBD_OPT_STARTTLS;
+}
+
+/* An error that no code stands for. */
+void nbd_put_tls_required(struct nbd_out *out, uint32_t option) {
+    static const char text[] = "this server serves over TLS only";
+    memcpy(nbd_put_reply(out, option, NBD_REP_ERR_TLS_REQD, sizeof text - 1), text,
+           sizeof text - 1);
+}
+
+static struct nbd_turn answer_tls_required(struct nbd_env *env, struct nbd_h n,
+                                           const struct nbd_option_data *o) {
+    struct nbd_out out = {.used = 0};
+    nbd_put_tls_required(&out, o->number);
+    return nbd_answer(env, n, o, &out);
+}
+
+/* "ERR_INVALID if the client included data", or has TLS already. */
+static struct nbd_turn starttls_option(struct nbd_env *env, struct nbd_h n,
+                                       const struct nbd_option_data *o) {
+    enum nbd_tls_policy policy = tls_policy(env);
+    if (o->length != 0 || nbd_view(env->a, n)->tls == NBD_TLS_SECURED)
+        return nbd_answer_error(env, n, o, ERR_INVAL);
+    if (policy == NBD_TLS_OFF)
+        return nbd_answer_error(env, n, o, ERR_UNSUPPORTED);
+    if (policy == NBD_TLS_BROKEN)
+        return nbd_answer_error(env, n, o, ERR_PERM);
+    struct nbd_turn turn = answer_ack(env, n, o);
+    if (turn.progress == NBD_DONE)
+        nbd_edit(env->a, n)->tls = NBD_TLS_STARTING;
+    return turn;
+}
+
 static struct nbd_turn serve_option(struct nbd_env *env, struct nbd_h n,
                                     const struct nbd_option_data *o) {
     switch (o->number) {
@@ -268,8 +307,8 @@ static struct nbd_turn serve_option(struct nbd_env *env, struct nbd_h n,
     case NBD_OPT_LIST_META_CONTEXT:
     case NBD_OPT_SET_META_CONTEXT:
         return nbd_meta_option(env, n, o);
-    case NBD_OPT_STARTTLS: /* "ERR_INVALID if the client included data" */
-        return nbd_answer_error(env, n, o, o->length ? ERR_INVAL : ERR_UNSUPPORTED);
+    case NBD_OPT_STARTTLS:
+        return starttls_option(env, n, o);
     default:
         return nbd_answer_error(env, n, o, ERR_UNSUPPORTED);
     }
@@ -308,9 +347,12 @@ struct nbd_turn nbd_option_input(struct nbd_env *env, struct nbd_h n, const uint
     /* "a server SHOULD ignore any data sent by the client" with ABORT: it is the last option. */
     if (o.number == NBD_OPT_ABORT)
         o.length = 0;
+    if (nbd_tls_is_missing(env, s, o.number) && o.number == NBD_OPT_EXPORT_NAME)
+        return nbd_close(env, n, ERR_PERM);
     if (o.length > NBD_OPTION_BYTES_MAX)
         return long_option(env, n, &o);
     if (bytes < NBD_OPTION_HEADER_BYTES + o.length)
         return nbd_more(NBD_OPTION_HEADER_BYTES + o.length);
-    return serve_option(env, n, &o);
+    return nbd_tls_is_missing(env, s, o.number) ? answer_tls_required(env, n, &o)
+                                                : serve_option(env, n, &o);
 }

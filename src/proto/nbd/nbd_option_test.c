@@ -239,6 +239,68 @@ static void info_that_is_refused(void **state) {
     finish(w);
 }
 
+/* What each policy answers. */
+static void tls_policies(void **state) {
+    static const struct {
+        enum nbd_tls_policy policy;
+        uint32_t option, len, type;
+    } cases[] = {
+        {NBD_TLS_ON, NBD_OPT_STARTTLS, 1, NBD_REP_ERR_INVALID},
+        {NBD_TLS_BROKEN, NBD_OPT_STARTTLS, 0, NBD_REP_ERR_POLICY},
+        {NBD_TLS_BROKEN, NBD_OPT_LIST, 0, NBD_REP_ERR_TLS_REQD},
+        {NBD_TLS_REQUIRED, NBD_OPT_STARTTLS, 1, NBD_REP_ERR_INVALID},
+        {NBD_TLS_REQUIRED, NBD_OPT_LIST, 0, NBD_REP_ERR_TLS_REQD},
+        {NBD_TLS_REQUIRED, NBD_OPT_GO, 6, NBD_REP_ERR_TLS_REQD},
+        {NBD_TLS_REQUIRED, NBD_OPT_STRUCTURED_REPLY, 0, NBD_REP_ERR_TLS_REQD},
+        {NBD_TLS_REQUIRED, 99, 100, NBD_REP_ERR_TLS_REQD},
+        {NBD_TLS_REQUIRED, NBD_OPT_GO, 40000, NBD_REP_ERR_TLS_REQD},
+    };
+    static const char data[40000];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct world *w = haggling(POOL);
+        w->tls = cases[i].policy;
+        c_option(&w->say, cases[i].option, data, cases[i].len);
+        e_refused(w, cases[i].option, cases[i].type);
+        finish(w);
+    }
+    struct world *w = haggling(POOL);
+    w->tls = NBD_TLS_REQUIRED;
+    c_option(&w->say, NBD_OPT_EXPORT_NAME, "disk", 4);
+    e_closed(w, ERR_PERM);
+    finish(w);
+}
+
+/* Bytes behind STARTTLS end the connection, whoever put them there. */
+static void tls_begins_clean(void **state) {
+    for (uint32_t behind = 0; behind <= 17; behind += behind ? 16 : 1) {
+        struct world *w = haggling(POOL);
+        w->tls = NBD_TLS_ON;
+        c_option(&w->say, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+        e_ack(w, NBD_OPT_STRUCTURED_REPLY);
+        c_option(&w->say, NBD_OPT_STARTTLS, NULL, 0);
+        for (uint32_t i = 0; i < behind; i++)
+            put_be(&w->say, 'x', 1);
+        e_ack(w, NBD_OPT_STARTTLS);
+        if (behind) {
+            e_closed(w, ERR_PROTO);
+            finish(w);
+            continue;
+        }
+        assert_int_equal(w->what, NBD_UPGRADE);
+        assert_int_equal(nbd_view(&w->a, w->n)->mode, NBD_MODE_STRUCTURED);
+        nbd_secured(&w->env, w->n);
+        arena_commit(&w->a);
+        const struct nbd *s = nbd_view(&w->a, w->n);
+        assert_int_equal(s->mode, NBD_MODE_SIMPLE);
+        assert_int_equal(s->open, NBD_OPEN_NONE);
+        assert_int_equal(s->meta_contexts, 0);
+        assert_int_equal(nbd_check_slot(s), 0);
+        c_option(&w->say, NBD_OPT_STARTTLS, NULL, 0);
+        e_refused(w, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
+        finish(w);
+    }
+}
+
 static void unsupported(void **state) {
     static const struct {
         uint32_t option, len, type;
@@ -560,6 +622,8 @@ int main(void) {
         cmocka_unit_test(list_waits_for_the_client),
         cmocka_unit_test(info_and_go),
         cmocka_unit_test(info_that_is_refused),
+        cmocka_unit_test(tls_policies),
+        cmocka_unit_test(tls_begins_clean),
         cmocka_unit_test(unsupported),
         cmocka_unit_test(reply_modes),
         cmocka_unit_test(meta_contexts),

@@ -80,6 +80,9 @@ struct nbd_option_data {
 uint8_t *nbd_put_reply(struct nbd_out *out, uint32_t option, uint32_t type, uint32_t length);
 /* An error reply: header and text. */
 void nbd_put_option_error(struct nbd_out *out, uint32_t option, int err);
+/* TLS is required, and this option has to wait for it; the error that says so. */
+int nbd_tls_is_missing(const struct nbd_env *env, const struct nbd *s, uint32_t option);
+void nbd_put_tls_required(struct nbd_out *out, uint32_t option);
 /* The option is answered by this message, if there was room for it; or by an error. */
 struct nbd_turn nbd_answer(struct nbd_env *env, struct nbd_h n, const struct nbd_option_data *o,
                            const struct nbd_out *out);

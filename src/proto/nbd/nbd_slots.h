@@ -11,6 +11,7 @@
  *  3. The limits of nbd.h hold for outstanding, outstanding_bytes, messages, options, name_bytes.
  *  4. A moment is waited for only in OPTIONS.
  *  5. refused_skip is 0 unless refused tells whose data is skipped.
+ *  6. TLS is begun in OPTIONS only.
  */
 #ifndef PROTO_NBD_NBD_SLOTS_H
 #define PROTO_NBD_NBD_SLOTS_H
@@ -43,6 +44,13 @@ enum nbd_open {
 
 /* nbd.refused: a message whose data is being skipped, before the error is sent. */
 enum nbd_refused { NBD_REFUSED_NONE = 0, NBD_REFUSED_OPTION = 1, NBD_REFUSED_REQUEST = 2 };
+
+/* nbd.tls: whether what comes and goes is encrypted; the transport does that. */
+enum nbd_tls_state {
+    NBD_TLS_NONE = 0,
+    NBD_TLS_STARTING = 1, /* STARTTLS is answered: nothing more is read in plain */
+    NBD_TLS_SECURED = 2,
+};
 
 /* The metadata contexts (nbd_context.c), by the kind of status that they tell. */
 enum nbd_context {
@@ -88,7 +96,8 @@ HANDLE(nbd)
     F(int32_t, open_error)   /* FAILED */                                                          \
     F(int32_t, close_reason) /* CLOSING: OK, or what went wrong */                                 \
     F(uint8_t, moment_asked) /* OPTIONS: nbd_moment_ready will tell */                             \
-    A(uint8_t, pad, 3)                                                                             \
+    F(uint8_t, tls)          /* enum nbd_tls_state */                                              \
+    A(uint8_t, pad, 2)                                                                             \
     F(uint64_t, since) /* of perdure:changed-since, if it is selected */                           \
     A(uint8_t, name, NBD_EXPORT_NAME_MAX + 1)                                                      \
     A(uint8_t, reserved, 56)

@@ -66,7 +66,8 @@ struct world {
                            in the order of arrival, however the bytes were cut */
     int moment_waits; /* "slow" as a moment is not known yet */
     int no_room;      /* no message, no request now */
-    uint32_t listed;  /* exports in the list */
+    enum nbd_tls_policy tls;
+    uint32_t listed; /* exports in the list */
 
     /* Seen. */
     uint32_t opens, closes, turns, moments;
@@ -271,12 +272,17 @@ static inline void world_submit(void *ctx, struct nbd_h n, struct request_h r) {
     w->last_start = q->data_start;
 }
 
+static inline enum nbd_tls_policy world_tls(void *ctx) {
+    return ((struct world *)ctx)->tls;
+}
+
 static const struct nbd_env_ops world_ops = {
     .export_open = world_open,
     .export_close = world_close,
     .export_text = world_text,
     .export_list = world_list,
     .moment = world_moment,
+    .tls = world_tls,
     .message = world_message,
     .request_new = world_request_new,
     .submit = world_submit,
