@@ -166,8 +166,8 @@ def a_table_number_is_used_again(w):
 
 def a_number_is_added(w):
     w.good(1, 'release', '0.1')
-    w.edit('    TABLE_WALL = 15,', '    TABLE_WALL = 15,\n    TABLE_NEXT = 16,', 'base/numbers.h')
-    w.bad(1, '+ number table_number TABLE_NEXT 16')
+    w.edit('    TABLE_TLS_KEYS = 17,', '    TABLE_TLS_KEYS = 17,\n    TABLE_NEXT = 18,', 'base/numbers.h')
+    w.bad(1, '+ number table_number TABLE_NEXT 18')
     w.good(1, 'update')
     w.good(1)
 
