@@ -265,6 +265,43 @@ def configuration(folder):
         link.shutdown()
 
 
+def half_handshake(server, folder):
+    """The client's first flight is sent and answered; what it says next."""
+    half = Raw(server)
+    expect('STARTTLS', half.ask(OPT_STARTTLS), ACK)
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=folder + '/ca-cert.pem')
+    client = context.wrap_bio(coming, going, server_hostname='localhost')
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    half.link.sendall(going.read())
+    done = False
+    while not done:
+        coming.write(half.link.recv(65536))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+            done = True
+    client.write(Raw.option(OPT_LIST))
+    return half, client, coming, going.read()
+
+
+def reload_waits(folder):
+    """For a handshake that goes on. A machine that stands still for a second has more than one try."""
+    with serving(folder, 'require') as server:
+        for _ in range(5):
+            half, client, coming, rest = half_handshake(server, folder)
+            generation = server.generation()
+            os.kill(server.process.pid, 1)
+            time.sleep(0.3)  # many times what a reload takes: without a wait it is over
+            with contextlib.suppress(OSError):
+                half.link.sendall(rest)
+                server.wait_generation(generation)
+                coming.write(half.link.recv(65536))
+                expect('an answer', client.read(8), struct.pack('>Q', 0x3e889045565a9))
+                return
+        raise AssertionError('no handshake outlived a reload')
+
+
 def in_the_middle(folder):
     """A handshake: a reload waits for it, but not for ever; a death ends it, unless it has not begun."""
     with serving(folder, 'require') as server:
@@ -274,15 +311,7 @@ def in_the_middle(folder):
         early.secure(folder)
         expect('over TLS', early.ask(OPT_STRUCTURED), ACK)
         for kind in ('kill', 'reload'):
-            half = Raw(server)
-            expect('STARTTLS', half.ask(OPT_STARTTLS), ACK)
-            coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-            context = ssl.create_default_context(cafile=folder + '/ca-cert.pem')
-            client = context.wrap_bio(coming, going, server_hostname='localhost')
-            with contextlib.suppress(ssl.SSLWantReadError):
-                client.do_handshake()
-            half.link.sendall(going.read())
-            coming.write(half.link.recv(65536))
+            half = half_handshake(server, folder)[0]
             server.disturb(kind)
             must_hold('closed', half.is_closed())
             must_hold('and told', 'in the middle of their TLS handshake' in server.log())
@@ -312,8 +341,8 @@ def newest_engine(server):
     raise AssertionError('no engine')
 
 
-def storm(folder, kind, connections, priority, rounds):
-    with Server(PROGRAMS, *keys(folder, 'require')) as server:
+def storm(folder, kind, connections, priority, rounds, *more):
+    with Server(PROGRAMS, *keys(folder, 'require'), *more) as server:
         model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', 256 * MIB, '--block-size', 512)
         tls = ['--priority', priority, '--tls', folder]
@@ -341,7 +370,7 @@ def main():
         for name, case in (('clients of four makers, x509 and PSK', everybody), ('off, on, require', policies),
                            ('nothing said in plain counts', nothing_is_kept), ('strangers', strangers),
                            ('what is wrong is told in time', configuration),
-                           ('engines go in the middle of a handshake', in_the_middle), ('core dumps', dumps)):
+                           ('engines go in the middle of a handshake', in_the_middle), ('a reload waits for a handshake', reload_waits), ('core dumps', dumps)):
             tap.case(name, case, folder)
         certify(folder, 'server', SERVER)
         for kind, connections, priority in (
@@ -351,6 +380,8 @@ def main():
                 ('both', 40, 'NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+CHACHA20-POLY1305')):
             tap.case(f'{ROUNDS} times {kind}, {connections} connections, {priority}', storm, folder, kind, connections,
                      priority, ROUNDS)
+        tap.case(f'{ROUNDS} times both, 400 connections, few buffers', storm, folder, 'both', 400, 'NORMAL', ROUNDS,
+                 '--set', 'buffers=80M', '--set', 'requests=256', '--set', 'shadow=1')
     tap.end()
 
 

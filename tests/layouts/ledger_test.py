@@ -166,8 +166,8 @@ def a_table_number_is_used_again(w):
 
 def a_number_is_added(w):
     w.good(1, 'release', '0.1')
-    w.edit('    TABLE_ACTIVITY = 16,', '    TABLE_ACTIVITY = 16,\n    TABLE_NEXT = 17,', 'base/numbers.h')
-    w.bad(1, '+ number table_number TABLE_NEXT 17')
+    w.edit('    TABLE_TLS_KEYS = 18,', '    TABLE_TLS_KEYS = 18,\n    TABLE_NEXT = 19,', 'base/numbers.h')
+    w.bad(1, '+ number table_number TABLE_NEXT 19')
     w.good(1, 'update')
     w.good(1)
 
