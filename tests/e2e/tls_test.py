@@ -355,6 +355,8 @@ def storm(folder, kind, connections, priority, rounds, *more):
                 expect('how the engine began', status['reload']['kind'], {'kill': 'uninvited', 'reload': 'planned'}[this])
             outlived = {one['reloads'] for one in server.ask('connections')['connections']}
             expect('engines that each connection has outlived', outlived, {rounds})
+            version = '1.2' if 'TLS1.2' in priority else '1.3'
+            expect('TLS', {one['tls'] for one in server.ask('connections')['connections']}, {version})
             told = client.finish()
         must_hold('there was work', told['replies'] > connections)
         must_hold('no broken invariant', 'broken invariant' not in server.log())
