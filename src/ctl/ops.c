@@ -561,13 +561,16 @@ const struct ctl_op ctl_ops[] = {
         .flags = CTL_READ,
         ARGS(connections_args),
         .summary = "list the clients' connections",
-        .detail = "An answer has at most 1000; \"next\" is what the next request asks with as "
-                  "\"after\", null at the end. The command asks until then. Connections that come "
-                  "or go meanwhile may be listed or not, the others once.",
+        .detail =
+            "An answer has at most 1000; \"next\" is what the next request asks with as "
+            "\"after\", null at the end. The command asks until then. Connections that come "
+            "or go meanwhile may be listed or not, the others once. tls is the version of TLS, "
+            "null for a connection in plain.",
         .result = "{\"next\": integer?, \"connections\": [{\"id\": integer, \"protocol\": \"nbd\", "
                   "\"transport\": \"tcp\" | \"unix\", \"peer\": string, "
                   "\"state\": \"negotiating\" | \"serving\" | \"closing\", \"export\": string?, "
-                  "\"connected_at\": time, \"preserved\": boolean, \"reloads\": integer, "
+                  "\"connected_at\": time, \"tls\": string?, \"preserved\": boolean, "
+                  "\"reloads\": integer, "
                   "\"in_flight\": integer, \"requests\": integer, \"read_bytes\": integer, "
                   "\"written_bytes\": integer}]}",
         .example = "perdure connections",

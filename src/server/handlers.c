@@ -509,18 +509,22 @@ static int connections(void *ctx, const struct ctl_request *q) {
                                 ? "closing"
                             : n->slot.state == NBD_PHASE_TRANSMISSION ? "serving"
                                                                       : "negotiating";
+        const struct tls *t = tls_try(a, c->tls);
+        const char *tls = !t || !t->keys.v                                ? NULL
+                          : tls_keys_view(a, t->keys)->version == TLS_1_3 ? "1.3"
+                                                                          : "1.2";
         json_array_append_new(
             list,
-            json_pack("{s:I,s:s,s:s,s:s,s:s,s:s?,s:o,s:b,s:I,s:I,s:I,s:I,s:I}", "id",
+            json_pack("{s:I,s:s,s:s,s:s,s:s,s:s?,s:o,s:s?,s:b,s:I,s:I,s:I,s:I,s:I}", "id",
                       (json_int_t)h.v, "protocol", protocol_name(p, c->protocol), "transport",
                       strncmp((const char *)c->peer, "unix:", 5) == 0 ? "unix" : "tcp", "peer",
                       (const char *)c->peer, "state", state, "export",
                       v ? (const char *)v->name : NULL, "connected_at",
-                      reply_time(c->accepted_wall_ns), "preserved", !(c->flags & CONN_NO_POSITIONS),
-                      "reloads", (json_int_t)(gone - c->engines_before), "in_flight",
-                      (json_int_t)c->requests, "requests", (json_int_t)c->requests_ever,
-                      "read_bytes", (json_int_t)c->read_bytes, "written_bytes",
-                      (json_int_t)c->written_bytes));
+                      reply_time(c->accepted_wall_ns), "tls", tls, "preserved",
+                      !(c->flags & CONN_NO_POSITIONS), "reloads",
+                      (json_int_t)(gone - c->engines_before), "in_flight", (json_int_t)c->requests,
+                      "requests", (json_int_t)c->requests_ever, "read_bytes",
+                      (json_int_t)c->read_bytes, "written_bytes", (json_int_t)c->written_bytes));
     }
     return reply_now(p, q,
                      json_pack("{s:o,s:o}", "next",

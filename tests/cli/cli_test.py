@@ -140,7 +140,7 @@ alerts         0
 CONNECTION = {
     "id": 7, "protocol": "nbd", "transport": "tcp", "peer": "127.0.0.1:51234",
     "state": "serving", "export": "demo", "connected_at": "2026-11-22T16:00:00Z",
-    "preserved": True, "reloads": 12, "in_flight": 32, "requests": 1000,
+    "tls": "1.3", "preserved": True, "reloads": 12, "in_flight": 32, "requests": 1000,
     "read_bytes": 4096, "written_bytes": 10 << 20,
 }
 

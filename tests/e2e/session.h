@@ -47,6 +47,7 @@ struct session {
     uint32_t context; /* of base:allocation; 0: not negotiated */
 
     gnutls_session_t tls; /* NULL: in plain */
+    uint64_t new_keys_ns; /* sessions that send in pieces change them then */
 
     struct model *model;
     int settle; /* what is read is what the sector holds from now on */

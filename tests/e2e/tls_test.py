@@ -341,6 +341,72 @@ def newest_engine(server):
     raise AssertionError('no engine')
 
 
+class Memory:
+    """A client whose records can be changed on their way."""
+
+    def __init__(self, server, folder, version):
+        self.raw = Raw(server)
+        expect('STARTTLS', self.raw.ask(OPT_STARTTLS), ACK)
+        self.coming, self.going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=folder + '/ca-cert.pem')
+        context.minimum_version = context.maximum_version = version
+        self.tls = context.wrap_bio(self.coming, self.going, server_hostname='localhost')
+        self.until(self.tls.do_handshake)
+        self.tls.write(Raw.option(OPT_GO, struct.pack('>I', 4) + b'disk\0\0'))
+        while self.read(20)[12:16] != struct.pack('>I', ACK):
+            self.read({0: 12, 3: 14}[self.read(2)[1]] - 2)
+
+    def until(self, call, *args):
+        while True:
+            try:
+                return call(*args)
+            except ssl.SSLWantReadError:
+                self.raw.link.sendall(self.going.read())
+                part = self.raw.link.recv(65536)
+                if not part:
+                    raise ConnectionResetError('closed') from None
+                self.coming.write(part)
+
+    def read(self, count):
+        got = b''
+        while len(got) < count:
+            got += self.until(self.tls.read, count - len(got))
+        return got
+
+    def write_records(self, block):
+        self.tls.write(struct.pack('>IHHQQI', 0x25609513, 0, 1, 1, 0, len(block)) + block)
+        return bytearray(self.going.read())
+
+
+def damaged(folder):
+    """A record that was changed on its way ends its connection, and nothing of it counts; nobody else notices."""
+    good, bad = b'good' * 1024, b'evil' * 1024
+    with serving(folder, 'require', 'shadow=1') as server:
+        other = link_to(server, folder)
+        other.pwrite(good, 0)
+        cases = [lambda b, at=at: b.__setitem__(at, b[at] ^ 1) for at in (0, 3, 5, 13, 40, 2000, 4000, -1)]
+        cases += [lambda b: b.__setitem__(slice(3, 5), b'\xff\xff'), lambda b: b.__setitem__(slice(0, 0), os.urandom(99)),
+                  lambda b: b.__setitem__(slice(0, 0), b'\x17\3\3\0\x13' + bytes(19)),
+                  lambda b: b.__setitem__(slice(0, 0), b'\x15\3\3\0\2\1\0')]
+        for version in ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2:
+            for number, spoil in enumerate(cases):
+                client = Memory(server, folder, version)
+                records = client.write_records(bad)
+                spoil(records)
+                client.raw.link.sendall(records)
+                if number == 1:  # it is longer now, and its end does not come
+                    client.raw.link.shutdown(socket.SHUT_WR)
+                must_hold('closed', client.raw.is_closed())
+                expect(f'the block after case {number}', bytes(other.pread(4096, 0)), good)
+            client = Memory(server, folder, version)
+            client.raw.link.sendall(client.write_records(good))
+            expect('the answer', client.read(4), b'\x67\x44\x66\x98')
+            client.raw.link.close()
+        other.shutdown()
+        must_hold('no broken invariant', 'broken invariant' not in server.log())
+        wait_until('no connection is left', lambda: server.status()['connections'] == 0)
+
+
 def storm(folder, kind, connections, priority, rounds, *more):
     with Server(PROGRAMS, *keys(folder, 'require'), *more) as server:
         model = os.path.join(server.dir, 'model')
@@ -355,6 +421,8 @@ def storm(folder, kind, connections, priority, rounds, *more):
                 expect('how the engine began', status['reload']['kind'], {'kill': 'uninvited', 'reload': 'planned'}[this])
             outlived = {one['reloads'] for one in server.ask('connections')['connections']}
             expect('engines that each connection has outlived', outlived, {rounds})
+            version = '1.2' if 'TLS1.2' in priority else '1.3'
+            expect('TLS', {one['tls'] for one in server.ask('connections')['connections']}, {version})
             told = client.finish()
         must_hold('there was work', told['replies'] > connections)
         must_hold('no broken invariant', 'broken invariant' not in server.log())
@@ -370,7 +438,8 @@ def main():
         for name, case in (('clients of four makers, x509 and PSK', everybody), ('off, on, require', policies),
                            ('nothing said in plain counts', nothing_is_kept), ('strangers', strangers),
                            ('what is wrong is told in time', configuration),
-                           ('engines go in the middle of a handshake', in_the_middle), ('a reload waits for a handshake', reload_waits), ('core dumps', dumps)):
+                           ('engines go in the middle of a handshake', in_the_middle), ('a reload waits for a handshake', reload_waits), ('core dumps', dumps),
+                           ('records that are changed on their way', damaged)):
             tap.case(name, case, folder)
         certify(folder, 'server', SERVER)
         for kind, connections, priority in (
