@@ -199,8 +199,9 @@ void admin_output(struct admin *ad);
  * start, and when segments have been sealed. */
 void admin_sweep(struct admin *ad);
 
-/* A cold start could not save all that was answered: all volumes wait for accept-loss. */
-void admin_declare_loss(struct admin *ad);
+/* A cold start could not save all that was answered, or found `losses` of the log before a number: all volumes wait
+ * for accept-loss. What was declared once is not declared again at the next start (catalogue_snapshot). */
+void admin_declare_loss(struct admin *ad, uint64_t losses, uint64_t before);
 
 /* History that is older than it has to be is given up by cleanings, from now on: by age, and when the
  * store has no room left. admin_clean_ops are for clean_open, with the admin as their context. */

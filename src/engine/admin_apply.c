@@ -112,6 +112,7 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
         a->sequence = op->wait_sequence;
         return;
     }
+    a->losses = op->kind == OPERATION_DECLARE_LOSS ? op->wait_sequence : 0;
     a->start_block = op->offset_bytes / BLOCK_BYTES;
     a->blocks = op->length_bytes / BLOCK_BYTES;
     a->retain_ns = op->retain_ns;

@@ -94,10 +94,10 @@ enum operation_moment {
     F(uint32_t, block_size)                                                                        \
     F(uint32_t, moment_kind)                                                                       \
     F(uint64_t, moment)                                                                            \
-    F(uint64_t, sequence)      /* resolved; CLEAN: from here */                                    \
+    F(uint64_t, sequence)      /* resolved; CLEAN: from here; DECLARE_LOSS: before it */           \
     F(uint64_t, moment_ns)     /* the same */                                                      \
     F(uint64_t, now_sequence)  /* newest when the volumes were quiet, or when it was asked */      \
-    F(uint64_t, wait_sequence) /* DURABLE, SETTLE; CLEAN: up to here */                            \
+    F(uint64_t, wait_sequence) /* DURABLE, SETTLE; CLEAN: up to here; DECLARE_LOSS: how many */    \
     F(uint64_t, now_ns)        /* wall, when it was asked */                                       \
     F(uint64_t, lease_ns)      /* length */                                                        \
     F(uint64_t, offset_bytes)  /* range */                                                         \

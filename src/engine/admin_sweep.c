@@ -91,10 +91,12 @@ void admin_sweep(struct admin *ad) {
     admin_begin(ad, &q, &h); /* no slot: the next sweep does it */
 }
 
-void admin_declare_loss(struct admin *ad) {
+void admin_declare_loss(struct admin *ad, uint64_t losses, uint64_t before) {
     struct admin_request q = {.kind = OPERATION_DECLARE_LOSS, .flags = OPERATION_INTERNAL};
     struct operation_h h;
     must(admin_begin(ad, &q, &h) == 0); /* at a start, the table is empty */
+    operation_edit(ad->c.a, h)->sequence = before;
+    operation_edit(ad->c.a, h)->wait_sequence = losses;
 }
 
 void admin_forget_segment(struct admin *ad, uint32_t segment) {

@@ -584,7 +584,7 @@ static void loss(void **state) {
     }
     struct admin_request away = test_request(OPERATION_VOLUME_DELETE, "gone");
     assert_answer(test_ask(t, &away), 0);
-    admin_declare_loss(&t->ad);
+    admin_declare_loss(&t->ad, 3, 5);
     t->power_cut = 1;
     for (int i = 0; i < 2; i++) { /* it is remembered */
         test_settle(t);
@@ -699,7 +699,7 @@ static void a_purge_that_is_refused_leaves_no_trace(void **state) {
         if (cases[k].before == VOLUME_DELETED)
             assert_answer(test_ask(t, &d), 0);
         if (cases[k].beside == OPERATION_ACCEPT_LOSS) {
-            admin_declare_loss(&t->ad);
+            admin_declare_loss(&t->ad, 3, 5);
             test_settle(t);
         }
         t->lazy = i % 8 > 0;
@@ -743,7 +743,7 @@ static void a_loss_is_accepted_beside_a_close(void **state) {
         struct admin_request o = named(OPERATION_IMAGE_OPEN, "v", "i");
         o.flags = OPERATION_WRITABLE;
         assert_answer(test_ask(t, &o), 0);
-        admin_declare_loss(&t->ad);
+        admin_declare_loss(&t->ad, 3, 5);
         test_settle(t);
         struct admin_request c = named(OPERATION_IMAGE_CLOSE, NULL, "i");
         struct admin_request a = test_request(OPERATION_ACCEPT_LOSS, "v");

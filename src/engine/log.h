@@ -137,14 +137,15 @@ struct log_report {
     uint32_t blocks_damaged; /* durable, and their data do not check; they are delivered */
     uint64_t records_lost;   /* sequence numbers missing in the middle */
     uint32_t segments_missing;
+    uint64_t lost_before; /* the number that the newest loss lies before; 0: none */
     uint32_t salvaged_frames;
     uint64_t salvaged_records;
     uint32_t salvage_damaged; /* frames that did not check; what follows is lost */
 };
 
 /* Records that were durable are not there: what is read may be older than what was written. */
-static inline int log_report_tells_loss(const struct log_report *r) {
-    return r->frames_damaged > 0 || r->records_lost > 0 || r->segments_missing > 0;
+static inline uint64_t log_report_losses(const struct log_report *r) {
+    return r->frames_damaged + r->records_lost + r->segments_missing;
 }
 
 /* A cold start, in start-up code with arena phase EMPTY; commits in between. In this order:

@@ -403,13 +403,13 @@ static int store_id(struct perdured *p, uint8_t id[16]) {
 /* No disk is served whose answered writes may be missing, until a person has said that it is known: at once,
  * and in the catalogue. A damaged log may have lost what images showed, too. */
 static void declare_loss(struct perdured *p) {
-    int damaged = log_report_tells_loss(&p->report);
+    uint64_t losses = log_report_losses(&p->report);
     struct arena *a = &p->core.r.a;
     for (struct volume_h v = volume_next(a, (struct volume_h){0}); v.v; v = volume_next(a, v))
         if (volume_may_lose(volume_view(a, v)) ||
-            (damaged && volume_view(a, v)->slot.state == VOLUME_ONLINE))
+            (losses && volume_view(a, v)->slot.state == VOLUME_ONLINE))
             volume_edit(a, v)->slot.state = VOLUME_LOST;
-    admin_declare_loss(&p->admin);
+    admin_declare_loss(&p->admin, losses, p->report.lost_before);
 }
 
 static void tell_recovery(const struct perdured *p) {
@@ -496,8 +496,9 @@ static int assemble_cold(struct perdured *p, char *why, size_t room) {
         return err;
     if ((err = load_volumes(p)) < 0)
         return fail(why, room, err, "the volumes cannot be loaded");
-    /* What is missing may be the newest version of anything. */
-    int lost = log_report_tells_loss(&p->report);
+    /* What is missing may be the newest version of anything; what was declared, people know. */
+    int lost = log_report_losses(&p->report) > p->snapshot->losses ||
+               p->report.lost_before > p->snapshot->lost_before;
     if (p->core.dead) {
         lost |= log_salvage(p->log, p->core.dead, p->core.dead_bytes, &p->report) < 0 ||
                 p->report.salvage_damaged > 0;

@@ -197,7 +197,7 @@ def a_run_is_repaired(server):
 def flips_are_never_read(server):
     """Whoever reads gets what was written, or an error; moments that have nothing to do with it are right."""
     kinds = {'frame header', 'data', 'run header', 'run leaf', 'footer', 'store header', 'last frame', 'last data'}
-    told, seen = [], []
+    told, seen, again = [], [], 0
     copy = os.path.join(server.dir, 'copy')
     os.rename(server.store, copy)
     for what, path, offset, _ in [('nothing', None, 0, None), *places(copy)]:
@@ -221,7 +221,12 @@ def flips_are_never_read(server):
         if 'right' not in answers:
             server.cli('volume', 'accept-loss', 'v')
             must_hold('served again', holds(server, 'one', 1, 0, MIB) == 'right')
+            server.kill_all()
+            server.start()
+            must_hold('a loss that people know is not declared again', server.ask('volume.show', name='v')['state'] == 'serving')
+            again += 1
         server.kill_all()
+    must_hold('some losses were declared', again > 0)
     return '; '.join(told)
 
 

@@ -123,7 +123,8 @@ struct catalogue_args {
     uint64_t retained_bytes[CATALOGUE_VOLUMES_MAX]; /* the same of bytes */
     uint64_t retain_ns, retain_bytes;               /* create, set */
     uint64_t after;                                 /* lists: rows with a greater key */
-    uint64_t from_s, to_s, step_s;                  /* list of activity: from, before, by so much */
+    uint64_t losses;               /* lost: of the log, before `sequence`; 0: of a dead arena */
+    uint64_t from_s, to_s, step_s; /* list of activity: from, before, by so much */
 };
 
 struct catalogue_timeline {
@@ -224,9 +225,10 @@ struct catalogue_snapshot {
     uint32_t timeline_count, object_count, freed_count, dead_count;
     struct catalogue_timeline *timelines; /* ids rise, so parents stand before their children */
     struct catalogue_object *objects;
-    uint64_t sealed_up_to; /* all up to there was sealed when segments were freed */
-    uint32_t *freed;       /* segment numbers, rising */
-    uint32_t *dead;        /* families whose data nobody needs, rising */
+    uint64_t sealed_up_to;        /* all up to there was sealed when segments were freed */
+    uint64_t losses, lost_before; /* of the log, that have been declared */
+    uint32_t *freed;              /* segment numbers, rising */
+    uint32_t *dead;               /* families whose data nobody needs, rising */
 };
 
 struct catalogue;

@@ -560,6 +560,8 @@ static void version_1_is_migrated(void **state) {
         "ALTER TABLE volumes DROP COLUMN retain_ns",
         "ALTER TABLE volumes DROP COLUMN retain_bytes",
         "ALTER TABLE store DROP COLUMN sealed_up_to",
+        "ALTER TABLE store DROP COLUMN losses",
+        "ALTER TABLE store DROP COLUMN lost_before",
         "DROP TABLE activity",
         "DELETE FROM migrations WHERE version > 1",
         "UPDATE applied SET result = CAST(x'01' || substr(result, 2, 207) AS BLOB)",

@@ -126,6 +126,8 @@ static int fill_snapshot(struct db *d, struct catalogue_request *r,
     read_numbers(d, "SELECT family FROM dead_families ORDER BY family", snap->dead,
                  snap->dead_count);
     db_one(d, &snap->sealed_up_to, "SELECT sealed_up_to FROM store", "");
+    db_one(d, &snap->losses, "SELECT losses FROM store", "");
+    db_one(d, &snap->lost_before, "SELECT lost_before FROM store", "");
     if (d->error)
         catalogue_snapshot_free(snap);
     else

@@ -5,7 +5,9 @@
  * the counters in `store`.
  *
  *   store             one row: identity, counters, generation, which counts transactions, and
- *                     sealed_up_to: when segments were freed, all that was recorded before was sealed
+ *                     sealed_up_to: when segments were freed, all that was recorded before was sealed;
+ *                     losses, lost_before: how much of the log was missing when a loss was declared
+ *                     last, and the number that it lay before
  *   migrations        which versions of the schema the file has gone through
  *   applied           committed operations and their results (catalogue.h)
  *   timelines         state 0 live, 1 dropped: nobody shows it, its records are garbage
@@ -80,6 +82,8 @@ static const char *const step_2[] = {
 
 #define COLUMN(name) ", " #name " INTEGER NOT NULL"
 static const char *const step_3[] = {
+    "ALTER TABLE store ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE store ADD COLUMN lost_before INTEGER NOT NULL DEFAULT 0",
     "CREATE TABLE activity(volume INTEGER NOT NULL REFERENCES volumes(id) ON DELETE CASCADE,"
     " step INTEGER NOT NULL, time INTEGER NOT NULL, first_sequence INTEGER NOT NULL,"
     " last_sequence INTEGER NOT NULL, last_ns INTEGER NOT NULL,"
@@ -107,7 +111,7 @@ static void make_new(struct db *d, const uint8_t store_id[16], uint64_t now_ns) 
     db_run(d, "BEGIN IMMEDIATE", "");
     db_run(d, sql, "");
     migrate(d, 0, now_ns);
-    db_run(d, "INSERT INTO store VALUES(1, ?, ?, 0, 1, 1, 0)", "bi", (const void *)store_id,
+    db_run(d, "INSERT INTO store VALUES(1, ?, ?, 0, 1, 1, 0, 0, 0)", "bi", (const void *)store_id,
            (size_t)16, now_ns);
     db_run(d, "COMMIT", "");
 }

@@ -248,6 +248,9 @@ int volume_lost_row(struct db *d, struct catalogue_request *r) {
     uint64_t lost = (r->args.flags & CATALOGUE_SET_LOST) != 0;
     if (r->args.volume_count == 0)
         db_run(d, "UPDATE volumes SET lost = ?", "i", lost);
+    if (lost && r->args.sequence > 0)
+        db_run(d, "UPDATE store SET losses = ?, lost_before = max(lost_before, ?)", "ii",
+               r->args.losses, r->args.sequence);
     for (uint32_t i = 0; i < r->args.volume_count; i++) {
         db_run(d, "UPDATE volumes SET lost = ? WHERE id = ?", "ii", lost, r->args.volumes[i]);
         if (db_changes(d) == 0)

@@ -101,6 +101,7 @@ static void note_gap(const struct link *k, const struct link *last, const struct
     } else {
         report->segments_missing++;
     }
+    report->lost_before = max_u64(report->lost_before, k->first_sequence);
 }
 
 void recovery_chain(struct recovery *r, const struct log_env *env, struct log_report *report) {
@@ -125,11 +126,15 @@ void recovery_chain(struct recovery *r, const struct log_env *env, struct log_re
         if (!continues(k, last)) {
             k->fate = LINK_VOID;
             report->segments_missing += k->sealed ? 1 : 0;
+            if (k->sealed)
+                report->lost_before = max_u64(report->lost_before, k->last_sequence);
             continue;
         }
         note_gap(k, last, env, report);
-        if (k->damaged)
+        if (k->damaged) {
             report->frames_damaged++;
+            report->lost_before = max_u64(report->lost_before, k->last_sequence);
+        }
         report->blocks_damaged += k->bad_blocks;
         r->slots[k->slot].links += k->sealed ? 0 : 1;
         last = k;

@@ -150,8 +150,10 @@ static void note_lost_end(const struct log *l, const struct recovery *r,
     for (uint32_t i = 0; i < r->slot_count; i++)
         if (r->slots[i].content == SLOT_SEALED)
             newest = max_u64(newest, segment_view(l->a, r->slots[i].h)->last_sequence);
-    if (end->sequence > newest)
-        report->records_lost += end->sequence - newest;
+    if (end->sequence <= newest)
+        return;
+    report->records_lost += end->sequence - newest;
+    report->lost_before = max_u64(report->lost_before, end->sequence);
 }
 
 int log_recover(struct log *l, struct log_report *report) {
