@@ -493,7 +493,8 @@ int conn_tls_send(struct reactor *r, struct conn_h h) {
         }
         int waits = c->tx_head.v || tls_wants_update(&env, c->tls) ||
                     (c->flags & CONN_CLOSE_WHEN_ANSWERED && c->requests == 0);
-        if (waits && !handshakes && !m->blocked)
+        /* Without a buffer it waits among the blocked. */
+        if (waits && !handshakes && t->out_buffer.pages > 0)
             conn_list_add(&r->send, &m->send, h);
         else if (t->out_buffer.pages > 0) {
             struct tls *w = edit_tls(r, h);

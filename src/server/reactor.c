@@ -340,7 +340,8 @@ static void try_blocked(struct reactor *r) {
             conn_block_for_buffer(r, copy[i]);
         else
             conn_parse(r, copy[i]);
-        if (!m->blocked) /* is listened to again */
+        /* It is listened to again, or has a buffer to encrypt into. */
+        if (!m->blocked || (conn_try(&r->a, copy[i]) && conn_view(&r->a, copy[i])->tls.v))
             conn_list_add(&r->send, &m->send, copy[i]);
     }
 }

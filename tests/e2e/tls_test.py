@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -407,6 +408,32 @@ def damaged(folder):
         wait_until('no connection is left', lambda: server.status()['connections'] == 0)
 
 
+def crowded(folder):
+    """Far more requests at once than are taken: records wait, and are delivered in parts, over deaths too."""
+    count, blocks = 6000, 512
+    with serving(folder, 'require', 'shadow=1') as server:
+        link = link_to(server, folder)
+        link.pwrite(b''.join(n.to_bytes(4, 'big') * 1024 for n in range(blocks)), 0)
+        link.shutdown()
+        for version in ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2:
+            client = Memory(server, folder, version)
+            client.tls.write(b''.join(struct.pack('>IHHQQI', 0x25609513, 0, 0, n, n % blocks * 4096, 4096)
+                                      for n in range(count)))
+            sender = threading.Thread(target=client.raw.link.sendall, args=(client.going.read(),))
+            sender.start()
+            sender.join(1)  # nothing is read meanwhile; what is proven does not depend on how long that is
+            left = set(range(count))
+            while left:
+                if len(left) % 1500 == 0:
+                    server.disturb('kill' if len(left) % 3000 == 0 else 'reload')
+                magic, error, cookie = struct.unpack('>IIQ', client.read(16))
+                expect('reply', (magic, error), (0x67446698, 0))
+                left.remove(cookie)
+                expect(f'block of request {cookie}', client.read(4096), (cookie % blocks).to_bytes(4, 'big') * 1024)
+            sender.join(LIMIT_S)
+            client.raw.link.close()
+
+
 def storm(folder, kind, connections, priority, rounds, *more):
     with Server(PROGRAMS, *keys(folder, 'require'), *more) as server:
         model = os.path.join(server.dir, 'model')
@@ -439,7 +466,8 @@ def main():
                            ('nothing said in plain counts', nothing_is_kept), ('strangers', strangers),
                            ('what is wrong is told in time', configuration),
                            ('engines go in the middle of a handshake', in_the_middle), ('a reload waits for a handshake', reload_waits), ('core dumps', dumps),
-                           ('records that are changed on their way', damaged)):
+                           ('records that are changed on their way', damaged),
+                           ('more requests at once than are taken', crowded)):
             tap.case(name, case, folder)
         certify(folder, 'server', SERVER)
         for kind, connections, priority in (
