@@ -95,7 +95,7 @@ static void keep_shared_memory_out_of_dumps(void) {
         unsigned long bits = strtoul(text, NULL, 16);
         bits &= ~(unsigned long)(ANONYMOUS_SHARED | FILE_SHARED | HUGE_SHARED);
         n = snprintf(text, sizeof text, "0x%lx", bits);
-        if (pwrite(fd, text, (size_t)n, 0) < 0)
+        if (lseek(fd, 0, SEEK_SET) < 0 || write(fd, text, (size_t)n) < 0)
             fprintf(stderr, "<4>core dumps may hold clients' data\n");
     }
     process_close(fd);
