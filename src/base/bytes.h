@@ -7,6 +7,12 @@
 #include <stdint.h>
 #include <string.h>
 
+/* bytes: at least 1. */
+static inline int bytes_are_zero(const void *p, size_t bytes) {
+    const uint8_t *b = p;
+    return b[0] == 0 && memcmp(b, b + 1, bytes - 1) == 0;
+}
+
 static inline uint16_t get_le16(const void *p) {
     const uint8_t *b = p;
     return (uint16_t)(b[0] | b[1] << 8);

@@ -21,6 +21,7 @@
  */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "engine/engine_priv.h"
 
@@ -58,19 +59,14 @@ static uint64_t whole_end(const struct work *w, const struct request *q) {
     return ends_within(w, q) ? block_of_byte(end_of(q)) : bytes_to_blocks_up(end_of(q));
 }
 
-static int is_zero(const unsigned char *block) {
-    uint64_t first;
-    memcpy(&first, block, sizeof first);
-    return first == 0 && memcmp(block, block + sizeof first, BLOCK_BYTES - sizeof first) == 0;
-}
-
 /* How many of the blocks from the front of the slot's pages on are of one record: `zero` tells which kind. */
 static uint32_t run_of_kind(const struct work *w, const struct request *q, uint32_t blocks,
                             int *zero) {
     uint32_t zeroes = 0, at = 0; /* zeroes: of those before `at`, the last so many */
     for (uint32_t i = 0; i < q->data_extents && at < blocks; i++) {
         for (uint32_t p = 0; p < q->data[i].pages && at < blocks; p++, at++) {
-            int is = is_zero(buffer_data(w->e->p.buffers, q->data[i].first + p));
+            int is =
+                bytes_are_zero(buffer_data(w->e->p.buffers, q->data[i].first + p), BLOCK_BYTES);
             if (!is && zeroes == at && zeroes >= ZERO_RUN) {
                 *zero = 1;
                 return zeroes;

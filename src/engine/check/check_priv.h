@@ -32,9 +32,6 @@ struct check_slot_state {
 
 void check_tell(struct check *c, struct check_finding f);
 
-/* Grows c->chain.links; NULL: no memory. */
-struct link *check_link(struct link **links, uint32_t *count, uint32_t *room);
-
 /* Frames of the buffer into s->frames. */
 int check_list_frames(struct check *c, struct check_slot_state *s, uint32_t end);
 /* Walks a frame: tells what does not check if `tells`, counts it in k. Records above `keep_to` are only

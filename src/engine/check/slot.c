@@ -33,20 +33,6 @@ static void tell_slot(struct check *c, const struct check_slot_state *s, enum ch
                       .family_count = f->flags & FOOTER_MORE_FAMILIES ? 0 : f->family_count});
 }
 
-struct link *check_link(struct link **links, uint32_t *count, uint32_t *room) {
-    if (*count == *room) {
-        uint32_t more = *room ? 2 * *room : 1024;
-        struct link *grown = realloc(*links, more * sizeof *grown);
-        if (!grown)
-            return NULL;
-        *links = grown;
-        *room = more;
-    }
-    struct link *k = &(*links)[(*count)++];
-    memset(k, 0, sizeof *k);
-    return k;
-}
-
 /* ---- Frames ---- */
 
 int check_list_frames(struct check *c, struct check_slot_state *s, uint32_t end) {
@@ -58,22 +44,10 @@ int check_list_frames(struct check *c, struct check_slot_state *s, uint32_t end)
             at += BLOCK_BYTES;
             continue;
         }
-        struct link *k = check_link(&s->frames, &s->frame_count, &s->frame_room);
+        struct link *k = link_add(&s->frames, &s->frame_count, &s->frame_room);
         if (!k)
             return ERR_NOMEM;
-        *k = (struct link){.segment = h.segment,
-                           .offset = at,
-                           .previous = h.previous,
-                           .name = frame_name_of(&h),
-                           .follows = h.follows,
-                           .first_sequence = h.first_sequence,
-                           .last_sequence = frame_last_sequence(&h),
-                           .keep_to = frame_last_sequence(&h),
-                           .first_epoch = h.epoch,
-                           .last_epoch = h.epoch,
-                           .durable = h.durable,
-                           .last_time_ns = h.time_ns,
-                           .end = at + h.length_bytes};
+        *k = link_of_frame(0, &h);
         c->catalogue = max_u64(c->catalogue, h.catalogue);
         at += h.length_bytes;
     }

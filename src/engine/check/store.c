@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "engine/check/check_priv.h"
+#include "engine/log/log_priv.h"
 
 /* ---- The store header ---- */
 
@@ -70,33 +72,16 @@ static void tell_slot(struct check *c, const struct check_slot_state *s, enum ch
                                          .segment = s->segment});
 }
 
-static int is_zero(const uint8_t *p, size_t bytes) {
-    return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
-}
-
 static int is_freed(const struct check *c, uint32_t segment) {
     return c->segment_freed && c->segment_freed(c->ctx, segment);
 }
 
 static int add_sealed_link(struct check *c, uint32_t slot, const struct segment_footer *f) {
     struct recovery *r = &c->chain;
-    struct link *k = check_link(&r->links, &r->link_count, &r->link_room);
+    struct link *k = link_add(&r->links, &r->link_count, &r->link_room);
     if (!k)
         return ERR_NOMEM;
-    *k = (struct link){.slot = slot,
-                       .sealed = 1,
-                       .segment = f->segment,
-                       .previous = f->previous,
-                       .name = {f->segment, f->last_frame_offset, f->last_frame_crc},
-                       .follows = f->follows,
-                       .first_sequence = f->first_sequence,
-                       .last_sequence = f->last_sequence,
-                       .keep_to = f->last_sequence,
-                       .first_epoch = f->first_epoch,
-                       .last_epoch = f->last_epoch,
-                       .durable = f->last_sequence,
-                       .last_time_ns = f->last_time_ns,
-                       .end = f->data_end};
+    *k = link_of_footer(slot, f);
     return 0;
 }
 
@@ -104,7 +89,7 @@ static int add_sealed_link(struct check *c, uint32_t slot, const struct segment_
 static int take_frames(struct check *c, uint32_t slot, struct check_slot_state *s) {
     struct recovery *r = &c->chain;
     for (uint32_t i = 0; i < s->frame_count; i++) {
-        struct link *k = check_link(&r->links, &r->link_count, &r->link_room);
+        struct link *k = link_add(&r->links, &r->link_count, &r->link_room);
         if (!k)
             return ERR_NOMEM;
         check_frame(c, s, &s->frames[i], s->frames[i].last_sequence, 0);
@@ -137,7 +122,7 @@ static int check_unsealed(struct check *c, uint32_t slot, struct check_slot_stat
     c->chain.slots[slot].segment = s->segment;
     if (is_freed(c, s->segment))
         return 0;
-    c->chain.slots[slot].had_footer = !is_zero(footer, BLOCK_BYTES);
+    c->chain.slots[slot].had_footer = !bytes_are_zero(footer, BLOCK_BYTES);
     err = check_list_frames(c, s, c->segment_bytes - BLOCK_BYTES);
     if (err == 0)
         err = take_frames(c, slot, s);
@@ -193,13 +178,10 @@ struct slot_names {
 static void each_slot(void *arg, const char *name) {
     struct slot_names *n = arg;
     struct recovery *r = &n->c->chain;
-    unsigned file;
-    char path[LOG_PATH_BYTES], extra[64];
-    int is_slot = sscanf(name, "slot-%8u", &file) == 1;
-    if (is_slot)
-        log_slot_path(file, path);
-    if (!is_slot || strcmp(path + strlen(path) - strlen("slot-00000000"), name) != 0) {
-        snprintf(extra, sizeof extra, "log/%s", name);
+    uint32_t file;
+    char extra[64];
+    if (!slot_of_name(name, &file)) {
+        snprintf(extra, sizeof extra, LOG_DIR "/%s", name);
         check_tell(n->c, (struct check_finding){
                              .code = CHECK_FILE_EXTRA, .grade = CHECK_NOTE, .file = extra});
         return;
@@ -217,34 +199,20 @@ static void each_slot(void *arg, const char *name) {
     r->slots[r->slot_count++] = (struct scanned_slot){.file = file};
 }
 
-static int by_file(const void *a, const void *b) {
-    const struct scanned_slot *x = a, *y = b;
-    return x->file < y->file ? -1 : x->file > y->file;
-}
-
-static int by_place(const void *a, const void *b) {
-    const struct link *x = a, *y = b;
-    if (x->segment != y->segment)
-        return x->segment < y->segment ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
 static int check_slots(struct check *c) {
     struct slot_names names = {.c = c};
     struct recovery *r = &c->chain;
-    int err = c->files.ops->list(c->files.ctx, "log", each_slot, &names);
+    int err = c->files.ops->list(c->files.ctx, LOG_DIR, each_slot, &names);
     if (err < 0 || names.err < 0)
         return err < 0 ? err : names.err;
-    if (r->slot_count > 1)
-        qsort(r->slots, r->slot_count, sizeof *r->slots, by_file);
+    recovery_sort_slots(r);
     c->sealed = calloc(r->slot_count + 1u, sizeof *c->sealed);
     if (!c->sealed)
         return ERR_NOMEM;
     err = 0;
     for (uint32_t i = 0; i < r->slot_count && err == 0; i++)
         err = check_one(c, i);
-    if (r->link_count > 1)
-        qsort(r->links, r->link_count, sizeof *r->links, by_place);
+    recovery_sort_links(r);
     return err;
 }
 
@@ -309,7 +277,7 @@ static void check_end_of_log(struct check *c, const struct store_header *h) {
     /* Up to there, all was there when the header was written; what cold segments stand for was, too. */
     for (uint32_t i = 0; i < r->slot_count; i++)
         newest = max_u64(newest, c->sealed[i].last_sequence);
-    char path[LOG_PATH_BYTES] = "log";
+    char path[LOG_PATH_BYTES] = LOG_DIR;
     for (uint32_t i = 0; i < r->slot_count; i++)
         if (r->slots[i].segment == h->ended.segment)
             log_slot_path(r->slots[i].file, path);

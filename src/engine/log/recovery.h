@@ -83,6 +83,18 @@ struct recovery {
 
 struct log;
 
+/* 1: the name of a slot file, and which. */
+int slot_of_name(const char *name, uint32_t *file);
+
+/* One more in a growing list, zeroed; NULL: no memory. */
+struct link *link_add(struct link **links, uint32_t *count, uint32_t *room);
+/* What a frame's header and a segment's footer say of their link. */
+struct link link_of_frame(uint32_t slot, const struct frame_header *h);
+struct link link_of_footer(uint32_t slot, const struct segment_footer *f);
+
+void recovery_sort_slots(struct recovery *r); /* by file */
+void recovery_sort_links(struct recovery *r); /* by segment, offset */
+
 /* All slot files: classes, footers, frames of what is not sealed. */
 int recovery_scan(struct log *l, struct recovery *r, struct log_report *report);
 

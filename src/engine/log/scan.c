@@ -9,9 +9,9 @@
  * A slot whose header does not check is taken for empty room only if no frame of this store is found
  * where a first frame can be.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "engine/log/log_priv.h"
 #include "engine/log/recovery.h"
@@ -38,20 +38,6 @@ const uint8_t *disk_frame_page(void *disk_frame, uint32_t page) {
 
 static int is_ours(const struct recovery *r, const uint8_t *store_id) {
     return memcmp(r->header.id, store_id, STORE_ID_BYTES) == 0;
-}
-
-static struct link *link_new(struct recovery *r) {
-    if (r->link_count == r->link_room) {
-        uint32_t room = r->link_room ? 2 * r->link_room : 1024;
-        struct link *links = realloc(r->links, room * sizeof *links);
-        if (!links)
-            return NULL;
-        r->links = links;
-        r->link_room = room;
-    }
-    struct link *k = &r->links[r->link_count++];
-    memset(k, 0, sizeof *k);
-    return k;
 }
 
 static void seen(struct recovery *r, uint32_t segment, uint64_t epoch, uint64_t sequence,
@@ -84,7 +70,6 @@ static void check_frame(const uint8_t *bytes, const struct frame_header *h, stru
     struct frame_walk w;
     int err;
     frame_walk_begin(&w, h, whole_frame_page, &whole);
-    k->last_time_ns = h->time_ns;
     while ((err = frame_walk_next(&w)) > 0) {
         const uint8_t *data = bytes + (size_t)w.record_page * BLOCK_BYTES;
         k->last_time_ns = h->time_ns + w.record.delta_us * NS_PER_US;
@@ -98,20 +83,11 @@ static void check_frame(const uint8_t *bytes, const struct frame_header *h, stru
 
 static int add_frame(struct recovery *r, uint32_t slot, const uint8_t *bytes,
                      const struct frame_header *h) {
-    struct link *k = link_new(r);
+    struct link *k = link_add(&r->links, &r->link_count, &r->link_room);
     if (!k)
         return ERR_NOMEM;
-    k->slot = slot;
-    k->segment = h->segment;
-    k->offset = h->offset;
-    k->previous = h->previous;
-    k->name = frame_name_of(h);
-    k->follows = h->follows;
-    k->first_sequence = h->first_sequence;
-    k->last_sequence = k->keep_to = frame_last_sequence(h);
-    k->first_epoch = k->last_epoch = h->epoch;
-    k->durable = h->durable;
-    k->end = r->slots[slot].frames_end = h->offset + h->length_bytes;
+    *k = link_of_frame(slot, h);
+    r->slots[slot].frames_end = k->end;
     check_frame(bytes, h, k);
     recovery_learn_wall(r, &h->wall);
     seen(r, h->segment, h->epoch, k->last_sequence, h->catalogue);
@@ -153,22 +129,10 @@ static int scan_frames(struct log *l, struct recovery *r, uint32_t slot,
 /* Slots. --------------------------------------------------------------------------------------- */
 
 static int add_sealed(struct recovery *r, uint32_t slot, const struct segment_footer *f) {
-    struct link *k = link_new(r);
+    struct link *k = link_add(&r->links, &r->link_count, &r->link_room);
     if (!k)
         return ERR_NOMEM;
-    k->slot = slot;
-    k->sealed = 1;
-    k->segment = f->segment;
-    k->offset = 0;
-    k->previous = f->previous;
-    k->name = (struct frame_name){f->segment, f->last_frame_offset, f->last_frame_crc};
-    k->follows = f->follows;
-    k->first_sequence = f->first_sequence;
-    k->last_sequence = k->keep_to = k->durable = f->last_sequence;
-    k->first_epoch = f->first_epoch;
-    k->last_epoch = f->last_epoch;
-    k->last_time_ns = f->last_time_ns;
-    k->end = f->data_end;
+    *k = link_of_footer(slot, f);
     seen(r, f->segment, f->last_epoch, f->last_sequence, f->catalogue);
     return 0;
 }
@@ -264,10 +228,6 @@ static int classify_header(struct log *l, struct recovery *r, uint32_t slot, int
     return 0;
 }
 
-static int is_zero(const uint8_t *block) {
-    return block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
-}
-
 static int classify(struct log *l, struct recovery *r, uint32_t slot, int file) {
     struct scanned_slot *s = &r->slots[slot];
     uint8_t block[BLOCK_BYTES];
@@ -280,7 +240,7 @@ static int classify(struct log *l, struct recovery *r, uint32_t slot, int file) 
     if (err == ERR_UNSUPPORTED)
         return err;
     if (err < 0) {
-        s->had_footer = !is_zero(block);
+        s->had_footer = !bytes_are_zero(block, sizeof block);
         return classify_header(l, r, slot, file);
     }
     if (!is_ours(r, f.store_id) || f.file != s->file) {
@@ -304,12 +264,8 @@ struct names {
 static void each_name(void *arg, const char *name) {
     struct names *n = arg;
     struct recovery *r = n->r;
-    unsigned file;
-    char again[LOG_PATH_BYTES];
-    if (sscanf(name, "slot-%8u", &file) != 1)
-        return;
-    log_slot_path(file, again);
-    if (strcmp(again + sizeof LOG_DIR, name) != 0)
+    uint32_t file;
+    if (!slot_of_name(name, &file))
         return;
     if (file >= n->l->segment_capacity) {
         n->err = ERR_TOOBIG;
@@ -317,18 +273,6 @@ static void each_name(void *arg, const char *name) {
     }
     if (r->slot_count < n->room)
         r->slots[r->slot_count++] = (struct scanned_slot){.file = file};
-}
-
-static int by_file(const void *a, const void *b) {
-    const struct scanned_slot *x = a, *y = b;
-    return x->file < y->file ? -1 : x->file > y->file;
-}
-
-static int by_place(const void *a, const void *b) {
-    const struct link *x = a, *y = b;
-    if (x->segment != y->segment)
-        return x->segment < y->segment ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
 int recovery_scan(struct log *l, struct recovery *r, struct log_report *report) {
@@ -341,7 +285,7 @@ int recovery_scan(struct log *l, struct recovery *r, struct log_report *report) 
     int err = fs->ops->list(fs->ctx, LOG_DIR, each_name, &names);
     if (err < 0 || names.err < 0)
         return err < 0 ? err : names.err;
-    qsort(r->slots, r->slot_count, sizeof *r->slots, by_file);
+    recovery_sort_slots(r);
     for (uint32_t i = 0; i < r->slot_count; i++) {
         l->file_used[r->slots[i].file] = 1;
         int file = recovery_open(l, r->slots[i].file);
@@ -358,7 +302,6 @@ int recovery_scan(struct log *l, struct recovery *r, struct log_report *report) 
         if (r->slots[i].segment > r->highest_segment)
             r->highest_segment = r->slots[i].segment;
     }
-    if (r->link_count > 0)
-        qsort(r->links, r->link_count, sizeof *r->links, by_place);
+    recovery_sort_links(r);
     return 0;
 }
