@@ -16,25 +16,6 @@
 
 #define TURNS_MAX 200000
 
-/* ---- Content ---- */
-
-/* One stamp in three has zeroes in it, one in nine for eight blocks in a row. */
-int world_sector_is_zero(uint64_t stamp, uint64_t sector) {
-    uint64_t run = stamp % 9 == 0 ? 64 : 8;
-    return stamp == 0 || (stamp % 3 == 0 && sector / run % 2 == 0);
-}
-
-void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector) {
-    if (world_sector_is_zero(stamp, sector)) {
-        memset(p, 0, SECTOR_BYTES);
-        return;
-    }
-    for (uint32_t i = 0; i < SECTOR_BYTES / 8; i++) {
-        uint64_t word = (stamp + i) * UINT64_C(0x9e3779b97f4a7c15) ^ sector;
-        memcpy(p + 8 * i, &word, 8);
-    }
-}
-
 /* ---- The process ---- */
 
 static void raise_alert(void *ctx, enum alert_level level, const char *code, const char *subject,
@@ -625,105 +606,6 @@ uint32_t world_volume_line(struct world *w, uint32_t v) {
     return timeline_view(w->a, volume_view(w->a, w->volume[v])->timeline)->id;
 }
 
-/* ---- The model ---- */
-
-static void add_change(struct world *w, struct change_made c) {
-    if (w->change_count == w->change_room) {
-        w->change_room = w->change_room ? 2 * w->change_room : 1024;
-        w->changes = realloc(w->changes, w->change_room * sizeof *w->changes);
-    }
-    uint32_t at = w->change_count++;
-    for (; at > 0 && w->changes[at - 1].sequence > c.sequence; at--)
-        w->changes[at] = w->changes[at - 1];
-    w->changes[at] = c;
-}
-
-static void apply_change(struct world *w, const struct change_made *c, uint64_t first,
-                         uint64_t count, uint64_t *stamps) {
-    uint64_t from = max_u64(first, c->first), end = min_u64(first + count, c->first + c->sectors);
-    if (from >= end)
-        return;
-    if (c->kind == CHANGE_REFERENCE)
-        world_model(w, c->ref_timeline, c->ref_sequence, from, end - from, stamps + (from - first));
-    for (uint64_t s = from; s < end && c->kind == CHANGE_STAMP; s++)
-        stamps[s - first] = c->stamp;
-}
-
-void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t first, uint64_t count,
-                 uint64_t *stamps) {
-    if (w->lines[line].parent)
-        world_model(w, w->lines[line].parent, min_u64(sequence, w->lines[line].fork), first, count,
-                    stamps);
-    else
-        memset(stamps, 0, count * sizeof *stamps);
-    for (uint32_t i = 0; i < w->change_count && w->changes[i].sequence <= sequence; i++)
-        if (w->changes[i].timeline == line)
-            apply_change(w, &w->changes[i], first, count, stamps);
-}
-
-uint64_t world_now(struct world *w) {
-    return w->change_count ? w->changes[w->change_count - 1].sequence : 0;
-}
-
-uint64_t world_some_moment(struct world *w) {
-    uint64_t i = prng_below(&w->prng, w->change_count + 1);
-    return max_u64(w->horizon, i == 0 ? 0 : w->changes[i - 1].sequence);
-}
-
-/* The change that an answered or applied request has made. */
-static void note_change(struct world *w, const struct asked *q, uint64_t sequence) {
-    if (sequence == 0)
-        return;
-    for (uint32_t i = w->change_count; i-- > 0 && w->changes[i].sequence >= sequence;)
-        if (w->changes[i].sequence == sequence)
-            return; /* known since it was applied */
-    uint64_t from = q->offset, to = q->offset + q->length;
-    if (q->op == REQUEST_TRIM) {
-        const struct volume *v = volume_view(w->a, w->volume[q->volume]);
-        from = round_up_u64(from, BLOCK_BYTES);
-        to = to == v->size_bytes ? to : to / BLOCK_BYTES * BLOCK_BYTES;
-    }
-    if (from >= to)
-        return;
-    add_change(w, (struct change_made){.sequence = sequence,
-                                       .timeline = q->timeline,
-                                       .first = from / SECTOR_BYTES,
-                                       .sectors = (to - from) / SECTOR_BYTES,
-                                       .stamp = q->op == REQUEST_WRITE ? q->stamp : 0,
-                                       .kind = CHANGE_STAMP});
-}
-
-static int data_is(const struct asked *q, const uint64_t *stamps) {
-    unsigned char sector[SECTOR_BYTES];
-    for (uint64_t i = 0; i < q->length / SECTOR_BYTES; i++) {
-        world_fill_sector(sector, stamps[i], q->offset / SECTOR_BYTES + i);
-        if (memcmp(sector, q->data + i * SECTOR_BYTES, SECTOR_BYTES) != 0)
-            return 0;
-    }
-    return 1;
-}
-
-/* The answer is the disk at one moment between asking and answering. */
-static void check_read(struct world *w, const struct asked *q) {
-    uint64_t first = q->offset / SECTOR_BYTES, count = q->length / SECTOR_BYTES;
-    uint64_t *stamps = malloc((count + 1) * sizeof *stamps);
-    world_model(w, q->timeline, q->applied_before, first, count, stamps);
-    int right = data_is(q, stamps);
-    for (uint32_t i = 0; i < w->change_count && !right; i++) {
-        const struct change_made *c = &w->changes[i];
-        if (c->sequence <= q->applied_before || c->sequence > q->applied_after ||
-            c->timeline != q->timeline)
-            continue;
-        apply_change(w, c, first, count, stamps);
-        right = data_is(q, stamps);
-    }
-    free(stamps);
-    if (!right)
-        fail_msg("read of volume %u at %llu, %llu bytes, is of no moment from %llu to %llu",
-                 q->volume, (unsigned long long)q->offset, (unsigned long long)q->length,
-                 (unsigned long long)q->applied_before, (unsigned long long)q->applied_after);
-}
-
 /* ---- Requests ---- */
 
 static int free_number(const struct world *w) {
@@ -802,9 +684,9 @@ static void take_turn(struct world *w) {
             q->state = ASKED_ANSWERED;
             /* What did not become durable is recorded all the same. */
             if (changes && (q->error == 0 || q->error == ERR_IO))
-                note_change(w, q, q->sequence);
+                world_note_change(w, q, q->sequence);
         } else if (changes && request_view(w->a, q->h)->slot.state == REQUEST_APPLIED) {
-            note_change(w, q, request_view(w->a, q->h)->sequence);
+            world_note_change(w, q, request_view(w->a, q->h)->sequence);
         }
     }
 }
@@ -823,7 +705,7 @@ static void check_answers(struct world *w) {
         if (w->ignore_data || q->error)
             continue;
         if (q->op == REQUEST_READ)
-            check_read(w, q);
+            world_check_read(w, q);
         if (q->op == REQUEST_BLOCK_STATUS)
             world_check_status(w, q);
     }
@@ -959,13 +841,13 @@ void world_reference(struct world *w, uint32_t v, uint64_t block, uint64_t block
                            .blocks = blocks,
                            .ref_timeline = line,
                            .ref_sequence = sequence};
-    add_change(w, (struct change_made){.sequence = append(w, &r),
-                                       .timeline = r.timeline,
-                                       .first = block * BLOCK_SECTORS,
-                                       .sectors = blocks * BLOCK_SECTORS,
-                                       .kind = CHANGE_REFERENCE,
-                                       .ref_timeline = line,
-                                       .ref_sequence = sequence});
+    world_add_change(w, (struct change_made){.sequence = append(w, &r),
+                                             .timeline = r.timeline,
+                                             .first = block * BLOCK_SECTORS,
+                                             .sectors = blocks * BLOCK_SECTORS,
+                                             .kind = CHANGE_REFERENCE,
+                                             .ref_timeline = line,
+                                             .ref_sequence = sequence});
     world_turn(w, WORLD_LIVES);
 }
 
@@ -978,11 +860,11 @@ void world_hole(struct world *w, uint32_t v, uint64_t offset, uint64_t length) {
                            .sectors = length / SECTOR_BYTES,
                            .block = offset / BLOCK_BYTES,
                            .blocks = length / BLOCK_BYTES};
-    add_change(w, (struct change_made){.sequence = append(w, &r),
-                                       .timeline = r.timeline,
-                                       .first = r.start_sector,
-                                       .sectors = r.sectors,
-                                       .kind = CHANGE_STAMP});
+    world_add_change(w, (struct change_made){.sequence = append(w, &r),
+                                             .timeline = r.timeline,
+                                             .first = r.start_sector,
+                                             .sectors = r.sectors,
+                                             .kind = CHANGE_STAMP});
     world_turn(w, WORLD_LIVES);
 }
 

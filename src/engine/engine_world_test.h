@@ -210,6 +210,11 @@ void world_hole(struct world *w, uint32_t v, uint64_t offset, uint64_t length);
 /* Reads all of the volume and compares. */
 void world_check_volume(struct world *w, uint32_t v);
 
+/* engine_world_model_test.c: what was recorded; of a request, up to a number; whether a read is right. */
+void world_add_change(struct world *w, struct change_made c);
+void world_note_change(struct world *w, const struct asked *q, uint64_t sequence);
+void world_check_read(struct world *w, const struct asked *q);
+
 /* engine_world_status_test.c: takes the sections of an answer; compares them with the model. Whether it is
  * refused rightly. */
 void world_take_status(struct world *w, struct asked *q, const struct request *r);
