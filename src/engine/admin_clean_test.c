@@ -154,6 +154,17 @@ static void write_blocks(struct test *t, const char *name, uint32_t blocks) {
     t->log.durable = t->committed.durable = t->log.recorded;
 }
 
+/* A volume v that has recorded 30 blocks, from 101 on, and keeps at most ten. */
+static struct test *with_ten_of_thirty(uint64_t seed) {
+    struct test *t = test_start(seed);
+    test_create(t, "v");
+    t->log.recorded = t->log.durable = t->committed.durable = 100;
+    t->committed = t->log;
+    write_blocks(t, "v", 30);
+    set_retain_bytes(t, "v", 10 * BLOCK_BYTES);
+    return t;
+}
+
 static void look(struct test *t) {
     sim_advance(t->w.sim, 10 * NS_PER_S);
     for (int i = 0; i < 30; i++)
@@ -205,12 +216,7 @@ static void limits_by_bytes(void **state) {
 /* The older of the two promises ends where the younger says. */
 static void a_limit_and_an_age(void **state) {
     for (int i = 0; i < 2; i++) {
-        struct test *t = test_start(70);
-        test_create(t, "v");
-        t->log.recorded = t->log.durable = t->committed.durable = 100;
-        t->committed = t->log;
-        write_blocks(t, "v", 30);
-        set_retain_bytes(t, "v", 10 * BLOCK_BYTES);
+        struct test *t = with_ten_of_thirty(70);
         set_retain(t, "v", 60 * NS_PER_S);
         struct clean *clean = begin_aging(t);
         await_age(t);
@@ -226,20 +232,12 @@ static void a_limit_and_an_age(void **state) {
 /* A limit that is raised while the catalogue is asked what the former one means. */
 static void a_limit_that_changes_meanwhile(void **state) {
     for (int turns = 0; turns < 12; turns++) {
-        struct test *t = test_start(80);
-        test_create(t, "v");
-        t->log.recorded = t->log.durable = t->committed.durable = 100;
-        t->committed = t->log;
-        write_blocks(t, "v", 30);
-        set_retain_bytes(t, "v", 10 * BLOCK_BYTES);
+        struct test *t = with_ten_of_thirty(80);
         struct clean *clean = begin_aging(t);
         for (int k = 0; k < turns; k++)
             test_turn(t);
         uint64_t now = test_volume(t, "v")->oldest_sequence;
-        struct admin_request q = test_request(OPERATION_VOLUME_SET, "v");
-        q.flags = OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN_BYTES;
-        q.retain_bytes = 25 * BLOCK_BYTES;
-        assert_answer(test_ask(t, &q), 0);
+        set_retain_bytes(t, "v", 25 * BLOCK_BYTES);
         uint64_t then = test_volume(t, "v")->oldest_sequence;
         for (int k = 0; k < 30; k++)
             test_turn(t);
@@ -256,12 +254,7 @@ static void a_limit_that_changes_meanwhile(void **state) {
 static void a_horizon_is_known_after_a_death(void **state) {
     uint32_t given_up = 0, kept = 0;
     for (uint64_t turn = 1; turn < 20; turn++) {
-        struct test *t = test_start(90);
-        test_create(t, "v");
-        t->log.recorded = t->log.durable = t->committed.durable = 100;
-        t->committed = t->log;
-        write_blocks(t, "v", 30);
-        set_retain_bytes(t, "v", 10 * BLOCK_BYTES);
+        struct test *t = with_ten_of_thirty(90);
         struct clean *clean = begin_aging(t);
         t->kill_turn = t->turns + turn;
         t->kill_before_commit = 1;
@@ -270,9 +263,7 @@ static void a_horizon_is_known_after_a_death(void **state) {
         assert_int_equal(t->deaths, 1);
         clean_close(clean);
         clean = begin_aging(t);
-        struct admin_request q = test_request(OPERATION_VOLUME_SET, "v");
-        q.flags = OPERATION_KEEP_DURABILITY | OPERATION_SET_RETAIN_BYTES;
-        assert_answer(test_ask(t, &q), 0);
+        set_retain_bytes(t, "v", 0);
         for (int k = 0; k < 30; k++)
             test_turn(t);
         struct catalogue_snapshot *s = world_snapshot(&t->w);

@@ -172,10 +172,7 @@ def against_a_model():
         marked = server.cli('mark', 'v', '--label', 'then')['at']['sequence']
         asked = 0
         for disturbance in (None, 'kill', 'reload', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             model.write(40)
             for moment in model.random.sample(model.moments, 6) + model.moments[-1:]:
                 expect(f'changed since seq:{moment}, {disturbance}', by_nbdinfo(server, 'v', f'seq:{moment}'),

@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 import nbd
 from deadly import ABORT, ATTACH, EXIT, HANG, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
 from nbd_storm import Client
-from perdure import Server, Tap, children_of, expect, must_hold, process_name, run, wait_until
+from perdure import Server, Tap, children_of, expect, link_to, must_hold, process_name, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
 STALL = sys.argv[4] if len(sys.argv) > 4 else None  # stall.c
@@ -28,9 +28,7 @@ FOR_EVER = 1 << 40
 
 
 def connect(server):
-    link = nbd.NBD()
-    link.connect_uri(server.uri('storm'))
-    return link
+    return link_to(server, 'storm')
 
 
 def serve():

@@ -11,10 +11,9 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-import nbd
 from deadly import ATTACH, HANG, MARK_BYTES, MARK_OFFSET, PARSE, SUBMIT, WORK, Deadly
 from nbd_storm import Client
-from perdure import Server, Tap, children_of, expect, must_hold, process_name, process_stat, run, wait_until
+from perdure import Server, Tap, children_of, expect, link_to, must_hold, process_name, process_stat, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
 MIB = 1 << 20
@@ -32,9 +31,7 @@ def serve(*options):
 
 
 def connect(server):
-    link = nbd.NBD()
-    link.connect_uri(server.uri('storm'))
-    return link
+    return link_to(server, 'storm')
 
 
 def told(server):

@@ -8,18 +8,11 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-import nbd
-from perdure import Refused, Server, Tap, expect, must_hold, run, wait_until
+from perdure import Refused, Server, Tap, expect, link_to, must_hold, run, wait_until
 
 PROGRAMS = sys.argv[1:3]
 SIZE = 64 << 20
 BLOCK = 4096
-
-
-def link_to(server, export='v'):
-    link = nbd.NBD()
-    link.connect_uri(f'nbd://127.0.0.1:{server.port}/{export}')
-    return link
 
 
 def totals(server, name='v', **more):
@@ -49,7 +42,7 @@ def counts_once():
     with Server(PROGRAMS) as server:
         server.ask('volume.create', name='v', size_bytes=SIZE)
         server.ask('volume.create', name='idle', size_bytes=SIZE)
-        link = link_to(server)
+        link = link_to(server, 'v')
         for disturbance in (None, 'reload', 'kill', 'kill', 'reload'):
             if disturbance:
                 server.disturb(disturbance)
@@ -87,7 +80,7 @@ def counts_once():
         server.cold()
         expect('after a cold start', totals(server), sums)
         expect('pauses of a new arena', server.ask('pauses')['last'], [])
-        link = link_to(server)
+        link = link_to(server, 'v')
         link.pread(SIZE // 4, 0)
         link.pwrite(bytes(SIZE // 4), 0)
         sums = totals(server)
@@ -127,7 +120,7 @@ def a_limit_by_bytes():
     with Server(PROGRAMS) as server:
         server.ask('volume.create', name='v', size_bytes=SIZE, retain_bytes=100 << 20)
         server.ask('volume.create', name='all', size_bytes=SIZE)
-        link = link_to(server)
+        link = link_to(server, 'v')
         moments = []
         for number in range(7):
             start = server.status()['store']['newest']['time'][:19]
@@ -145,10 +138,7 @@ def a_limit_by_bytes():
             return server.ask('volume.show', name='v')['oldest']['sequence'] >= moments[2][0]
         wait_until('the limit is kept', is_given_up)
         for disturbance in (None, 'reload', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             oldest = server.ask('volume.show', name='v')['oldest']['sequence']
             within = [moment for moment in moments if moment[0] >= oldest]
             # Three writes and an eighth are within the limit, and moments go by seconds.

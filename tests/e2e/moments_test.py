@@ -6,17 +6,11 @@ import sys
 
 sys.dont_write_bytecode = True
 import nbd
-from perdure import Refused, Server, Tap, expect, must_hold, wait_until
+from perdure import Refused, Server, Tap, expect, link_to, must_hold, wait_until
 
 PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
 LARGE = 4 * MIB  # one request, of more than four records
-
-
-def connected(server, export):
-    link = nbd.NBD()
-    link.connect_uri(server.uri(export))
-    return link
 
 
 def newest(server):
@@ -24,14 +18,14 @@ def newest(server):
 
 
 def write(server, export, letter, offset=0, length=LARGE):
-    link = connected(server, export)
+    link = link_to(server, export)
     link.pwrite(letter * length, offset, nbd.CMD_FLAG_FUA)
     link.shutdown()
 
 
 def letters(server, export, offset=0, length=LARGE):
     """Which bytes are there in each of its quarters of a MiB, without order."""
-    link = connected(server, export)
+    link = link_to(server, export)
     held = set()
     for at in range(offset, offset + length, MIB // 4):
         held |= set(bytes(link.pread(4096, at)))
@@ -48,10 +42,7 @@ def within_a_request():
         after = newest(server)
         must_hold('the write is several records', after - before > 4)
         for disturbance in (None, 'kill', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             for number in range(before, after + 1):
                 wanted = (b'b', after) if number == after else (b'a', before)
                 image = server.cli('image', 'open', 'v', '--at', f'seq:{number}', '--name', 'i')
@@ -86,10 +77,7 @@ def the_oldest():
         expect('it begins when it was made', oldest['v']['time'], server.cli('volume', 'show', 'v')['created_at'])
         must_hold('u is younger', oldest['u']['sequence'] > oldest['v']['sequence'])
         for disturbance in (None, 'kill', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             for name, first in oldest.items():
                 expect(f'{name}, {disturbance}', server.cli('volume', 'show', name)['oldest'], first)
                 for moment in (f'seq:{first["sequence"]}', first['time']):
@@ -103,7 +91,7 @@ def the_oldest():
 
 
 def counter(server, export):
-    link = connected(server, export)
+    link = link_to(server, export)
     count = int.from_bytes(bytes(link.pread(4096, 0)[:8]), 'little')
     link.shutdown()
     return count
@@ -115,7 +103,7 @@ def in_lock_step():
     with Server(PROGRAMS) as server:
         for name in ('first', 'second'):
             server.ask('volume.create', name=name, size_bytes=MIB)
-        links = [connected(server, name) for name in ('first', 'second')]
+        links = [link_to(server, name) for name in ('first', 'second')]
         start, times = newest(server), []
         for number in range(1, 1501):
             for link in links:
@@ -133,10 +121,7 @@ def in_lock_step():
 
         seen = set()
         for disturbance in (None, 'kill', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             for at in [f'seq:{rng.randint(start, end)}' for _ in range(12)] + times[::6]:
                 server.ask('image.open', volumes=['first', 'second'], at=at, name='both')
                 seen.add(must_agree(at, ('first.both', 'second.both')))
@@ -159,10 +144,7 @@ def out_of_the_trash():
             server.ask('volume.delete', name='v')
             said = refusal(server, 'image.open', volumes=['v'], at='now')
             must_hold(said, 'trash' in said)
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             expect('it is served', server.ask('volume.undelete', name='v')['state'], 'serving')
             expect('the present and the past', (letters(server, 'v'), letters(server, f'v@seq:{before}')), (b'b', b'a'))
         said = refusal(server, 'volume.undelete', name='v')

@@ -90,6 +90,14 @@ def children_of(pid):
         found |= more
 
 
+def link_to(server, export):
+    """A libnbd handle."""
+    import nbd  # not all tests need it
+    link = nbd.NBD()
+    link.connect_uri(server.uri(export))
+    return link
+
+
 def own_ports():
     """Ports that no other test on this machine takes, until this one ends."""
     for first in range(20000, 32000, 500):
@@ -243,6 +251,13 @@ class Server:
     def cold(self):
         self.kill_all()
         self.start()
+
+    def go_through(self, disturbance):
+        """'reload', 'kill', 'cold', or None: nothing."""
+        if disturbance == 'cold':
+            self.cold()
+        elif disturbance:
+            self.disturb(disturbance)
 
     def restart(self):
         status = self.stop()

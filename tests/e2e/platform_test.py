@@ -14,9 +14,8 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-import nbd
 from oracle_test import Life
-from perdure import Server, Tap, expect, must_hold, wait_until
+from perdure import Server, Tap, expect, link_to, must_hold, wait_until
 
 PROGRAMS, ROUNDS = sys.argv[1:3], int(sys.argv[3])
 WITHOUT_IO_URING, STUCK_DISK = sys.argv[4:6]
@@ -31,9 +30,7 @@ def expect_machine(server, platform, disks):
 
 
 def connect(server):
-    link = nbd.NBD()
-    link.connect_uri(server.uri('disk'))
-    return link
+    return link_to(server, 'disk')
 
 
 def expect_kept(server, link, kinds):

@@ -7,18 +7,11 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-import nbd
-from perdure import Refused, Server, Tap, must_hold, wait_until
+from perdure import Refused, Server, Tap, link_to, must_hold, wait_until
 
 PROGRAMS = sys.argv[1:3]
 MIB = 1 << 20
 SIZE = 96 * MIB
-
-
-def link_to(server, export):
-    link = nbd.NBD()
-    link.connect_uri(f'nbd://127.0.0.1:{server.port}/{export}')
-    return link
 
 
 def contents(server, export):
@@ -90,10 +83,7 @@ def by_age():
         said = refusal(server, old)
         must_hold(f'a moment before is refused: {said}', 'oldest' in said or 'given up' in said)
         for disturbance in (None, 'reload', 'kill', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             must_hold(f'the present, after {disturbance}', contents(server, 'v') == bytes(disk))
             must_hold(f'the held mark, after {disturbance}', contents(server, 'v@held') == held)
             must_hold(f'the image, after {disturbance}', contents(server, 'v.shows') == shown)

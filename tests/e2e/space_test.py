@@ -48,10 +48,7 @@ def delete_gives_back():
         grown = server.status()['store']['used_bytes'] - used
         assert grown < 192 * MIB, grown
         for disturbance in (None, 'reload', 'kill', 'cold'):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             holds(server, 'lives', 7, 0, MIB)
             holds(server, 'lives', 8, MIB, MIB)
             for part in range(3):
@@ -74,10 +71,7 @@ def full_is_of_use():
                 must_hold('the store is full at last', written < 1 << 29)
         done = []
         for turn, disturbance in enumerate((None, 'reload', 'kill', 'cold')):
-            if disturbance == 'cold':
-                server.cold()
-            elif disturbance:
-                server.disturb(disturbance)
+            server.go_through(disturbance)
             must_hold('it is full still', not tries(server, 'w', 9, 1008 * MIB, MIB // 8))
             server.cli('mark', 'v', '--label', f'm{turn}')
             server.cli('image', 'open', 'v', '--at', 'good', '--name', 'i')

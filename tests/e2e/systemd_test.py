@@ -16,8 +16,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-import nbd
-from perdure import Server, Tap, children_of, expect, free_port, must_hold, wait_until
+from perdure import Server, Tap, children_of, expect, free_port, link_to, must_hold, wait_until
 
 PERDURED, PERDURE, UNIT = sys.argv[1:4]
 SYSTEMD = '/lib/systemd/systemd'
@@ -122,9 +121,7 @@ class Service(Server):
 
 
 def connect(service):
-    link = nbd.NBD()
-    link.connect_uri(service.uri('disk'))
-    return link
+    return link_to(service, 'disk')
 
 
 def life(service):
