@@ -154,10 +154,11 @@ int limits_rows(struct db *d, struct catalogue_request *r) {
 
 int rate_rows(struct db *d, struct catalogue_request *r) {
     uint64_t from = r->args.from_s, to = r->args.to_s, first = 0;
-    db_one(d, &r->out.words[0],
-           "SELECT coalesce(sum(recorded_bytes), 0) FROM activity WHERE step = 3600 AND time >= ?"
-           " AND time < ?",
-           "ii", from, to);
+    db_one(
+        d, &r->out.words[0],
+        "SELECT coalesce(sum(recorded_bytes), 0) FROM volumes JOIN activity ON volume = volumes.id"
+        " AND step = 3600 AND time >= ? AND time < ?",
+        "ii", from, to);
     /* A store that is younger than that, or was asleep, has recorded it in less time. */
     if (db_one(d, &first, "SELECT created_ns FROM store", ""))
         first /= NS_PER_S;
