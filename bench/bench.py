@@ -8,8 +8,8 @@ Then come the figures that only perdured has: the past, images, restores, starts
 and kills. Prints tables in Markdown, and writes everything that was measured as JSON.
 
 --rounds N (3; 0: only the pauses), --seconds S of a case (1), --size-mib N of a volume (1024), --pauses N (60),
---give-up-s S of each run while history is given up (15; 0: none), --only WORD... of servers, --json PATH. Each has a variable too: PERDURE_BENCH_ROUNDS and so on. docs/benchmarks.md tells the
-method.
+--give-up-s S of each run while history is given up (15; 0: none), --only WORD... of servers, --json PATH. Each has a
+variable too: PERDURE_BENCH_ROUNDS and so on. docs/benchmarks.md tells the method.
 """
 import argparse
 import datetime

@@ -381,19 +381,31 @@ static void status(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static json_int_t number_of(const json_t *object, const char *key) {
+    return json_integer_value(json_object_get(object, key));
+}
+
+/* Of all items of a list. */
+static struct text total_size_of(const json_t *list, const char *key) {
+    struct text t;
+    size_t i;
+    json_t *item;
+    json_int_t bytes = 0;
+    json_array_foreach(list, i, item) {
+        bytes += number_of(item, key);
+    }
+    size_format(t.s, (uint64_t)bytes);
+    return t;
+}
+
 static void diff(const struct view *v) {
     const json_t *list = json_object_get(v->result, "ranges");
     struct table t;
     size_t i;
     json_t *item;
-    json_int_t bytes = 0;
-    json_array_foreach(list, i, item) {
-        bytes += json_integer_value(json_object_get(item, "length_bytes"));
-    }
-    char size[SIZE_TEXT_BYTES];
-    size_format(size, (uint64_t)bytes);
-    fprintf(v->out, "%s of %s written from %s to %s\n", size, text_of(v->result, "volume").s,
-            moment_of(v, v->result, "from").s, moment_of(v, v->result, "to").s);
+    fprintf(v->out, "%s of %s written from %s to %s\n", total_size_of(list, "length_bytes").s,
+            text_of(v->result, "volume").s, moment_of(v, v->result, "from").s,
+            moment_of(v, v->result, "to").s);
     if (json_array_size(list) == 0)
         return;
     table_begin(&t, ">OFFSET|>LENGTH");
@@ -402,10 +414,6 @@ static void diff(const struct view *v) {
         table_cell(&t, "%s", count_of(item, "length_bytes").s);
     }
     table_end(&t, v->out);
-}
-
-static json_int_t number_of(const json_t *object, const char *key) {
-    return json_integer_value(json_object_get(object, key));
 }
 
 /* A part of a hundred; nothing of nothing is "-". */
@@ -422,13 +430,8 @@ static void history(const struct view *v) {
     struct table t;
     size_t i;
     json_t *item;
-    json_int_t bytes = 0;
-    json_array_foreach(steps, i, item) {
-        bytes += number_of(item, "write_bytes");
-    }
-    char size[SIZE_TEXT_BYTES];
-    size_format(size, (uint64_t)bytes);
-    fprintf(v->out, "%s written to %s from %s to %s, by %s\n", size, text_of(v->result, "volume").s,
+    fprintf(v->out, "%s written to %s from %s to %s, by %s\n",
+            total_size_of(steps, "write_bytes").s, text_of(v->result, "volume").s,
             time_of(v, v->result, "from", 0).s, time_of(v, v->result, "to", 0).s,
             pause_of(v->result, "step_ns").s);
     if (strcmp(text_of(v->result, "from").s, text_of(v->result, "kept_since").s) < 0)

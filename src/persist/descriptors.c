@@ -76,12 +76,14 @@ static int save(struct perdure *p, struct persist_record *r) {
 }
 
 /* Live words are not undone: a record freed in this turn is not made anew in it. */
+static int is_usable(const struct perdure *p, const struct persist_record *r) {
+    return r->state == PERSIST_FREE && (r->turn == 0 || r->turn < p->a.turn);
+}
+
 static struct persist_record *free_record(const struct perdure *p) {
-    for (uint32_t i = 0; i < p->record_count; i++) {
-        struct persist_record *r = persist_records(p) + i;
-        if (r->state == PERSIST_FREE && (r->turn == 0 || r->turn < p->a.turn))
-            return r;
-    }
+    for (uint32_t i = 0; i < p->record_count; i++)
+        if (is_usable(p, persist_records(p) + i))
+            return persist_records(p) + i;
     return NULL;
 }
 
@@ -118,8 +120,7 @@ int perdure_preserve_sockets(struct perdure *p, const int *fds, size_t count) {
         err = -ENOSPC;
     uint32_t room = 0;
     for (uint32_t i = 0; i < p->record_count; i++)
-        room += persist_records(p)[i].state == PERSIST_FREE &&
-                (persist_records(p)[i].turn == 0 || persist_records(p)[i].turn < p->a.turn);
+        room += (uint32_t)is_usable(p, persist_records(p) + i);
     for (size_t i = 0; err == 0 && i < count; i++) {
         if (fcntl(fds[i], F_GETFD) < 0)
             err = -EBADF;

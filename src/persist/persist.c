@@ -16,7 +16,6 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/units.h"
@@ -31,12 +30,6 @@
 
 /* What perdure_main() was called with; boot() calls back without it. */
 static const struct perdure_program *the_program;
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-}
 
 static __attribute__((format(printf, 2, 3))) void say(struct perdure *p, const char *format, ...) {
     va_list args;
@@ -322,7 +315,7 @@ int perdure_serve(struct perdure *p) {
     atomic_store(&b->custody->hang_ms, p->program->hang_ms);
     boot_turn_ends(b);
     uint32_t ms = p->program->probation_ms ? p->program->probation_ms : PROBATION_MS;
-    boot_serving(b, now_ns(), (uint64_t)ms * NS_PER_MS);
+    boot_serving(b, process_now_ns(), (uint64_t)ms * NS_PER_MS);
     atomic_store(&p->a.live->phase, ARENA_SERVING);
     p->serves = 1;
     return 0;
@@ -336,7 +329,7 @@ static int bell(struct perdure *p) {
     struct custody *c = p->boot->custody;
     enum custody_prepare state = boot_prepared(p->boot);
     if (state == CUSTODY_PREPARE_READY)
-        boot_let_go(p->boot, now_ns());
+        boot_let_go(p->boot, process_now_ns());
     if (state != CUSTODY_PREPARE_FAILED || !p->reloading)
         return PERDURE_NOTHING;
     atomic_store(&c->prepare, CUSTODY_PREPARE_NONE);

@@ -136,25 +136,29 @@ static int64_t move(struct persist_record *r, const struct io_vec *v, uint32_t c
     return n == ERR_AGAIN ? -EAGAIN : n < 0 ? -EPIPE : n;
 }
 
+/* The stream whose bytes are to move, or why they may not. */
+static int to_move(const struct perdure *p, uint32_t handle, struct persist_record **r) {
+    *r = stream_of(p, handle);
+    return !*r ? -ESTALE : p->in_turn ? -EBUSY : 0;
+}
+
 int64_t perdure_receive(struct perdure *p, uint32_t handle) {
-    struct persist_record *r = stream_of(p, handle);
+    struct persist_record *r;
     struct io_vec v[2];
-    if (!r)
-        return -ESTALE;
-    if (p->in_turn)
-        return -EBUSY;
+    int err = to_move(p, handle, &r);
+    if (err < 0)
+        return err;
     uint64_t room = r->taken + r->input_bytes - received(r);
     uint32_t count = pieces(p, r->input, r->input_bytes, received(r), room, v);
     return count == 0 ? -ENOBUFS : move(r, v, count, 0);
 }
 
 int perdure_send(struct perdure *p, uint32_t handle) {
-    struct persist_record *r = stream_of(p, handle);
+    struct persist_record *r;
     struct io_vec v[2];
-    if (!r)
-        return -ESTALE;
-    if (p->in_turn)
-        return -EBUSY;
+    int err = to_move(p, handle, &r);
+    if (err < 0)
+        return err;
     while (sent(r) < r->put) {
         uint32_t count = pieces(p, r->output, r->output_bytes, sent(r), r->put - sent(r), v);
         int64_t n = move(r, v, count, 1);

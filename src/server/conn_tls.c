@@ -39,6 +39,10 @@ static uint64_t out_end(const struct tls *t) {
     return t->out_origin + (uint64_t)t->out_buffer.pages * BUFFER_PAGE_BYTES;
 }
 
+static uint32_t in_pages(const struct reactor *r) {
+    return conn_buffer_pages(r) > IN_PAGES_MIN ? conn_buffer_pages(r) : IN_PAGES_MIN;
+}
+
 static const uint8_t *in_at(const struct reactor *r, const struct tls *t) {
     return t->in_buffer.pages
                ? buffer_data(&r->buffers, t->in_buffer.first) + (t->in_opened - t->in_origin)
@@ -100,7 +104,7 @@ int conn_tls_need_buffer(struct reactor *r, struct conn_h h) {
     const struct tls *t = tls_of(r, h);
     struct extent e;
     if (t->in_buffer.pages == 0) {
-        uint32_t pages = conn_buffer_pages(r) > IN_PAGES_MIN ? conn_buffer_pages(r) : IN_PAGES_MIN;
+        uint32_t pages = in_pages(r);
         while (buffer_take_for(&r->buffers, BUFFER_CLIENTS, pages, &e, 1) < 0) {
             if (pages == IN_PAGES_MIN)
                 return ERR_AGAIN;
@@ -155,9 +159,7 @@ static void make_room(struct reactor *r, struct conn_h h) {
     }
     if (t->in_opened == t->in_origin || t->in_opened + TLS_RECORD_MAX <= in_end(t))
         return;
-    if (buffer_take_for(&r->buffers, BUFFER_CLIENTS,
-                        conn_buffer_pages(r) > IN_PAGES_MIN ? conn_buffer_pages(r) : IN_PAGES_MIN,
-                        &e, 1) < 0 &&
+    if (buffer_take_for(&r->buffers, BUFFER_CLIENTS, in_pages(r), &e, 1) < 0 &&
         buffer_take_for(&r->buffers, BUFFER_CLIENTS, IN_PAGES_MIN, &e, 1) < 0) {
         conn_list_add(&r->blocked, &r->marks[handle_index(h.v)].blocked, h);
         return;

@@ -608,8 +608,7 @@ static int mark_list(void *ctx, const struct ctl_request *q) {
     const char *name = ctl_text(&q->args, "name");
     struct volume_h h = name ? volumes_find(&p->core.r.a, name) : (struct volume_h){0};
     if (name && !h.v)
-        return reply_refuse(p, q, ERR_NOTFOUND, "there is no such volume",
-                            "perdure volume list shows those that exist");
+        return reply_no_volume(p, q);
     struct mark_query *m = calloc(1, sizeof *m);
     struct pending *w = m ? reply_later(p, q) : NULL;
     if (!w) {

@@ -142,8 +142,7 @@ int history_handler(void *ctx, const struct ctl_request *q) {
                                 "give a time, as -2h or 17:00:03; mark list tells that of a mark");
     struct volume_h v = volumes_find(&p->core.r.a, ctl_text(&q->args, "name"));
     if (!v.v)
-        return reply_refuse(p, q, ERR_NOTFOUND, "there is no such volume",
-                            "perdure volume list shows those that exist");
+        return reply_no_volume(p, q);
     struct history *h = calloc(1, sizeof *h);
     if (!h)
         return ERR_NOMEM;

@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "custody/process.h"
 
 #define TEXT_BYTES 1024
 
@@ -32,14 +33,11 @@ static void send_to(const char *path, const char *text) {
 void notify(const char *state, const char *format, ...) {
     const char *path = getenv("NOTIFY_SOCKET");
     char text[TEXT_BYTES];
-    struct timespec now;
     va_list args;
     if (!path)
         return;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    int at = snprintf(text, sizeof text, "%s%sMONOTONIC_USEC=%lld\nSTATUS=", state ? state : "",
-                      state ? "\n" : "",
-                      (long long)now.tv_sec * 1000000 + (long long)now.tv_nsec / 1000);
+    int at = snprintf(text, sizeof text, "%s%sMONOTONIC_USEC=%llu\nSTATUS=", state ? state : "",
+                      state ? "\n" : "", (unsigned long long)process_now_ns() / 1000);
     va_start(args, format);
     vsnprintf(text + at, sizeof text - (size_t)at, format, args);
     va_end(args);

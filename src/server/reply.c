@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/err.h"
 #include "ctl/moment.h"
 #include "server/perdured.h"
 
@@ -27,6 +28,11 @@ int reply_refuse(struct perdured *p, const struct ctl_request *q, int err, const
                  const char *hint) {
     control_reply(&p->control, p->control.current, ctl_reply_err(q->id, err, message, hint));
     return 0;
+}
+
+int reply_no_volume(struct perdured *p, const struct ctl_request *q) {
+    return reply_refuse(p, q, ERR_NOTFOUND, "there is no such volume",
+                        "perdure volume list shows those that exist");
 }
 
 struct pending *reply_later(struct perdured *p, const struct ctl_request *q) {

@@ -18,6 +18,8 @@ int reply_now(struct perdured *p, const struct ctl_request *q, json_t *result);
 int reply_refuse(struct perdured *p, const struct ctl_request *q, int err, const char *message,
                  const char *hint);
 
+int reply_no_volume(struct perdured *p, const struct ctl_request *q);
+
 /* The answer will come; NULL: too many are waited for. */
 struct pending *reply_later(struct perdured *p, const struct ctl_request *q);
 void reply_settle(struct perdured *p, struct pending *w, json_t *result);
