@@ -143,51 +143,24 @@ static void take_horizons(struct admin *ad) {
 }
 
 /* As if the horizon were there already; holds, images and references stay. */
-static void give_up(struct clean_keeps *k, struct keep_moments *moments,
-                    struct keep_window *windows, uint64_t horizon) {
+static void give_up(struct keep_promises *k, uint64_t horizon) {
     uint32_t left = 0;
     for (uint32_t i = 0; i < k->moment_count; i++) {
-        struct keep_moments m = moments[i];
-        if (m.from < m.to)
+        struct keep_moments m = k->moments[i];
+        if (m.from < m.to || m.step_s)
             m.from = max_u64(m.from, horizon);
         if (m.from <= m.to)
-            moments[left++] = m;
+            k->moments[left++] = m;
     }
     k->moment_count = left;
     for (uint32_t i = 0; i < k->window_count; i++)
-        windows[i].horizon = max_u64(windows[i].horizon, horizon);
+        k->windows[i].horizon = max_u64(k->windows[i].horizon, horizon);
 }
 
 static void take_keeps(struct admin_cleaning *c, int err) {
-    const struct catalogue_keeps *k = c->request->keeps;
-    struct keep_timeline *timelines = NULL;
-    struct keep_moments *moments = NULL;
-    struct keep_window *windows = NULL;
-    struct clean_keeps out = {0};
-    if (err == 0) {
-        timelines = calloc(k->timeline_count + 1u, sizeof *timelines);
-        moments = calloc(k->view_count + 1u, sizeof *moments);
-        windows = calloc(k->window_count + 1u, sizeof *windows);
-        err = timelines && moments && windows ? 0 : ERR_NOMEM;
-    }
-    for (uint32_t i = 0; err == 0 && i < k->timeline_count; i++)
-        timelines[i] =
-            (struct keep_timeline){k->timelines[i].id, k->timelines[i].family,
-                                   k->timelines[i].parent, k->timelines[i].fork_sequence};
-    for (uint32_t i = 0; err == 0 && i < k->view_count; i++)
-        moments[i] = (struct keep_moments){k->views[i].timeline, k->views[i].family,
-                                           k->views[i].from, k->views[i].to};
-    for (uint32_t i = 0; err == 0 && i < k->window_count; i++)
-        windows[i] = (struct keep_window){k->windows[i].family, k->windows[i].horizon};
-    if (err == 0)
-        out = (struct clean_keeps){timelines,         moments,       windows,
-                                   k->timeline_count, k->view_count, k->window_count};
     if (err == 0 && c->state == CLEANING_PROBE)
-        give_up(&out, moments, windows, c->up_to);
-    clean_keeps(c->clean, err, &out);
-    free(timelines);
-    free(moments);
-    free(windows);
+        give_up(c->request->keeps, c->up_to);
+    clean_keeps(c->clean, err, c->request->keeps);
 }
 
 /* The next page is asked for until one is not full. */

@@ -66,7 +66,10 @@ static void want_keeps(void *ctx) {
     struct keep_timeline *lines = calloc(w->line_count + 1, sizeof *lines);
     struct keep_moments *moments = calloc(w->line_count + w->change_count + 1, sizeof *moments);
     struct keep_window *windows = calloc(w->line_count + 1, sizeof *windows);
-    struct clean_keeps k = {lines, moments, windows, w->line_count, 0, 0};
+    struct keep_promises k = {.timelines = lines,
+                              .moments = moments,
+                              .windows = windows,
+                              .timeline_count = w->line_count};
     for (uint32_t i = 1; i <= w->line_count; i++) {
         uint32_t family = i;
         for (uint32_t p = w->lines[i].parent; p; p = w->lines[p].parent)
@@ -74,7 +77,7 @@ static void want_keeps(void *ctx) {
         lines[i - 1] = (struct keep_timeline){i, family, w->lines[i].parent, w->lines[i].fork};
         if (!world_line_is_promised(w, i))
             continue;
-        moments[k.moment_count++] = (struct keep_moments){i, family, w->horizon, UINT64_MAX};
+        moments[k.moment_count++] = (struct keep_moments){i, family, w->horizon, UINT64_MAX, 0};
         windows[k.window_count++] = (struct keep_window){family, w->horizon};
     }
     for (uint32_t i = 0; i < w->change_count; i++) {
@@ -82,7 +85,7 @@ static void want_keeps(void *ctx) {
         if (c->kind == CHANGE_REFERENCE)
             moments[k.moment_count++] =
                 (struct keep_moments){c->ref_timeline, lines[c->ref_timeline - 1].family,
-                                      c->ref_sequence, c->ref_sequence};
+                                      c->ref_sequence, c->ref_sequence, 0};
     }
     clean_keeps(w->clean, 0, &k);
     free(lines);

@@ -134,8 +134,8 @@ int limits_rows(struct db *d, struct catalogue_request *r) {
     uint32_t n = 0;
     r->list->count = 0;
     sqlite3_stmt *s = db_query(d,
-                               "SELECT id, retain_bytes FROM volumes WHERE retain_bytes > 0 AND"
-                               " id > ? ORDER BY id LIMIT ?",
+                               "SELECT id, retain_bytes FROM volumes WHERE (retain_bytes > 0 OR id"
+                               " IN (SELECT volume FROM thinning)) AND id > ? ORDER BY id LIMIT ?",
                                "ii", r->args.after, (uint64_t)CATALOGUE_ROWS_MAX);
     while (n < CATALOGUE_ROWS_MAX && db_row(d, s)) {
         ids[n] = db_u64(s, 0);
@@ -145,7 +145,11 @@ int limits_rows(struct db *d, struct catalogue_request *r) {
     for (uint32_t i = 0; i < n; i++) {
         struct catalogue_row *row = &r->list->rows[r->list->count++];
         memset(row, 0, sizeof *row);
-        limit_of(d, ids[i], bytes[i], row);
+        if (bytes[i])
+            limit_of(d, ids[i], bytes[i], row);
+        struct zones z;
+        if (zones_age(d, ids[i], r->args.store_ns, &z))
+            row->fine_sequence = zones_fine(&z);
         row->key = row->volume = ids[i];
         row->size_bytes = bytes[i];
     }

@@ -42,6 +42,7 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_HORIZON] = horizon_rows,
     [CATALOGUE_SEGMENTS_CLEAN] = segments_clean_rows,
     [CATALOGUE_ACTIVITY] = activity_rows,
+    [CATALOGUE_MOMENT] = moment_row,
     [CATALOGUE_SNAPSHOT] = snapshot_rows,
     [CATALOGUE_DEAD_FAMILIES] = dead_families_rows,
     [CATALOGUE_RESOLVE] = resolve_rows,
@@ -52,6 +53,7 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_RATE] = rate_rows,
     [CATALOGUE_LIMITS] = limits_rows,
     [CATALOGUE_KEEPS] = keeps_rows,
+    [CATALOGUE_NEAREST] = nearest_rows,
 };
 
 int catalogue_refuse(struct catalogue_request *r, int err, const char *format, ...) {
@@ -64,16 +66,17 @@ int catalogue_refuse(struct catalogue_request *r, int err, const char *format, .
 
 /* A result as it stands in `applied`, little endian:
  *
- *   offset 0   4  version, 2
+ *   offset 0   4  version, 3
  *          4   4  count
  *          8  32  words
  *         40   -  count objects of RESULT_OBJECT_BYTES, fields in the order of result_object()
  *
- * Version 1, which an operation begun by an older program may have left, ends its objects with
- * first_sequence. */
-#define RESULT_VERSION 2u
+ * Versions 1 and 2, which an operation begun by an older program may have left, end their objects with
+ * first_sequence and with retain_bytes. */
+#define RESULT_VERSION 3u
 #define RESULT_HEAD_BYTES 40u
-#define RESULT_OBJECT_BYTES (VOLUME_NAME_BYTES + 4 * 6 + 8 * 14)
+#define RESULT_OBJECT_BYTES (VOLUME_NAME_BYTES + 4 * 6 + 8 * 20)
+#define RESULT_OBJECT_BYTES_2 (VOLUME_NAME_BYTES + 4 * 6 + 8 * 14)
 #define RESULT_OBJECT_BYTES_1 (VOLUME_NAME_BYTES + 4 * 6 + 8 * 10)
 #define RESULT_BYTES_MAX (RESULT_HEAD_BYTES + CATALOGUE_VOLUMES_MAX * RESULT_OBJECT_BYTES)
 
@@ -95,7 +98,13 @@ static void result_object(uint8_t *p, size_t bytes, struct catalogue_object *o, 
                                  &o->oldest_sequence,
                                  &o->oldest_ns,
                                  &o->retain_ns,
-                                 &o->retain_bytes};
+                                 &o->retain_bytes,
+                                 &o->thinning[0],
+                                 &o->thinning[1],
+                                 &o->thinning[2],
+                                 &o->thinning[3],
+                                 &o->fine_sequence,
+                                 &o->fine_ns};
     if (put)
         memcpy(p, o->name, VOLUME_NAME_BYTES);
     else
@@ -130,7 +139,9 @@ static int result_get(uint8_t *p, size_t bytes, struct catalogue_result *out) {
     memset(out, 0, sizeof *out);
     if (bytes < RESULT_HEAD_BYTES || get_le32(p) == 0 || get_le32(p) > RESULT_VERSION)
         return ERR_FORMAT;
-    size_t each = get_le32(p) == 1 ? RESULT_OBJECT_BYTES_1 : RESULT_OBJECT_BYTES;
+    static const size_t sizes[] = {RESULT_OBJECT_BYTES_1, RESULT_OBJECT_BYTES_2,
+                                   RESULT_OBJECT_BYTES};
+    size_t each = sizes[get_le32(p) - 1];
     if (get_le32(p + 4) > CATALOGUE_VOLUMES_MAX ||
         bytes != RESULT_HEAD_BYTES + (size_t)get_le32(p + 4) * each)
         return ERR_FORMAT;

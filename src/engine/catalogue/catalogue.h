@@ -24,7 +24,15 @@
  * before anything that only older moments see is dropped:
  *   1. moments of a volume from its horizon on, and those of its marks with hold, open;
  *   2. any other is refused in the very transaction that would open it;
- *   3. CATALOGUE_KEEPS lists all that is promised: what no line of it sees may be dropped.
+ *   3. CATALOGUE_KEEPS lists all that is promised: what no line of it sees may be dropped. That is of each
+ *      volume, the trash included, for each stretch what of it is not older than the horizon; of each
+ *      image its present; of each mark with hold, or where history is thinned, its moment; of each
+ *      restored range, unless nobody shows it, what it refers to.
+ *
+ * Thinning (engine/thinning.h). Once a minute in which something was recorded, a moment of the whole store is
+ * noted here, with the longest step of the wall clock at a whole multiple of which it was what the store
+ * showed. A volume's history is divided into *zones*: from a sequence on, the moments of a step are promised, or
+ * with 0, all. Zones are only ever thinned further.
  */
 #ifndef ENGINE_CATALOGUE_CATALOGUE_H
 #define ENGINE_CATALOGUE_CATALOGUE_H
@@ -32,6 +40,7 @@
 #include <stdint.h>
 
 #include "engine/activity.h"
+#include "engine/clean/keep.h"
 #include "engine/slots.h"
 #include "plat/clock.h"
 #include "plat/file.h"
@@ -69,6 +78,7 @@ enum catalogue_kind {
     CATALOGUE_HORIZON,         /* older moments of these volumes are given up */
     CATALOGUE_SEGMENTS_CLEAN,  /* these may be used again, and what they held lies in `cold` */
     CATALOGUE_ACTIVITY,        /* what clients did in some seconds */
+    CATALOGUE_MOMENT,          /* what the store showed for some time */
     CATALOGUE_QUERIES,         /* from here on: nothing is changed, operation is 0 */
     CATALOGUE_SNAPSHOT,        /* everything that a cold start needs */
     CATALOGUE_DEAD_FAMILIES,   /* a snapshot of nothing else */
@@ -77,9 +87,10 @@ enum catalogue_kind {
     CATALOGUE_LIST_MARKS,
     CATALOGUE_LIST_STRETCHES,
     CATALOGUE_LIST_ACTIVITY,
-    CATALOGUE_RATE,   /* how much was recorded in some time */
-    CATALOGUE_LIMITS, /* how far back the bytes go that volumes are to keep */
-    CATALOGUE_KEEPS,  /* all that is promised */
+    CATALOGUE_RATE, /* how much was recorded in some time */
+    CATALOGUE_LIMITS, /* how far back the bytes go that volumes are to keep, and from where on all moments */
+    CATALOGUE_NEAREST, /* the promised moment that is not after another */
+    CATALOGUE_KEEPS,   /* all that is promised */
     CATALOGUE_KINDS
 };
 
@@ -94,6 +105,9 @@ enum catalogue_arg_flag {
     CATALOGUE_KEEP_DURABILITY = 1 << 7, /* set: DURABLE_WRITES is not looked at */
     CATALOGUE_SET_RETAIN = 1 << 8,      /* set: retain_ns is */
     CATALOGUE_SET_RETAIN_BYTES = 1 << 9,
+    CATALOGUE_SET_THINNING = 1 << 10, /* set: thinning is */
+    CATALOGUE_BY_TIME = 1 << 11,      /* nearest: to moment_ns, before `sequence`; else to that */
+    CATALOGUE_EXACT = 1 << 12,        /* nearest: no other */
 };
 
 /* Fields that a kind does not name are not read. `from_sequence`: the first sequence number that
@@ -122,7 +136,10 @@ struct catalogue_args {
     uint64_t retained[CATALOGUE_VOLUMES_MAX];   /* retains so many ns; 0: in any case; */
     uint64_t retained_bytes[CATALOGUE_VOLUMES_MAX]; /* the same of bytes */
     uint64_t retain_ns, retain_bytes;               /* create, set */
-    uint64_t after;                                 /* lists: rows with a greater key */
+    uint64_t thinning[THINNING_LEVELS];             /* the same */
+    uint8_t thins[CATALOGUE_VOLUMES_MAX]; /* horizon: volumes[i] is thinned, as of store_ns */
+    uint64_t store_ns;                    /* limits, moment, horizon */
+    uint64_t after;                       /* lists: rows with a greater key */
     uint64_t losses;               /* lost: of the log, before `sequence`; 0: of a dead arena */
     uint64_t from_s, to_s, step_s; /* list of activity: from, before, by so much */
 };
@@ -145,6 +162,9 @@ struct catalogue_object {
      * is the horizon or where the first stretch begins. Else 0. */
     uint64_t oldest_sequence, oldest_ns;
     uint64_t retain_ns, retain_bytes; /* volumes: 0 no limit */
+    uint64_t thinning[THINNING_LEVELS];
+    uint64_t fine_sequence,
+        fine_ns; /* as oldest: from where on all moments are promised; 0: oldest */
     struct catalogue_timeline line;
 };
 
@@ -153,7 +173,8 @@ struct catalogue_object {
  *   RATE             0 bytes recorded by all volumes from from_s to to_s, 1 the seconds of that time
  *                    in which the store was there
  *   PURGE            0 family, 1 whether nothing needs its data any more
- *   MARK, MARK_FIND  0 sequence, 1 time_ns */
+ *   MARK, MARK_FIND  0 sequence, 1 time_ns
+ *   NEAREST          0 sequence, 1 time_ns, 2 whether it shows what was asked for */
 struct catalogue_result {
     uint32_t count;
     uint64_t words[4];
@@ -163,12 +184,13 @@ struct catalogue_result {
 /* One row of a list. key: `after` of the next page, if it is the last row of this one.
  *   MARKS      name = label, volume, sequence, time_ns, created_ns, is_hold; of volumes[0], 0: all
  *   LIMITS     volume, size_bytes = retain_bytes; sequence, time_ns: the moment after which it recorded
- *              no more than that; 0: that is all
+ *              no more than that; 0: that is all; fine_sequence: its zones are to change, and from there
+ *              on all moments stay
  *   STRETCHES  sequence = from, timeline, created_ns, size_bytes at its begin; of volumes[0] */
 struct catalogue_row {
     uint64_t key, volume;
     char name[VOLUME_NAME_BYTES];
-    uint64_t sequence, time_ns, created_ns, size_bytes;
+    uint64_t sequence, time_ns, created_ns, size_bytes, fine_sequence;
     uint32_t is_hold, timeline;
 };
 /* One step of a volume's activity: `time` is its first second, since 1970. */
@@ -197,29 +219,6 @@ struct catalogue_list {
     struct catalogue_row rows[CATALOGUE_ROWS_MAX];
 };
 
-/* The moments from `from` to `to` of this timeline are promised; UINT64_MAX is its present. */
-struct catalogue_view {
-    uint32_t timeline, family;
-    uint64_t from, to;
-};
-
-/* The oldest promised moment of one volume: a younger record of its family is found by its time. */
-struct catalogue_window {
-    uint32_t family;
-    uint64_t horizon;
-};
-
-/* What a cleaning merge has to keep, in one block of memory. Views, in this order: of each volume,
- * the trash included, for each stretch what of it is not older than the horizon; of each image its
- * present; of each mark with hold its moment; of each restored range, unless nobody shows it, what it
- * refers to. */
-struct catalogue_keeps {
-    uint32_t timeline_count, view_count, window_count;
-    struct catalogue_timeline *timelines; /* dropped ones, too; ids rise */
-    struct catalogue_view *views;
-    struct catalogue_window *windows;
-};
-
 /* Everything in one block of memory. */
 struct catalogue_snapshot {
     uint32_t timeline_count, object_count, freed_count, dead_count;
@@ -246,7 +245,7 @@ struct catalogue_request {
     struct catalogue_list *list;             /* lists: the caller's memory */
     struct catalogue_activities *activities; /* (LIST_)ACTIVITY: the caller's memory */
     struct catalogue_snapshot *snapshot; /* SNAPSHOT: made here, ended by catalogue_snapshot_free */
-    struct catalogue_keeps *keeps;       /* KEEPS: made here, ended by catalogue_keeps_free */
+    struct keep_promises *keeps;         /* KEEPS: made here, ended by catalogue_keeps_free */
     uint64_t generation;                 /* of the catalogue after this request */
     void (*done)(struct catalogue_request *r); /* on the reactor; may free the request */
     void *owner;
@@ -292,6 +291,6 @@ int catalogue_reap(struct catalogue *c);
 uint64_t catalogue_generation(const struct catalogue *c);
 
 void catalogue_snapshot_free(struct catalogue_snapshot *s);
-void catalogue_keeps_free(struct catalogue_keeps *k);
+void catalogue_keeps_free(struct keep_promises *k);
 
 #endif

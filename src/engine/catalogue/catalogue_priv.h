@@ -21,6 +21,7 @@ catalogue_handler segments_free_rows, segments_forget_rows, snapshot_rows, dead_
     list_marks_rows, list_stretches_rows;
 catalogue_handler activity_rows, list_activity_rows, limits_rows, rate_rows;
 catalogue_handler horizon_rows, segments_clean_rows, keeps_rows;
+catalogue_handler moment_row, nearest_rows;
 
 /* Fills detail and returns err. */
 #if defined(__GNUC__)
@@ -56,7 +57,44 @@ int catalogue_volume_at(struct db *d, struct catalogue_request *r, uint64_t sequ
 int catalogue_promised(struct db *d, struct catalogue_request *r, uint64_t sequence,
                        struct catalogue_object *out);
 
-/* Fills in the oldest promised moment of volume out->id. */
+/* The zones of a volume: from a sequence on, the moments of a step are promised, or all (0), as in the last one. No
+ * zone at all: all are. */
+#define ZONES_MAX 24
+struct zone {
+    uint64_t from;
+    uint32_t step_s;
+};
+struct zones {
+    uint32_t count;
+    struct zone at[ZONES_MAX + 2];
+};
+void zones_read(struct db *d, uint64_t volume, struct zones *z);
+uint32_t zones_step(const struct zones *z, uint64_t sequence);
+/* From where on all moments are promised. */
+uint64_t zones_fine(const struct zones *z);
+/* As they are to be at this store time, by the volume's policy; whether that is another way than they are. */
+int zones_age(struct db *d, uint64_t volume, uint64_t store_ns, struct zones *z);
+/* Whether they promise this moment, which is not before the horizon. */
+int zones_promise(struct db *d, uint64_t volume, const struct zones *z, uint64_t sequence);
+/* The first promised moment that is not older; where nothing is thinned, that moment itself. */
+void zones_first(struct db *d, uint64_t volume, const struct zones *z, uint64_t *sequence,
+                 uint64_t *time_ns);
+/* After the horizon has advanced. */
+void zones_trim(struct db *d, uint64_t volume);
+/* Forgets the chosen moments that no volume promises. */
+void moments_forget(struct db *d);
+/* Makes them as zones_age() says. */
+void catalogue_thin(struct db *d, uint64_t volume, uint64_t store_ns);
+
+void thinning_read(struct db *d, uint64_t volume, uint64_t levels[THINNING_LEVELS]);
+void thinning_write(struct db *d, uint64_t volume, const uint64_t levels[THINNING_LEVELS]);
+
+#define STEP_WORDS_BYTES 24
+void catalogue_step_words(uint32_t step_s, char out[STEP_WORDS_BYTES]);
+#define CATALOGUE_TIME_BYTES 40
+void catalogue_time(struct db *d, uint64_t time_ns, char out[CATALOGUE_TIME_BYTES]);
+
+/* Fills in the oldest promised moment of volume out->id, and from where on all are. */
 void catalogue_oldest(struct db *d, struct catalogue_object *out);
 
 /* Forgets the stretches and sizes of a volume that no promised moment needs. */

@@ -17,6 +17,13 @@ void catalogue_oldest(struct db *d, struct catalogue_object *out) {
         out->oldest_ns = db_u64(s, column + 1);
     }
     db_end(s);
+    struct zones z;
+    zones_read(d, out->id, &z);
+    zones_first(d, out->id, &z, &out->oldest_sequence, &out->oldest_ns);
+    out->fine_sequence = zones_fine(&z);
+    if (out->fine_sequence)
+        db_one(d, &out->fine_ns, "SELECT time_ns FROM moments WHERE sequence = ?", "i",
+               out->fine_sequence);
 }
 
 /* A row holds from its own sequence up to the next row's. The one that shows the horizon stays, and
@@ -31,6 +38,7 @@ void catalogue_oldest(struct db *d, struct catalogue_object *out) {
 void catalogue_trim(struct db *d, uint64_t volume) {
     db_run(d, TRIM("stretches"), "i", volume);
     db_run(d, TRIM("sizes"), "i", volume);
+    zones_trim(d, volume);
 }
 
 int horizon_rows(struct db *d, struct catalogue_request *r) {
@@ -45,24 +53,32 @@ int horizon_rows(struct db *d, struct catalogue_request *r) {
                "DELETE FROM marks WHERE volume = ?1 AND hold = 0 AND"
                " sequence < (SELECT horizon FROM volumes WHERE id = ?1)",
                "i", id);
+        if (a->thins[i])
+            catalogue_thin(d, id, a->store_ns);
         catalogue_trim(d, id);
         if (catalogue_any_volume(d, r, id, &r->out.objects[i]) == 0)
             catalogue_oldest(d, &r->out.objects[i]);
     }
+    moments_forget(d);
     r->detail[0] = 0; /* those that are gone have nothing to give up */
     r->out.count = a->volume_count;
     return 0;
 }
 
-/* The first whole second from which on moments open. */
+/* The first whole second that is not before it. */
+void catalogue_time(struct db *d, uint64_t time_ns, char out[CATALOGUE_TIME_BYTES]) {
+    out[0] = 0;
+    sqlite3_stmt *s = db_query(d, "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', ?, 'unixepoch')", "i",
+                               time_ns / NS_PER_S + (time_ns % NS_PER_S != 0));
+    if (db_row(d, s))
+        db_text(s, 0, out, CATALOGUE_TIME_BYTES);
+    db_end(s);
+}
+
 static int given_up(struct db *d, struct catalogue_request *r, const struct catalogue_object *o,
                     uint64_t since_ns) {
-    char since[40] = "";
-    sqlite3_stmt *s = db_query(d, "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', ?, 'unixepoch')", "i",
-                               since_ns / NS_PER_S + (since_ns % NS_PER_S != 0));
-    if (db_row(d, s))
-        db_text(s, 0, since, sizeof since);
-    db_end(s);
+    char since[CATALOGUE_TIME_BYTES];
+    catalogue_time(d, since_ns, since);
     return catalogue_refuse(r, ERR_RANGE,
                             "%s keeps its history since %s; what was before has been given up",
                             o->name, since);
@@ -77,5 +93,14 @@ int catalogue_promised(struct db *d, struct catalogue_request *r, uint64_t seque
                 "SELECT 1 FROM marks WHERE volume = ? AND hold != 0 AND sequence = ? LIMIT 1", "ii",
                 out->id, sequence))
         return given_up(d, r, out, since_ns);
+    struct zones z;
+    zones_read(d, out->id, &z);
+    if (!zones_promise(d, out->id, &z, sequence)) {
+        char each[STEP_WORDS_BYTES];
+        catalogue_step_words(zones_step(&z, sequence), each);
+        return catalogue_refuse(r, ERR_RANGE,
+                                "%s keeps one moment for each %s of that time, and not this one",
+                                out->name, each);
+    }
     return catalogue_volume_at(d, r, sequence, out);
 }

@@ -43,7 +43,7 @@ static struct catalogue_object advance(struct world *w, uint64_t volume, uint64_
     return r.out.objects[0];
 }
 
-static struct catalogue_keeps *keeps(struct world *w) {
+static struct keep_promises *keeps(struct world *w) {
     struct catalogue_request r = world_request(w, CATALOGUE_KEEPS, "");
     assert_int_equal(world_ask(w, &r), 0);
     return r.keeps;
@@ -58,12 +58,12 @@ static uint32_t stretches(struct world *w, uint64_t volume) {
     return list.count;
 }
 
-static void must_view(const struct catalogue_keeps *k, uint32_t i, uint32_t timeline, uint64_t from,
+static void must_view(const struct keep_promises *k, uint32_t i, uint32_t timeline, uint64_t from,
                       uint64_t to) {
-    assert_true(i < k->view_count);
-    assert_int_equal(k->views[i].timeline, timeline);
-    assert_int_equal(k->views[i].from, from);
-    assert_int_equal(k->views[i].to, to);
+    assert_true(i < k->moment_count);
+    assert_int_equal(k->moments[i].timeline, timeline);
+    assert_int_equal(k->moments[i].from, from);
+    assert_int_equal(k->moments[i].to, to);
 }
 
 /* v showed a up to 100, b up to 200, c up to 300, d since. */
@@ -242,8 +242,8 @@ static void a_hold_keeps_what_it_needs(void **state) {
     assert_int_equal(o.line.id, l.b);
     assert_int_equal(o.size_bytes, 4096);
     assert_int_equal(done(&w, CATALOGUE_RESOLVE, "", l.v, 400, 0, 0).size_bytes, 3 * 4096);
-    struct catalogue_keeps *k = keeps(&w);
-    assert_int_equal(k->view_count, 2);
+    struct keep_promises *k = keeps(&w);
+    assert_int_equal(k->moment_count, 2);
     must_view(k, 0, l.d, 400, PRESENT);
     must_view(k, 1, l.b, 170, 170);
     catalogue_keeps_free(k);
@@ -305,15 +305,15 @@ static void promises_against_a_model(void **state) {
                 break;
             }
         }
-        struct catalogue_keeps *k = keeps(&w);
+        struct keep_promises *k = keeps(&w);
         for (uint64_t s = 1; s <= now; s++) {
             int is_promised = s >= horizon || held[s];
             int rc = ask(&w, &r, CATALOGUE_RESOLVE, "", v.id, s, 0, 0);
             assert_int_equal(rc, is_promised ? 0 : ERR_RANGE);
             uint32_t listed = 0;
-            for (uint32_t i = 0; i < k->view_count; i++)
-                if (k->views[i].from <= s && s <= k->views[i].to) {
-                    assert_int_equal(k->views[i].timeline, shown[s]);
+            for (uint32_t i = 0; i < k->moment_count; i++)
+                if (k->moments[i].from <= s && s <= k->moments[i].to) {
+                    assert_int_equal(k->moments[i].timeline, shown[s]);
                     listed = 1;
                 }
             assert_int_equal(listed, is_promised);
@@ -333,15 +333,15 @@ static void everything_promised_is_listed(void **state) {
     struct lines l = four_lines(&w);
     struct catalogue_object u = world_create(&w, "u", 310);
     /* 1: all stretches of all volumes */
-    struct catalogue_keeps *k = keeps(&w);
-    assert_int_equal(k->view_count, 5);
+    struct keep_promises *k = keeps(&w);
+    assert_int_equal(k->moment_count, 5);
     must_view(k, 0, l.a, 1, 100);
     must_view(k, 1, l.b, 101, 200);
     must_view(k, 2, l.c, 201, 300);
     must_view(k, 3, l.d, 301, PRESENT);
     must_view(k, 4, u.line.id, 310, PRESENT);
-    assert_int_equal(k->views[0].family, l.family);
-    assert_int_equal(k->views[4].family, u.line.family);
+    assert_int_equal(k->moments[0].family, l.family);
+    assert_int_equal(k->moments[4].family, u.line.family);
     assert_int_equal(k->window_count, 2);
     assert_int_equal(k->windows[0].family, l.family);
     assert_int_equal(k->windows[0].horizon, 1);
@@ -361,7 +361,7 @@ static void everything_promised_is_listed(void **state) {
     assert_int_equal(k->timeline_count, 7);
     for (uint32_t i = 1; i < k->timeline_count; i++)
         assert_true(k->timelines[i - 1].id < k->timelines[i].id);
-    assert_int_equal(k->view_count, 7);
+    assert_int_equal(k->moment_count, 7);
     must_view(k, 0, l.c, 250, 300);
     must_view(k, 1, l.d, 301, PRESENT);
     must_view(k, 2, u.line.id, 310, PRESENT);
@@ -378,12 +378,12 @@ static void everything_promised_is_listed(void **state) {
     k = keeps(&w);
     assert_int_equal(k->timeline_count, 6);
     assert_int_equal(k->timelines[5].id, rw.line.id);
-    assert_int_equal(k->view_count, 5);
+    assert_int_equal(k->moment_count, 5);
     catalogue_keeps_free(k);
     /* 4: a family that nobody needs promises nothing, its restored ranges neither */
     done(&w, CATALOGUE_VOLUME_PURGE, "", l.v, 0, 0, CATALOGUE_FORCE);
     k = keeps(&w);
-    assert_int_equal(k->view_count, 1);
+    assert_int_equal(k->moment_count, 1);
     must_view(k, 0, u.line.id, 310, PRESENT);
     assert_int_equal(k->timeline_count, 1);
     assert_int_equal(k->window_count, 1);
@@ -405,13 +405,13 @@ static void ranges_of_dropped_timelines(void **state) {
            (uint64_t)i.line.id, (uint64_t)l.a);
     assert_int_equal(db_settle(&d), 0);
     db_close(&d);
-    struct catalogue_keeps *k = keeps(&w);
-    assert_int_equal(k->view_count, 6);
+    struct keep_promises *k = keeps(&w);
+    assert_int_equal(k->moment_count, 6);
     must_view(k, 5, l.a, 5, 5);
     catalogue_keeps_free(k);
     done(&w, CATALOGUE_IMAGE_CLOSE, "", i.id, 0, 0, 0);
     k = keeps(&w);
-    assert_int_equal(k->view_count, 4);
+    assert_int_equal(k->moment_count, 4);
     catalogue_keeps_free(k);
     world_end(&w);
 }
@@ -453,14 +453,14 @@ static void a_promoted_image_inherits(void **state) {
         assert_int_equal(ask(&w, &r, CATALOGUE_RESOLVE, "", o.id, o.oldest_sequence - 1, 0, 0),
                          ERR_RANGE);
         assert_int_equal(ask(&w, &r, CATALOGUE_RESOLVE, "", o.id, o.oldest_sequence, 0, 0), 0);
-        struct catalogue_keeps *k = keeps(&w);
+        struct keep_promises *k = keeps(&w);
         assert_int_equal(k->window_count, 2);
         assert_int_equal(k->windows[1].horizon, cases[i].oldest);
         /* What the image was while it was open was not promised then, and is not now. */
         uint64_t own = max_u64(601, cases[i].oldest);
-        for (uint32_t n = 0; n < k->view_count; n++)
-            if (k->views[n].timeline == image.line.id)
-                assert_int_equal(k->views[n].from, own);
+        for (uint32_t n = 0; n < k->moment_count; n++)
+            if (k->moments[n].timeline == image.line.id)
+                assert_int_equal(k->moments[n].from, own);
         if (cases[i].horizon < 600) {
             assert_int_equal(ask(&w, &r, CATALOGUE_RESOLVE, "", o.id, 600, 0, 0), 0);
             assert_int_equal(r.out.objects[0].line.id, l.d);
@@ -563,6 +563,9 @@ static void version_1_is_migrated(void **state) {
         "ALTER TABLE store DROP COLUMN losses",
         "ALTER TABLE store DROP COLUMN lost_before",
         "DROP TABLE activity",
+        "DROP TABLE moments",
+        "DROP TABLE thinning",
+        "DROP TABLE zones",
         "DELETE FROM migrations WHERE version > 1",
         "UPDATE applied SET result = CAST(x'01' || substr(result, 2, 207) AS BLOB)",
         "PRAGMA user_version = 1",

@@ -66,6 +66,7 @@ int image_open_rows(struct db *d, struct catalogue_request *r) {
                    (a->flags & CATALOGUE_ON_DEMAND ? VOLUME_ON_DEMAND : 0);
         o->is_lost = 0;
         o->retain_ns = o->retain_bytes = 0;
+        memset(o->thinning, 0, sizeof o->thinning);
         o->created_ns = a->now_ns;
         o->moment_sequence = a->sequence;
         o->moment_ns = a->moment_ns;
@@ -167,6 +168,10 @@ int image_promote_row(struct db *d, struct catalogue_request *r) {
            "INSERT INTO sizes SELECT ?, from_sequence, size_bytes FROM sizes"
            " WHERE volume = ? AND from_sequence < ?",
            "iii", o->id, source, a->from_sequence);
+    db_run(d, "INSERT INTO thinning SELECT ?, age_s, step_s FROM thinning WHERE volume = ?", "ii",
+           o->id, source);
+    db_run(d, "INSERT INTO zones SELECT ?, from_sequence, step_s FROM zones WHERE volume = ?", "ii",
+           o->id, source);
     catalogue_set_stretch(d, o->id, a->from_sequence, o->line.id, a->now_ns);
     catalogue_set_size(d, o->id, a->from_sequence, o->size_bytes);
     catalogue_trim(d, o->id);

@@ -19,6 +19,9 @@
  *   marks             a mark of several volumes is a row for each
  *   range_references  range := ref_timeline at ref_sequence; pinned until copied
  *   activity          what clients did to a volume in `step` seconds from `time` on (activity.c)
+ *   moments           what the whole store showed from time_ns to until_ns, store_ns being the store time
+ *                     of the first; step_s: the longest step of which a whole multiple lies between
+ *   thinning, zones   of a volume: its policy, and what it has led to (catalogue.h)
  *   freed             segments that may be used again
  *   dead_families     families whose data nobody needs; their segments are freed in the background
  *
@@ -89,6 +92,15 @@ static const char *const step_3[] = {
     " last_sequence INTEGER NOT NULL, last_ns INTEGER NOT NULL,"
     " clean_sequence INTEGER NOT NULL" ACTIVITY_LIST(COLUMN) //
     ", PRIMARY KEY(volume, step, time)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE moments(sequence INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL,"
+    " until_ns INTEGER NOT NULL, store_ns INTEGER NOT NULL, step_s INTEGER NOT NULL) STRICT",
+    "CREATE INDEX moments_store ON moments(store_ns)",
+    "CREATE TABLE thinning(volume INTEGER NOT NULL REFERENCES volumes(id) ON DELETE CASCADE,"
+    " age_s INTEGER NOT NULL, step_s INTEGER NOT NULL, PRIMARY KEY(volume, age_s)) STRICT,"
+    " WITHOUT ROWID",
+    "CREATE TABLE zones(volume INTEGER NOT NULL REFERENCES volumes(id) ON DELETE CASCADE,"
+    " from_sequence INTEGER NOT NULL, step_s INTEGER NOT NULL,"
+    " PRIMARY KEY(volume, from_sequence)) STRICT, WITHOUT ROWID",
     NULL,
 };
 

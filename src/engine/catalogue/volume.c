@@ -90,6 +90,7 @@ int catalogue_any_volume(struct db *d, struct catalogue_request *r, uint64_t id,
         out->retain_bytes = db_u64(s, 7);
     }
     db_end(s);
+    thinning_read(d, id, out->thinning);
     if (!found)
         return catalogue_refuse(r, ERR_NOTFOUND, "the volume is gone");
     return catalogue_volume_at(d, r, INT64_MAX, out);
@@ -151,6 +152,8 @@ int volume_create_row(struct db *d, struct catalogue_request *r) {
     db_run(d, "INSERT INTO volumes VALUES(?, ?, ?, ?, ?, ?, 0, ?, 0, 0, 0, ?, ?)", "itbiiiiii",
            o->id, a->name, (const void *)a->uuid, sizeof a->uuid, (uint64_t)o->line.family,
            (uint64_t)o->block_size, (uint64_t)o->flags, a->now_ns, a->retain_ns, a->retain_bytes);
+    memcpy(o->thinning, a->thinning, sizeof o->thinning);
+    thinning_write(d, o->id, o->thinning);
     catalogue_set_stretch(d, o->id, a->from_sequence, o->line.id, a->now_ns);
     catalogue_set_size(d, o->id, a->from_sequence, a->size_bytes);
     catalogue_oldest(d, o);
@@ -203,6 +206,10 @@ int volume_set_row(struct db *d, struct catalogue_request *r) {
         o->retain_ns = r->args.retain_ns;
     if (r->args.flags & CATALOGUE_SET_RETAIN_BYTES)
         o->retain_bytes = r->args.retain_bytes;
+    if (r->args.flags & CATALOGUE_SET_THINNING) {
+        memcpy(o->thinning, r->args.thinning, sizeof o->thinning);
+        thinning_write(d, o->id, o->thinning);
+    }
     db_run(d, "UPDATE volumes SET flags = ?, retain_ns = ?, retain_bytes = ? WHERE id = ?", "iiii",
            (uint64_t)o->flags, o->retain_ns, o->retain_bytes, o->id);
     r->out.count = 1;

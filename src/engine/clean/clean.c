@@ -195,7 +195,7 @@ static void surveyed(struct job *job) {
         c->state = CLEAN_TAKE;
 }
 
-static int begin_survey(struct clean *c, const struct clean_keeps *k) {
+static int begin_survey(struct clean *c, const struct keep_promises *promises) {
     int err = index_take_sources(c->parts.index, c->up_to, SOURCES_MAX, &c->sources);
     if (err < 0)
         return err;
@@ -210,17 +210,16 @@ static int begin_survey(struct clean *c, const struct clean_keeps *k) {
     s->counts_only = c->is_survey;
     err = take_segments(c, s);
     if (err == 0)
-        err = keep_make(&s->keep, k->timelines, k->timeline_count, k->moments, k->moment_count,
-                        k->windows, k->window_count, complete);
+        err = keep_make(&s->keep, promises, complete);
     if (err == 0)
         err = merge_read_open(&s->reader, &c->parts.files, c->sources.sources, c->sources.count);
     return err;
 }
 
-void clean_keeps(struct clean *c, int err, const struct clean_keeps *keeps) {
+void clean_keeps(struct clean *c, int err, const struct keep_promises *promises) {
     must(c->state == CLEAN_KEEPS);
     if (err == 0)
-        err = begin_survey(c, keeps);
+        err = begin_survey(c, promises);
     if (err < 0) {
         end_pass(c, err);
         return;

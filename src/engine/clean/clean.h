@@ -27,14 +27,6 @@
 #include "engine/index.h"
 #include "engine/log.h"
 
-/* What is promised; the memory stays the owner's. */
-struct clean_keeps {
-    const struct keep_timeline *timelines;
-    const struct keep_moments *moments;
-    const struct keep_window *windows;
-    uint32_t timeline_count, moment_count, window_count;
-};
-
 struct clean_ops {
     /* Answered by clean_keeps(), clean_freed(), clean_committed(), in a later turn or within the call. The
      * commit's answer comes after log_clean(). */
@@ -73,7 +65,7 @@ int clean_is_busy(const struct clean *c);
 int clean_turn(struct clean *c);
 
 /* Answers; err: the pass ends. */
-void clean_keeps(struct clean *c, int err, const struct clean_keeps *keeps);
+void clean_keeps(struct clean *c, int err, const struct keep_promises *promises);
 void clean_freed(struct clean *c, int err);
 void clean_committed(struct clean *c, int err);
 
