@@ -32,6 +32,8 @@ static const char *type_text(const struct ctl_arg *arg) {
         return "string";
     case CTL_NUMBER:
         return "integer";
+    case CTL_THINNING:
+        return "string, AGE:STEP[,AGE:STEP]...";
     }
     return "";
 }

@@ -115,6 +115,17 @@ static void row(struct table *t, const char *name, struct text value) {
     table_cell(t, "%s", value.s);
 }
 
+static bool is_thinned(const json_t *volume) {
+    return !json_equal(json_object_get(volume, "oldest"),
+                       json_object_get(volume, "every_moment_since"));
+}
+
+/* Under a moment that stands for another. */
+static void put_exact(const struct view *v) {
+    if (!is_true(v->result, "exact"))
+        fputs("not every moment of that time is kept: this is the one before it\n", v->out);
+}
+
 static void volume(const struct view *v) {
     const json_t *r = v->result;
     struct table t;
@@ -127,12 +138,16 @@ static void volume(const struct view *v) {
         row(&t, "retains", pause_of(r, "retain_ns"));
     if (is_there(r, "retain_bytes"))
         row(&t, "retains at most", size_of(r, "retain_bytes"));
+    if (is_there(r, "thin_after"))
+        row(&t, "thins after", text_of(r, "thin_after"));
     row(&t, "state", text_of(r, "state"));
     if (is_there(r, "reason"))
         row(&t, "reason", text_of(r, "reason"));
     row(&t, "clients", count_of(r, "clients"));
     row(&t, "open images", count_of(r, "images"));
     row(&t, "oldest", moment_of(v, r, "oldest"));
+    if (is_thinned(r))
+        row(&t, "every moment since", moment_of(v, r, "every_moment_since"));
     row(&t, "newest", moment_of(v, r, "newest"));
     row(&t, "created", time_of(v, r, "created_at", 0));
     if (is_there(r, "deleted_at"))
@@ -202,6 +217,7 @@ static void image_open(const struct view *v) {
         table_cell(&t, "%s", json_string_value(address) ? json_string_value(address) : "-");
     }
     table_end(&t, v->out);
+    put_exact(v);
 }
 
 static void image_list(const struct view *v) {
@@ -262,6 +278,7 @@ static void restore(const struct view *v) {
         table_cell(&t, "%s", count_of(item, "clients").s);
     }
     table_end(&t, v->out);
+    put_exact(v);
     if (is_true(v->result, "destructive"))
         fprintf(v->out, "what came after that moment %s\n",
                 dry ? "would be given up, and nothing would undo it" : "is given up");

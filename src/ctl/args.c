@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/must.h"
 #include "ctl/size.h"
+#include "ctl/thinning.h"
 
 static const struct ctl_value *value_of(const struct ctl_args *a, const char *key, uint32_t types,
                                         bool list) {
@@ -19,7 +20,8 @@ static const struct ctl_value *value_of(const struct ctl_args *a, const char *ke
 }
 
 #define TEXT_TYPES                                                                                 \
-    (1u << CTL_TEXT | 1u << CTL_VOLUME | 1u << CTL_IMAGE | 1u << CTL_LABEL | 1u << CTL_CHOICE)
+    (1u << CTL_TEXT | 1u << CTL_VOLUME | 1u << CTL_IMAGE | 1u << CTL_LABEL | 1u << CTL_CHOICE |    \
+     1u << CTL_THINNING)
 #define NUMBER_TYPES (1u << CTL_SIZE | 1u << CTL_DURATION | 1u << CTL_NUMBER)
 
 bool ctl_has(const struct ctl_args *a, const char *key) {
@@ -93,6 +95,7 @@ static int check_choice(const struct ctl_arg *arg, const char *text, size_t len,
 }
 
 static int check_text(const struct ctl_arg *arg, const char *text, size_t len, struct fault *f) {
+    uint64_t levels[THINNING_LEVELS];
     switch (arg->type) {
     case CTL_VOLUME:
         return name_check(NAME_VOLUME, text, len, f);
@@ -102,6 +105,8 @@ static int check_text(const struct ctl_arg *arg, const char *text, size_t len, s
         return name_check(NAME_LABEL, text, len, f);
     case CTL_CHOICE:
         return check_choice(arg, text, len, f);
+    case CTL_THINNING:
+        return thinning_parse(text, len, levels, f);
     default:
         must(arg->type == CTL_TEXT);
         if (len == 0)

@@ -53,6 +53,21 @@
                 "(else " otherwise ")"                                                             \
     }
 
+#define THINNING_OPTION(otherwise)                                                                 \
+    {                                                                                              \
+        .key = "thin_after", .option = "thin-after", .meta = "LEVELS", .type = CTL_THINNING,       \
+        .help = "thin its history: AGE:STEP[,AGE:STEP]..., as in 1d:1m,7d:1h, keeps of what is "   \
+                "older than a day one moment a minute, of what is older than a week one an hour; " \
+                "steps are 1m 5m 15m 1h 6h 1d 7d (else " otherwise ")"                             \
+    }
+
+#define EXACT_OPTION                                                                               \
+    {                                                                                              \
+        .key = "exact", .option = "exact", .type = CTL_BOOL,                                       \
+        .help = "only if that moment itself is kept; without it, where history is thinned, the "   \
+                "one kept before it is taken"                                                      \
+    }
+
 static const struct ctl_arg volume_create_args[] = {
     {.key = "name",
      .meta = "NAME",
@@ -83,6 +98,7 @@ static const struct ctl_arg volume_create_args[] = {
      .help = "when a write is on disk: at the next flush, as with any disk, or before its answer"},
     RETAIN_OPTION("for ever"),
     RETAIN_BYTES_OPTION("no limit"),
+    THINNING_OPTION("every moment stays"),
 };
 
 static const struct ctl_arg volume_args[] = {VOLUME_WORD};
@@ -97,6 +113,7 @@ static const struct ctl_arg volume_set_args[] = {
      .help = "when a write is on disk: at the next flush, or before its answer"},
     RETAIN_OPTION("as before"),
     RETAIN_BYTES_OPTION("as before"),
+    THINNING_OPTION("as before; \"never\" ends it"),
     {.key = "retain_all",
      .option = "retain-all",
      .type = CTL_BOOL,
@@ -144,6 +161,7 @@ static const struct ctl_arg image_open_args[] = {
      .min = NS_PER_S,
      .max = 3660 * NS_PER_DAY,
      .help = "close it by itself after this time; without it, it stays open"},
+    EXACT_OPTION,
 };
 
 static const struct ctl_arg image_close_args[] = {
@@ -183,6 +201,7 @@ static const struct ctl_arg restore_args[] = {
      .option = "dry-run",
      .type = CTL_BOOL,
      .help = "change nothing, tell what would be taken back"},
+    EXACT_OPTION,
 };
 
 static const struct ctl_arg diff_args[] = {
@@ -440,11 +459,11 @@ const struct ctl_op ctl_ops[] = {
             "Nothing is lost, unless it is said: what is taken back stays in the past, and the "
             "command that undoes the restore is printed. Images that are open stay, whatever they "
             "show.",
-        .result =
-            "{\"dry_run\": boolean, \"destructive\": boolean, \"to\": MOMENT, \"before\": MOMENT?, "
-            "\"volumes\": "
-            "[{\"volume\": string, \"offset_bytes\": integer, \"length_bytes\": integer, "
-            "\"clients\": integer}]}",
+        .result = "{\"dry_run\": boolean, \"destructive\": boolean, \"to\": MOMENT, \"exact\": "
+                  "boolean, \"before\": MOMENT?, "
+                  "\"volumes\": "
+                  "[{\"volume\": string, \"offset_bytes\": integer, \"length_bytes\": integer, "
+                  "\"clients\": integer}]}",
         .example = "perdure restore demo --at -10min --dry-run\n"
                    "perdure restore demo --at 17:00:03\n"
                    "perdure restore db logs --at before-upgrade --force\n"

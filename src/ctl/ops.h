@@ -12,6 +12,7 @@
  *   IMAGE     string, ctl/name.h                  MOMENT    string, ctl/moment.h
  *   LABEL     string, ctl/name.h                  BOOL      true or false; absent is false
  *   SIZE      integer, bytes                      CHOICE    string, one of `choices`
+ *   THINNING  string, ctl/thinning.h
  *
  * A list is an array of 1 to CTL_LIST_MAX different items (strings). Sizes and durations lie within
  * [min, max]; max 0 means 2^63 - 1. SIZE may have choices too.
@@ -38,6 +39,7 @@ enum ctl_type {
     CTL_RANGE,
     CTL_CHOICE,
     CTL_NUMBER,
+    CTL_THINNING,
 };
 
 #define CTL_REQUIRED 1u

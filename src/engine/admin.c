@@ -38,6 +38,7 @@ static const uint8_t plans[OPERATION_KINDS][STEPS_MAX] = {
     [OPERATION_SWEEP] = {OPERATION_BURY, OPERATION_FREE},
     [OPERATION_CLEAN] = {OPERATION_CATALOGUE},
     [OPERATION_ACTIVITY] = {OPERATION_CATALOGUE},
+    [OPERATION_MOMENT] = {OPERATION_DURABLE, OPERATION_CATALOGUE},
 };
 static const uint8_t dry_plan[STEPS_MAX] = {OPERATION_RESOLVE, OPERATION_CATALOGUE};
 
@@ -164,6 +165,7 @@ int admin_turn(struct admin *ad) {
     admin_leases(ad);
     admin_trash(ad);
     admin_activity_turn(ad);
+    admin_moments_turn(ad);
     int busy = admin_clean_turn(ad);
     struct operation_h h = operation_next(ad->c.a, (struct operation_h){0}), next;
     for (; h.v; h = next) {
@@ -196,6 +198,7 @@ static void answered(struct catalogue_request *r) {
 void admin_output(struct admin *ad) {
     admin_forget_output(ad);
     admin_clean_output(ad);
+    admin_moments_output(ad);
     if (operation_used(ad->c.a) == 0)
         return;
     uint64_t now_ns = clock_monotonic_ns(&ad->c.clock);

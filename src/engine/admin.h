@@ -130,6 +130,11 @@ struct admin_config {
 struct admin_pending;
 struct admin_cleaning;
 
+/* The newest recorded moment, and since when the store shows it. */
+struct admin_shown {
+    uint64_t sequence, time_ns, store_ns;
+};
+
 struct admin {
     struct admin_config c;
     struct admin_pending *pending; /* by operation slot */
@@ -142,6 +147,8 @@ struct admin {
     struct admin_cleaning *cleaning;
     uint64_t activity_ns; /* monotonic: when seconds that are over were looked for */
     int activity_wanted;
+    struct admin_shown shown, due; /* due: to go to the catalogue, if its sequence is not 0 */
+    uint64_t due_until_ns;
 };
 
 extern const struct arena_table_spec operation_spec;
@@ -153,18 +160,18 @@ void admin_close(struct admin *ad);
 
 /* An operation as it is asked for. Fields that the kind does not name are not read.
  *
- *   CREATE         name size_bytes block_size retain_ns retain_bytes flags:DURABLE_WRITES
+ *   CREATE         name size_bytes block_size retain_ns retain_bytes thinning flags:DURABLE_WRITES
  *   RESIZE         volumes[0] size_bytes flags:FORCE (to shrink, or with users)
- *   SET            volumes[0] retain_ns retain_bytes
- *                  flags:DURABLE_WRITES KEEP_DURABILITY SET_RETAIN SET_RETAIN_BYTES
+ *   SET            volumes[0] retain_ns retain_bytes thinning
+ *                  flags:DURABLE_WRITES KEEP_DURABILITY SET_RETAIN SET_RETAIN_BYTES SET_THINNING
  *   DELETE         volumes[0] flags:NOW FORCE
  *   UNDELETE ACCEPT_LOSS   volumes[0]
- *   IMAGE_OPEN     volumes moment name("": made) lease_ns(0: none) flags:WRITABLE ON_DEMAND
+ *   IMAGE_OPEN     volumes moment name("": made) lease_ns(0: none) flags:WRITABLE ON_DEMAND EXACT
  *   IMAGE_CLOSE    image flags:FORCE
  *   IMAGE_PROMOTE  image name flags:FORCE
- *   RESTORE        volumes moment flags:FORCE DESTRUCTIVE DRY_RUN
- *   RESTORE_RANGE  volumes[0] moment offset_bytes length_bytes flags:FORCE DRY_RUN
- *   MARK           volumes moment name flags:KEEP
+ *   RESTORE        volumes moment flags:FORCE DESTRUCTIVE DRY_RUN EXACT
+ *   RESTORE_RANGE  volumes[0] moment offset_bytes length_bytes flags:FORCE DRY_RUN EXACT
+ *   MARK           volumes moment name flags:KEEP EXACT
  *   MARK_DELETE    volumes name flags:FORCE */
 struct admin_request {
     enum operation_kind kind;
@@ -182,6 +189,7 @@ struct admin_request {
     uint64_t lease_ns;
     uint64_t offset_bytes, length_bytes;
     uint64_t retain_ns, retain_bytes; /* 0: no limit */
+    uint64_t thinning[THINNING_LEVELS];
 };
 
 /* Begins an operation in this turn. What is refused at once is a finished operation with its error,

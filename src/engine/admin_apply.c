@@ -28,6 +28,7 @@ static const uint8_t kinds[OPERATION_KINDS] = {
     [OPERATION_MARK_DELETE] = CATALOGUE_MARK_DELETE,
     [OPERATION_CLEAN] = CATALOGUE_SEGMENTS_CLEAN,
     [OPERATION_ACTIVITY] = CATALOGUE_ACTIVITY,
+    [OPERATION_MOMENT] = CATALOGUE_MOMENT,
 };
 
 static enum catalogue_kind kind_of(const struct operation *op) {
@@ -51,6 +52,8 @@ static uint32_t flags_of(const struct operation *op) {
         {OPERATION_KEEP_DURABILITY, CATALOGUE_KEEP_DURABILITY},
         {OPERATION_SET_RETAIN, CATALOGUE_SET_RETAIN},
         {OPERATION_SET_RETAIN_BYTES, CATALOGUE_SET_RETAIN_BYTES},
+        {OPERATION_SET_THINNING, CATALOGUE_SET_THINNING},
+        {OPERATION_EXACT, CATALOGUE_EXACT},
     };
     uint32_t flags = op->kind == OPERATION_DECLARE_LOSS ? CATALOGUE_SET_LOST : 0;
     for (size_t i = 0; i < sizeof map / sizeof map[0]; i++)
@@ -84,8 +87,7 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
         a->volumes[i] = v ? v->id : 0;
     }
     if (op->slot.state == OPERATION_RESOLVE) {
-        r->kind = CATALOGUE_MARK_FIND;
-        memcpy(a->name, op->label, sizeof a->name);
+        admin_fill_resolve(ad, op, r);
         return;
     }
     r->kind = kind_of(op);
@@ -115,6 +117,8 @@ void admin_fill_request(struct admin *ad, struct operation_h h, struct catalogue
     a->losses = op->kind == OPERATION_DECLARE_LOSS ? op->wait_sequence : 0;
     a->start_block = op->offset_bytes / BLOCK_BYTES;
     a->blocks = op->length_bytes / BLOCK_BYTES;
+    a->store_ns = op->kind == OPERATION_MOMENT ? op->lease_ns : 0;
+    memcpy(a->thinning, op->thinning, sizeof a->thinning);
     a->retain_ns = op->retain_ns;
     a->retain_bytes = op->retain_bytes;
 }
@@ -274,6 +278,7 @@ static int apply_state(struct admin *ad, struct operation *op, const struct cata
                    (out->objects[0].flags & VOLUME_DURABLE_WRITES);
         v->retain_ns = out->objects[0].retain_ns;
         v->retain_bytes = out->objects[0].retain_bytes;
+        memcpy(v->thinning, out->objects[0].thinning, sizeof v->thinning);
     } else if (op->kind == OPERATION_ACCEPT_LOSS)
         accept_loss(ad, op->volumes[0]);
     else if (op->kind == OPERATION_VOLUME_UNDELETE)

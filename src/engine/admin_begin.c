@@ -119,6 +119,9 @@ static int take_policy(struct admin *ad, struct operation_h h, const struct admi
         return admin_refuse(ad, h, ERR_INVAL, "a volume keeps at least one second of its history");
     if (q->retain_ns > INT64_MAX || q->retain_bytes > INT64_MAX)
         return admin_refuse(ad, h, ERR_TOOBIG, "no volume can keep that much history");
+    if (!thinning_is_valid(q->thinning))
+        return admin_refuse(ad, h, ERR_INVAL, "that is no way to thin history");
+    memcpy(op->thinning, q->thinning, sizeof op->thinning);
     op->retain_ns = q->retain_ns;
     op->retain_bytes = q->retain_bytes;
     return 0;

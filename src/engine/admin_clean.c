@@ -3,8 +3,8 @@
  * When history is given up, and what becomes of it in the catalogue.
  *
  *   IDLE      looks now and then at what volumes have to keep
- *   LIMITS    how far back the bytes go that volumes keep at most is asked of the catalogue, when what was
- *             counted up to now is there
+ *   LIMITS    how far back the bytes go that volumes keep at most, and where they are to be thinned, is asked of the
+ *             catalogue, when what was counted up to now is there
  *   PROBE     what it would free to give up so much is found out
  *   MOMENTS   the moment that each volume's age means is looked up, one after the other
  *   HORIZONS  the catalogue gives up what is older, durably; then the volumes' slots say so
@@ -82,7 +82,8 @@ static void answered(struct catalogue_request *r) {
     ((struct admin *)r->owner)->cleaning->is_answered = 1;
 }
 
-static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
+static void fill(const struct admin *ad, struct catalogue_request *r) {
+    struct admin_cleaning *c = ad->cleaning;
     struct catalogue_args *a = &r->args;
     static const enum catalogue_kind kinds[] = {[ASK_HORIZON] = CATALOGUE_HORIZON,
                                                 [ASK_KEEPS] = CATALOGUE_KEEPS,
@@ -92,6 +93,9 @@ static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
     a->operation = r->kind > CATALOGUE_QUERIES ? 0 : c->id;
     a->after = c->limits_after;
     c->limits_after = 0;
+    if (c->ask == ASK_LIMITS)
+        c->limits_store_ns = ad->c.log->store_ns(ad->c.log_ctx);
+    a->store_ns = c->limits_store_ns;
     if (c->ask == ASK_FREE) {
         a->segments[0] = c->free_segment;
         a->segment_count = 1;
@@ -102,6 +106,7 @@ static void fill(struct admin_cleaning *c, struct catalogue_request *r) {
     while (c->target_next < c->target_count && a->volume_count < CATALOGUE_VOLUMES_MAX) {
         const struct target *t = &c->targets[c->target_next++];
         a->volumes[a->volume_count] = t->volume;
+        a->thins[a->volume_count] = t->fine_sequence > 0;
         a->horizons[a->volume_count] = t->sequence;
         a->horizon_ns[a->volume_count] = t->wall_ns;
         a->retained[a->volume_count] = t->retain_ns;
@@ -120,7 +125,7 @@ void admin_clean_output(struct admin *ad) {
         drop_request(c);
         return; /* in a later turn */
     }
-    fill(c, c->request);
+    fill(ad, c->request);
     c->request->done = answered;
     c->request->owner = ad;
     c->is_asked = 1;
@@ -138,6 +143,8 @@ static void take_horizons(struct admin *ad) {
             continue;
         volume_edit(ad->c.a, v)->oldest_sequence = o->oldest_sequence;
         volume_edit(ad->c.a, v)->oldest_ns = o->oldest_ns;
+        volume_edit(ad->c.a, v)->fine_sequence = o->fine_sequence;
+        volume_edit(ad->c.a, v)->fine_ns = o->fine_ns;
     }
     c->target_sent = c->target_next;
 }

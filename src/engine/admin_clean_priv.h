@@ -16,9 +16,10 @@ enum cleaning_state {
 };
 enum cleaning_ask { ASK_NONE = 0, ASK_HORIZON, ASK_KEEPS, ASK_FREE, ASK_LIMITS };
 
-/* retain_ns, retain_bytes: that it was reckoned from; 0: the volume's does not matter. */
+/* sequence, wall_ns: its horizon, 0: stays. retain_ns, retain_bytes: that it was reckoned from; 0: the volume's does
+ * not matter. fine_sequence: it is thinned, and all moments stay from there on; 0: it is not. */
 struct target {
-    uint64_t volume, sequence, wall_ns, retain_ns, retain_bytes;
+    uint64_t volume, sequence, wall_ns, retain_ns, retain_bytes, fine_sequence;
 };
 
 struct admin_cleaning {
@@ -39,7 +40,9 @@ struct admin_cleaning {
     int query_state, query_result; /* 0 none, 1 asked, 2 answered */
     struct target memo;            /* of no volume: the answer to the last query */
     uint64_t query_retain_ns;
-    struct target *limits; /* by volume: those that have recorded more than they are to keep */
+    struct target *
+        limits; /* by volume: those that have recorded more than they are to keep, or are thinned */
+    uint64_t limits_store_ns; /* as of which */
     uint32_t limit_count, limit_room;
     uint64_t limits_after;
     int limits_asked;

@@ -45,6 +45,8 @@ int admin_check(struct admin *ad, struct operation_h h, const struct admin_reque
 
 /* admin_steps.c */
 int admin_resolve(struct admin *ad, struct operation_h h);
+void admin_fill_resolve(const struct admin *ad, const struct operation *op,
+                        struct catalogue_request *r);
 int admin_hold(struct admin *ad, struct operation_h h);
 int admin_prepare(struct admin *ad, struct operation_h h);
 int admin_durable(struct admin *ad, struct operation_h h);
@@ -69,6 +71,10 @@ void admin_activity_turn(struct admin *ad);
 void admin_activity_fill(struct admin *ad, struct catalogue_activities *out);
 void admin_activity_committed(struct admin *ad);
 void admin_activity_failed(struct admin *ad);
+
+/* admin_moments.c: a moment for each minute in which something is recorded. */
+void admin_moments_turn(struct admin *ad);
+void admin_moments_output(struct admin *ad);
 
 /* admin_clean.c */
 struct admin_cleaning *admin_clean_open(void);

@@ -44,7 +44,8 @@ enum operation_kind {
     OPERATION_SWEEP = 15,    /* frees segments that only hold what is dead */
     OPERATION_CLEAN = 16,    /* a cold segment counts, and those that it stands for are freed */
     OPERATION_ACTIVITY = 17, /* seconds of activity go to the catalogue */
-    OPERATION_KINDS = 18,
+    OPERATION_MOMENT = 18,   /* what the store showed at a whole minute goes to the catalogue */
+    OPERATION_KINDS = 19,
 };
 
 enum operation_flag {
@@ -60,6 +61,8 @@ enum operation_flag {
     OPERATION_KEEP_DURABILITY = 1 << 9, /* set: DURABLE_WRITES is not looked at */
     OPERATION_SET_RETAIN = 1 << 10,     /* set: retain_ns is */
     OPERATION_SET_RETAIN_BYTES = 1 << 11,
+    OPERATION_SET_THINNING = 1 << 12, /* set: thinning is */
+    OPERATION_EXACT = 1 << 13,        /* no other moment than the one asked for */
 };
 
 enum operation_moment {
@@ -74,6 +77,7 @@ enum operation_moment {
  * results, by kind:
  *   all        0 sequence and 1 time_ns of the moment, if there is one
  *   RESTORE(_RANGE)  2 the sequence that undoes it: the moment before, 3 its wall time
+ *   all        5 whether that moment stands for the one asked for, which is not kept
  *   DELETE     3 freed bytes, 4 when deleted */
 #define OPERATION_FIELDS(F, A)                                                                     \
     F(uint64_t, id)    /* of its transactions; random, for ever */                                 \
@@ -98,8 +102,8 @@ enum operation_moment {
     F(uint64_t, moment_ns)     /* the same */                                                      \
     F(uint64_t, now_sequence)  /* newest when the volumes were quiet, or when it was asked */      \
     F(uint64_t, wait_sequence) /* DURABLE, SETTLE; CLEAN: up to here; DECLARE_LOSS: how many */    \
-    F(uint64_t, now_ns)        /* wall, when it was asked */                                       \
-    F(uint64_t, lease_ns)      /* length */                                                        \
+    F(uint64_t, now_ns)        /* wall, when it was asked; MOMENT: how long it was so */           \
+    F(uint64_t, lease_ns)      /* length; MOMENT: store time */                                    \
     F(uint64_t, offset_bytes)  /* range */                                                         \
     F(uint64_t, length_bytes)                                                                      \
     F(uint32_t, family) /* BURY */                                                                 \
@@ -108,7 +112,8 @@ enum operation_moment {
     A(uint8_t, detail, OPERATION_DETAIL_BYTES)                                                     \
     F(uint64_t, retain_ns) /* create, set */                                                       \
     F(uint64_t, retain_bytes)                                                                      \
-    A(uint8_t, reserved, 48)
+    A(uint64_t, thinning, THINNING_LEVELS)                                                         \
+    A(uint8_t, reserved, 16)
 HANDLE(operation)
 SLOT_STRUCT(operation, OPERATION_FIELDS)
 SLOT_TABLE(operation, TABLE_OPERATION)

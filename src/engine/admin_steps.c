@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/must.h"
+#include "base/units.h"
 #include "engine/admin_priv.h"
 
 int admin_append(struct admin *ad, enum place_kind kind, uint32_t timeline, uint32_t family,
@@ -52,10 +53,50 @@ static int is_first_moment(struct admin *ad, const struct operation *op, int res
     return 1;
 }
 
+/* From where on all volumes of the operation promise all moments. */
+static uint64_t fine_from(const struct admin *ad, const struct operation *op) {
+    uint64_t fine = 0;
+    for (uint32_t i = 0; i < op->volume_count; i++) {
+        const struct volume *v = volume_try(ad->c.a, op->volumes[i]);
+        fine = v ? max_u64(fine, v->fine_sequence) : fine;
+    }
+    return fine;
+}
+
+void admin_fill_resolve(const struct admin *ad, const struct operation *op,
+                        struct catalogue_request *r) {
+    struct catalogue_args *a = &r->args;
+    if (op->moment_kind == OPERATION_AT_MARK) {
+        r->kind = CATALOGUE_MARK_FIND;
+        memcpy(a->name, op->label, sizeof a->name);
+        return;
+    }
+    int by_time = op->moment_kind == OPERATION_AT_TIME;
+    r->kind = CATALOGUE_NEAREST;
+    a->flags =
+        (by_time ? CATALOGUE_BY_TIME : 0) | (op->flags & OPERATION_EXACT ? CATALOGUE_EXACT : 0);
+    a->sequence = by_time ? fine_from(ad, op) : op->moment;
+    a->moment_ns = by_time ? op->moment : 0;
+}
+
+/* Where history is thinned, frames that would tell the time are gone, and the catalogue knows what is left. */
+static int find_nearest(struct admin *ad, struct operation_h h) {
+    struct admin_pending *p = admin_pending(ad, h);
+    int rc = admin_ask_catalogue(ad, h);
+    if (rc != 1)
+        return rc;
+    p->query.sequence = p->request->out.words[0];
+    p->query.time_ns = p->request->out.words[1];
+    operation_edit(ad->c.a, h)->results[5] = p->request->out.words[2] == 0;
+    admin_forget_request(p);
+    return 1;
+}
+
 /* 1: p->query is filled in. */
 static int find_moment(struct admin *ad, struct operation_h h) {
     const struct operation *op = operation_view(ad->c.a, h);
     struct admin_pending *p = admin_pending(ad, h);
+    int nearest = 0;
     if (p->moment == ADMIN_ASKED)
         return 0;
     if (p->moment == ADMIN_IDLE) {
@@ -70,8 +111,17 @@ static int find_moment(struct admin *ad, struct operation_h h) {
         if (rc == ERR_AGAIN)
             return 0;
         p->moment_result = rc;
+        p->moment = ADMIN_ANSWERED;
+    }
+    uint64_t found = p->moment_result == 0 ? p->query.sequence : 0;
+    if ((p->moment_result == 0 || p->moment_result == ERR_RANGE) && found < fine_from(ad, op)) {
+        nearest = find_nearest(ad, h);
+        if (nearest == 0)
+            return 0;
     }
     p->moment = ADMIN_IDLE;
+    if (nearest)
+        return nearest;
     if (is_first_moment(ad, op, p->moment_result, &p->query))
         return 1;
     switch (p->moment_result) {

@@ -22,7 +22,7 @@ static int grow(struct target **list, uint32_t count, uint32_t *room) {
 }
 
 static int add_target(struct admin_cleaning *c, const struct volume *v, struct target t) {
-    if (t.sequence > 0 && t.sequence <= v->oldest_sequence)
+    if (t.sequence > 0 && t.sequence <= v->oldest_sequence && t.fine_sequence == 0)
         return 0;
     if (grow(&c->targets, c->target_count, &c->target_room) < 0)
         return ERR_NOMEM;
@@ -78,7 +78,7 @@ static int moment_of(struct admin *ad, const struct volume *v) {
     return moment_of(ad, v);
 }
 
-/* What this volume gives up because it has recorded too much; NULL: nothing. */
+/* What this volume gives up because it has recorded too much, or as its history is thinned; NULL: nothing. */
 static const struct target *limit_of(const struct admin_cleaning *c, const struct volume *v) {
     for (uint32_t i = 0; i < c->limit_count; i++)
         if (c->limits[i].volume == v->id && c->limits[i].retain_bytes == v->retain_bytes)
@@ -99,10 +99,13 @@ int targets_find(struct admin *ad) {
         int found = by_age ? moment_of(ad, s) : -1;
         if (found == 0)
             return 0;
-        const struct target *t = limit_of(c, s);
-        if (found > 0 && (!t || c->memo.sequence > t->sequence))
-            t = &c->memo;
-        if (t && add_target(c, s, *t) < 0)
+        const struct target *limit = limit_of(c, s);
+        struct target t = limit ? *limit : (struct target){0};
+        if (found > 0 && c->memo.sequence > t.sequence)
+            t = c->memo;
+        t.fine_sequence =
+            limit && !ad->c.log->clock_suspect(ad->c.log_ctx) ? limit->fine_sequence : 0;
+        if ((t.sequence || t.fine_sequence) && add_target(c, s, t) < 0)
             return 1;
     }
     return 1;
@@ -111,7 +114,7 @@ int targets_find(struct admin *ad) {
 uint64_t targets_youngest(const struct admin_cleaning *c) {
     uint64_t youngest = 0;
     for (uint32_t i = 0; i < c->target_count; i++)
-        youngest = max_u64(youngest, c->targets[i].sequence);
+        youngest = max_u64(youngest, max_u64(c->targets[i].sequence, c->targets[i].fine_sequence));
     return youngest;
 }
 
@@ -130,7 +133,8 @@ int targets_of_all(struct admin *ad, uint64_t sequence, uint64_t wall_ns) {
 int targets_have_limits(const struct admin *ad) {
     struct volume_h v = {0};
     while ((v = volume_next(ad->c.a, v)).v)
-        if (has_history(volume_view(ad->c.a, v)) && volume_view(ad->c.a, v)->retain_bytes > 0)
+        if (has_history(volume_view(ad->c.a, v)) &&
+            (volume_view(ad->c.a, v)->retain_bytes > 0 || volume_view(ad->c.a, v)->thinning[0]))
             return 1;
     return 0;
 }
@@ -142,12 +146,14 @@ void targets_take_limits(struct admin *ad, const struct catalogue_list *list) {
         const struct catalogue_row *row = &list->rows[i];
         if (row->sequence > durable)
             ad->c.log->want_durable(ad->c.log_ctx, row->sequence); /* for the next look */
-        if (row->sequence == 0 || row->sequence > durable)
+        int may_go = row->sequence > 0 && row->sequence <= durable;
+        if (!may_go && row->fine_sequence == 0)
             continue;
         if (grow(&c->limits, c->limit_count, &c->limit_room) < 0)
             break;
         c->limits[c->limit_count++] = (struct target){.volume = row->volume,
-                                                      .sequence = row->sequence,
+                                                      .sequence = may_go ? row->sequence : 0,
+                                                      .fine_sequence = row->fine_sequence,
                                                       .wall_ns = row->time_ns,
                                                       .retain_bytes = row->size_bytes};
     }

@@ -18,6 +18,7 @@
 #include "arena/arena.h"
 #include "base/layout.h"
 #include "base/numbers.h"
+#include "engine/thinning.h"
 #include "plat/md_packet.h"
 
 HANDLE(timeline)
@@ -62,8 +63,11 @@ enum volume_flag {
     F(uint64_t, retain_bytes)                                                                      \
     F(struct activity_h, activity) /* of its newest second (activity.h) */                         \
     F(uint32_t, pad)                                                                               \
-    F(uint64_t, flushed_sequence) /* newest record, of any volume, at a flush; */                  \
-    F(uint64_t, flushed_ns)       /* wall; 0: written since, or told */
+    F(uint64_t, flushed_sequence)          /* newest record, of any volume, at a flush; */         \
+    F(uint64_t, flushed_ns)                /* wall; 0: written since, or told */                   \
+    A(uint64_t, thinning, THINNING_LEVELS) /* volume: its policy (thinning.h) */                   \
+    F(uint64_t, fine_sequence)             /* volume: from here on all moments are promised; */    \
+    F(uint64_t, fine_ns)                   /* wall; 0: from oldest_sequence on */
 SLOT_STRUCT(volume, VOLUME_FIELDS)
 SLOT_TABLE(volume, TABLE_VOLUME)
 

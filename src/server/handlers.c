@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "ctl/thinning.h"
 #include "engine/timeline/volumes.h"
 #include "server/layouts.h"
 #include "server/perdured.h"
@@ -42,22 +43,26 @@ static json_t *volume_of(const struct perdured *p, const struct volume *v) {
     const char *state = v->slot.state == VOLUME_LOST      ? "refused"
                         : v->slot.state == VOLUME_DELETED ? "deleted"
                                                           : "serving";
+    char thinning[THINNING_TEXT_BYTES];
+    thinning_format(v->thinning, thinning);
     return json_pack(
-        "{s:s,s:I,s:I,s:s,s:o,s:o,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o}", "name",
+        "{s:s,s:I,s:I,s:s,s:o,s:o,s:s?,s:s,s:s?,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o}", "name",
         (const char *)v->name, "size_bytes", (json_int_t)v->size_bytes, "block_size_bytes",
         (json_int_t)v->block_size, "durability",
         v->flags & VOLUME_DURABLE_WRITES ? "write" : "flush", "retain_ns",
         v->retain_ns ? json_integer((json_int_t)v->retain_ns) : json_null(), "retain_bytes",
-        v->retain_bytes ? json_integer((json_int_t)v->retain_bytes) : json_null(), "state", state,
-        "reason",
+        v->retain_bytes ? json_integer((json_int_t)v->retain_bytes) : json_null(), "thin_after",
+        v->thinning[0] ? thinning : NULL, "state", state, "reason",
         v->slot.state == VOLUME_LOST
             ? "writes that were answered may be lost; see the alerts, then volume accept-loss"
             : NULL,
         "created_at", reply_time(v->created_ns), "deleted_at",
         v->slot.state == VOLUME_DELETED ? reply_time(v->deleted_ns) : json_null(), "clients",
         (json_int_t)v->users, "images", (json_int_t)images_of(a, v->id), "oldest",
-        reply_moment(v->oldest_sequence, v->oldest_ns), "newest",
-        reply_moment(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
+        reply_moment(v->oldest_sequence, v->oldest_ns), "every_moment_since",
+        v->fine_sequence ? reply_moment(v->fine_sequence, v->fine_ns)
+                         : reply_moment(v->oldest_sequence, v->oldest_ns),
+        "newest", reply_moment(engine_recorded_whole(p->engine), log_wall_ns(p->log)), "addresses",
         addresses_of(p, (const char *)v->name));
 }
 
@@ -79,8 +84,8 @@ static json_t *image_of(const struct perdured *p, const char *name) {
                              (json_int_t)v->users, "addresses", addresses_of(p, export)));
         if (!image)
             image =
-                json_pack("{s:s,s:o,s:b,s:o,s:o}", "name", name, "at",
-                          reply_moment(v->moment_sequence, v->moment_ns), "writable",
+                json_pack("{s:s,s:o,s:n,s:b,s:o,s:o}", "name", name, "at",
+                          reply_moment(v->moment_sequence, v->moment_ns), "exact", "writable",
                           !(v->flags & VOLUME_READ_ONLY), "opened_at", reply_time(v->created_ns),
                           "lease_ends_at",
                           reply_time(v->lease_until_ns ? v->lease_until_ns - log_now_ns(p->log) +
@@ -154,6 +159,14 @@ static uint32_t flag(const struct ctl_request *q, const char *key, uint32_t bit)
     return ctl_flag(&q->args, key) ? bit : 0;
 }
 
+/* 1: it was given. */
+static int take_thinning(struct admin_request *a, const struct ctl_request *q) {
+    const char *text = ctl_text(&q->args, "thin_after");
+    if (text)
+        thinning_parse(text, strlen(text), a->thinning, NULL); /* it was checked */
+    return text != NULL;
+}
+
 /* --- operations that change something --- */
 
 static int volume_create(void *ctx, const struct ctl_request *q) {
@@ -163,6 +176,7 @@ static int volume_create(void *ctx, const struct ctl_request *q) {
                               .retain_ns = ctl_number(&q->args, "retain_ns"),
                               .retain_bytes = ctl_number(&q->args, "retain_bytes"),
                               .block_size = (uint32_t)ctl_number(&q->args, "block_size_bytes")};
+    take_thinning(&a, q);
     put(a.name, ctl_text(&q->args, "name"));
     return begin(ctx, q, &a);
 }
@@ -179,10 +193,12 @@ static int volume_set(void *ctx, const struct ctl_request *q) {
                             "give --retain and --retain-bytes, or --retain-all");
     a.flags |= a.retain_ns || all ? OPERATION_SET_RETAIN : 0;
     a.flags |= a.retain_bytes || all ? OPERATION_SET_RETAIN_BYTES : 0;
+    a.flags |= take_thinning(&a, q) ? OPERATION_SET_THINNING : 0;
     a.flags |= ctl_text(&q->args, "durability") ? 0 : OPERATION_KEEP_DURABILITY;
     if (a.flags == OPERATION_KEEP_DURABILITY)
-        return reply_refuse(p, q, ERR_INVAL, "nothing is to be set",
-                            "give --durability, --retain, --retain-bytes or --retain-all");
+        return reply_refuse(
+            p, q, ERR_INVAL, "nothing is to be set",
+            "give --durability, --retain, --retain-bytes, --retain-all or --thin-after");
     put_volume(&a, q);
     return begin(ctx, q, &a);
 }
@@ -217,7 +233,8 @@ static int volume_accept_loss(void *ctx, const struct ctl_request *q) {
 
 static int image_open(void *ctx, const struct ctl_request *q) {
     struct admin_request a = {.kind = OPERATION_IMAGE_OPEN,
-                              .flags = flag(q, "writable", OPERATION_WRITABLE),
+                              .flags = flag(q, "writable", OPERATION_WRITABLE) |
+                                       flag(q, "exact", OPERATION_EXACT),
                               .lease_ns = ctl_number(&q->args, "lease_ns")};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
     perdured_put_moment(&a, ctl_moment(&q->args, "at"));
@@ -240,10 +257,10 @@ static int image_promote(void *ctx, const struct ctl_request *q) {
 }
 
 static int restore(void *ctx, const struct ctl_request *q) {
-    struct admin_request a = {.kind = OPERATION_RESTORE,
-                              .flags = flag(q, "force", OPERATION_FORCE) |
-                                       flag(q, "destructive", OPERATION_DESTRUCTIVE) |
-                                       flag(q, "dry_run", OPERATION_DRY_RUN)};
+    struct admin_request a = {
+        .kind = OPERATION_RESTORE,
+        .flags = flag(q, "force", OPERATION_FORCE) | flag(q, "destructive", OPERATION_DESTRUCTIVE) |
+                 flag(q, "dry_run", OPERATION_DRY_RUN) | flag(q, "exact", OPERATION_EXACT)};
     int err = put_volumes(&a, ctl_list(&q->args, "volumes"));
     perdured_put_moment(&a, ctl_moment(&q->args, "at"));
     if (ctl_has(&q->args, "range")) {
@@ -305,10 +322,16 @@ static json_t *restore_result(const struct perdured *p, const struct operation *
                                (json_int_t)v->users));
     }
     int destructive = (o->flags & OPERATION_DESTRUCTIVE) != 0;
-    return json_pack(
-        "{s:b,s:b,s:o,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0, "destructive",
-        destructive, "to", reply_moment(o->results[0], o->results[1]), "before",
-        destructive ? json_null() : reply_moment(o->results[2], o->results[3]), "volumes", volumes);
+    return json_pack("{s:b,s:b,s:o,s:b,s:o,s:o}", "dry_run", (o->flags & OPERATION_DRY_RUN) != 0,
+                     "destructive", destructive, "to", reply_moment(o->results[0], o->results[1]),
+                     "exact", o->results[5] == 0, "before",
+                     destructive ? json_null() : reply_moment(o->results[2], o->results[3]),
+                     "volumes", volumes);
+}
+
+static json_t *opened(json_t *image, const struct operation *o) {
+    json_object_set_new(image, "exact", json_boolean(o->results[5] == 0));
+    return image;
 }
 
 /* name: the object that the request named; its slot may be gone. */
@@ -330,7 +353,7 @@ static json_t *result_of(const struct perdured *p, const struct operation *o, co
                          reply_time(o->results[4] ? o->results[4] : o->now_ns), "now",
                          (o->flags & OPERATION_NOW) != 0, "freed_bytes", (json_int_t)o->results[3]);
     case OPERATION_IMAGE_OPEN:
-        return image_of(p, made ? (const char *)made->name : (const char *)o->name);
+        return opened(image_of(p, made ? (const char *)made->name : (const char *)o->name), o);
     case OPERATION_IMAGE_CLOSE:
         return json_pack("{s:s,s:o}", "name", name, "closed_at", reply_time(o->now_ns));
     case OPERATION_RESTORE:

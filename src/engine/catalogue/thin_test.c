@@ -10,11 +10,17 @@
 #define DAY 86400u
 #define LAST 900u /* sequence numbers are below */
 #define ROWS 400u
+#define BEGIN_S 1000000u
 
 struct row {
     uint64_t sequence, time_s, until_s;
     uint32_t step_s;
 };
+
+/* The time that a mark is said to show. */
+static uint64_t mark_s(uint64_t sequence) {
+    return BEGIN_S + 500 * sequence;
+}
 
 struct model {
     uint64_t id, levels[THINNING_LEVELS], horizon;
@@ -190,14 +196,14 @@ static uint64_t model_nearest(const struct bench *b, const struct model *const *
         int chosen = row && row->time_s <= time_s;
         for (uint32_t i = 0; i < count; i++)
             chosen &= row && row->step_s >= m[i]->step_s[s];
-        if (chosen || (count == 1 && m[0]->marked[s] && s * 30 <= time_s))
+        if (chosen || (count == 1 && m[0]->marked[s] && mark_s(s) <= time_s))
             return s;
     }
     return 1;
 }
 
 static void ask_around(struct bench *b, const struct model *const *m, uint32_t count,
-                       struct prng *p) {
+                       uint64_t now_s, struct prng *p) {
     uint64_t words[4];
     for (int i = 0; i < 60; i++) {
         uint64_t s = 2 + prng_below(p, LAST - 2), expected;
@@ -207,12 +213,12 @@ static void ask_around(struct bench *b, const struct model *const *m, uint32_t c
         assert_int_equal(words[2], expected == s && expected > 1);
         assert_int_equal(nearest(b, m, count, s, 0, CATALOGUE_EXACT, words),
                          expected == s || expected == 1 ? 0 : ERR_RANGE);
-        uint64_t t = prng_below(p, 30 * LAST);
+        uint64_t t = BEGIN_S + prng_below(p, now_s - BEGIN_S);
         expected = model_nearest(b, m, count, LAST - 1, t);
         assert_int_equal(nearest(b, m, count, LAST - 1, t, CATALOGUE_BY_TIME, words), 0);
         assert_int_equal(words[0], expected);
         const struct row *row = row_at(b, expected);
-        if (row)
+        if (row && words[1] == row->time_s * NS_PER_S)
             assert_int_equal(words[2], t < row->until_s);
     }
 }
@@ -224,7 +230,7 @@ static void mark(struct bench *b, struct model *m, uint64_t s, unsigned number) 
     r.args.volumes[0] = m->id;
     r.args.volume_count = 1;
     r.args.sequence = s;
-    r.args.moment_ns = s * 30 * NS_PER_S;
+    r.args.moment_ns = mark_s(s) * NS_PER_S;
     assert_int_equal(world_ask(&b->w, &r), is_promised(b, m, s) ? 0 : ERR_RANGE);
     m->marked[s] |= is_promised(b, m, s);
 }
@@ -239,7 +245,7 @@ static void as_the_model_says(void **state) {
         struct catalogue_object v[2] = {world_create(&b.w, "a", 1), world_create(&b.w, "b", 1)};
         struct model m[2] = {{.id = v[0].id, .horizon = 1}, {.id = v[1].id, .horizon = 1}};
         const struct model *const both[] = {&m[0], &m[1]};
-        uint64_t s = 2, now_s = 1000000;
+        uint64_t s = 2, now_s = BEGIN_S;
         for (unsigned round = 0; round < 5; round++) {
             for (int i = 0; i < 40; i++) {
                 uint64_t time_s = now_s;
@@ -257,7 +263,7 @@ static void as_the_model_says(void **state) {
                 if (round == 0 || prng_one_in(&p, 3))
                     set(&b, &m[i], levels);
                 mark(&b, &m[i], 2 + prng_below(&p, s), round);
-                uint64_t horizon = prng_one_in(&p, 3) ? prng_below(&p, s / 2) : 0;
+                uint64_t horizon = prng_one_in(&p, 3) ? prng_below(&p, s) : 0;
                 for (uint64_t k = 0; k < horizon; k++)
                     m[i].marked[k] = 0;
                 v[i] = thin(&b, &m[i], now_s, horizon);
@@ -265,8 +271,8 @@ static void as_the_model_says(void **state) {
                 must_keep(&b, &m[i], v[i].line.family);
             }
             if (m[0].horizon == 1 && m[1].horizon == 1) {
-                ask_around(&b, both, 1, &p);
-                ask_around(&b, both, 2, &p);
+                ask_around(&b, both, 1, now_s, &p);
+                ask_around(&b, both, 2, now_s, &p);
             }
         }
         world_end(&b.w);

@@ -74,9 +74,12 @@ void volumes_fill(struct arena *a, struct volume_h h, const struct catalogue_obj
     v->deleted_ns = row->deleted_ns;
     v->retain_ns = row->retain_ns;
     v->retain_bytes = row->retain_bytes;
+    memcpy(v->thinning, row->thinning, sizeof v->thinning);
     if (row->oldest_sequence != 0) {
         v->oldest_sequence = row->oldest_sequence;
         v->oldest_ns = row->oldest_ns;
+        v->fine_sequence = row->fine_sequence;
+        v->fine_ns = row->fine_ns;
     }
 }
 
