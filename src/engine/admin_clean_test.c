@@ -32,6 +32,9 @@ static void aging_expect_room(void *ctx, int expected) {
 static int aging_no(void *ctx) {
     return 0;
 }
+static int aging_yes(void *ctx) {
+    return 1;
+}
 
 /* A pass ends as it begins: what it would free is not of interest here. */
 static void no_keeps(void *ctx) {
@@ -277,6 +280,155 @@ static void a_horizon_is_known_after_a_death(void **state) {
     assert_true(given_up > 2 && kept > 2);
 }
 
+/* ---- Thinning ---- */
+
+#define THIN_BEGIN 200u /* of what admin itself recorded, nothing is higher */
+
+static void set_thinning(struct test *t, const char *name, uint32_t age_s, uint32_t step_s) {
+    struct admin_request q = test_request(OPERATION_VOLUME_SET, name);
+    q.flags = OPERATION_KEEP_DURABILITY | OPERATION_SET_THINNING;
+    q.thinning[0] = age_s ? thinning_level(age_s, step_s) : 0;
+    assert_answer(test_ask(t, &q), 0);
+}
+
+static void pass(struct test *t, uint64_t seconds) {
+    sim_advance(t->w.sim, seconds * NS_PER_S);
+    t->store_ns += seconds * NS_PER_S;
+}
+
+/* A volume that is written to every 10 s for `minutes`, from number THIN_BEGIN + 1 on. */
+static struct test *with_minutes(uint64_t seed, const char *const *names, uint64_t minutes) {
+    struct test *t = test_start(seed);
+    for (; *names; names++)
+        test_create(t, *names);
+    test_write(t, THIN_BEGIN - t->log.recorded);
+    test_settle(t);
+    uint64_t second = clock_wall_ns(&t->ad.c.clock) / NS_PER_S % 60;
+    pass(t, 60 - second);
+    for (uint64_t i = 0; i < 6 * minutes; i++) {
+        test_write(t, 1);
+        test_settle(t);
+        pass(t, 10);
+    }
+    return t;
+}
+
+/* As begin_aging(), at the store time that it is. */
+static struct clean *begin_thinning(struct test *t) {
+    uint64_t store_ns = t->store_ns;
+    struct clean *clean = begin_aging(t);
+    t->store_ns = store_ns;
+    aging.ops.find_moment = test_log_ops.find_moment;
+    for (int i = 0; i < 30; i++)
+        test_turn(t);
+    return clean;
+}
+
+static int image_at(struct test *t, struct admin_request *q, uint64_t sequence, uint32_t flags,
+                    uint64_t results[8]) {
+    q->kind = OPERATION_IMAGE_OPEN;
+    q->moment_kind = OPERATION_AT_SEQUENCE;
+    q->moment = sequence;
+    q->flags = flags;
+    t->next_reply = 0; /* all are answered */
+    memset(t->answers, 0, sizeof t->answers);
+    const struct test_answer *a = test_ask(t, q);
+    memcpy(results, a->results, sizeof a->results);
+    return a->error;
+}
+
+/* One moment a minute is chosen, the last one before the minute; and of what is older than five minutes only
+ * those open, or stand for what was between them. */
+static void a_volume_is_thinned(void **state) {
+    static const char *const names[] = {"u", "v", NULL};
+    struct test *t = with_minutes(100, names, 20);
+    set_thinning(t, "v", 300, 60);
+    struct clean *clean = begin_thinning(t);
+    uint64_t fine = test_volume(t, "v")->fine_sequence, results[8];
+    /* The records of 15 minutes are older. */
+    assert_int_equal(fine, THIN_BEGIN + 90);
+    assert_int_equal(test_volume(t, "u")->fine_sequence, 0);
+    struct admin_request v = test_request(0, "v"), u = test_request(0, "u"), both = v;
+    both.volume_count = 2;
+    memcpy(both.volumes[1], "u", 2);
+    for (uint64_t i = 12; i < 100; i += 7) {
+        uint64_t asked = THIN_BEGIN + i, last = i < 90 ? THIN_BEGIN + i / 6 * 6 : asked;
+        assert_int_equal(image_at(t, &v, asked, 0, results), 0);
+        assert_int_equal(results[0], last);
+        assert_int_equal(results[5], last != asked);
+        assert_int_equal(image_at(t, &both, asked, 0, results), 0);
+        assert_int_equal(results[0], last);
+        assert_int_equal(image_at(t, &u, asked, 0, results), 0);
+        assert_int_equal(results[0], asked);
+        assert_int_equal(image_at(t, &v, asked, OPERATION_EXACT, results),
+                         last == asked ? 0 : ERR_RANGE);
+    }
+    test_check(t);
+    test_end(t);
+    clean_close(clean);
+}
+
+/* What has been thinned stays so, whatever the policy is then; and a policy that goes thins nothing more. */
+static void policies_change(void **state) {
+    static const char *const names[] = {"v", NULL};
+    struct test *t = with_minutes(110, names, 20);
+    set_thinning(t, "v", 300, 300);
+    struct clean *clean = begin_thinning(t);
+    uint64_t fine = test_volume(t, "v")->fine_sequence, results[8];
+    struct admin_request v = test_request(0, "v");
+    set_thinning(t, "v", 60, 60);
+    clean_close(clean);
+    clean = begin_thinning(t);
+    assert_true(test_volume(t, "v")->fine_sequence > fine);
+    uint64_t then = test_volume(t, "v")->fine_sequence;
+    assert_int_equal(image_at(t, &v, fine - 1, 0, results), 0);
+    assert_true(results[0] + 6 < fine - 1 && results[5] == 1);
+    assert_int_equal(image_at(t, &v, fine + 8, 0, results), 0);
+    assert_true(results[0] + 6 >= fine + 8);
+    set_thinning(t, "v", 0, 0);
+    pass(t, 3600);
+    clean_close(clean);
+    clean = begin_thinning(t);
+    assert_int_equal(test_volume(t, "v")->fine_sequence, then);
+    test_end(t);
+    clean_close(clean);
+}
+
+/* While the wall clock is suspect, nothing is thinned. */
+static void a_suspect_clock_thins_nothing(void **state) {
+    static const char *const names[] = {"v", NULL};
+    struct test *t = with_minutes(120, names, 20);
+    set_thinning(t, "v", 300, 60);
+    struct clean *clean = begin_aging(t);
+    aging.ops.clock_suspect = aging_yes;
+    for (int i = 0; i < 30; i++)
+        test_turn(t);
+    assert_int_equal(test_volume(t, "v")->fine_sequence, 0);
+    test_end(t);
+    clean_close(clean);
+}
+
+/* A process that dies at any turn, before or after its commit: the slots say what the catalogue says, and the minutes
+ * that follow are chosen. */
+static void thinning_and_deaths(void **state) {
+    static const char *const names[] = {"v", NULL};
+    for (uint64_t turn = 1; turn < 30; turn++) {
+        struct test *t = with_minutes(130, names, 20);
+        set_thinning(t, "v", 300, 60);
+        t->kill_turn = t->turns + turn;
+        t->kill_before_commit = turn % 2 == 0;
+        clean_close(begin_thinning(t));
+        struct clean *clean = begin_thinning(t);
+        assert_int_equal(t->deaths, 1);
+        struct catalogue_snapshot *s = world_snapshot(&t->w);
+        assert_int_equal(test_volume(t, "v")->fine_sequence, s->objects[0].fine_sequence);
+        assert_int_equal(test_volume(t, "v")->fine_sequence, THIN_BEGIN + 90);
+        catalogue_snapshot_free(s);
+        test_end(t);
+        clean_close(clean);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ages_that_change_meanwhile),
@@ -284,6 +436,10 @@ int main(void) {
         cmocka_unit_test(a_limit_and_an_age),
         cmocka_unit_test(a_limit_that_changes_meanwhile),
         cmocka_unit_test(a_horizon_is_known_after_a_death),
+        cmocka_unit_test(a_volume_is_thinned),
+        cmocka_unit_test(policies_change),
+        cmocka_unit_test(a_suspect_clock_thins_nothing),
+        cmocka_unit_test(thinning_and_deaths),
     };
     return cmocka_run_group_tests_name("admin_clean", tests, NULL, NULL);
 }
