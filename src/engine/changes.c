@@ -108,13 +108,14 @@ int changes_go_on(struct engine_run *e) {
     return more;
 }
 
-/* Of an image: of the volume that it shows. */
+/* With all that is younger, as a hole that came since may go where history is thinned. Of an image: of the volume
+ * that it shows. */
 static int is_promised(const struct engine_run *e, const struct volume *v, uint64_t sequence) {
     if (v->flags & VOLUME_IMAGE) {
         struct volume_h source = volumes_find_id(e->a, v->source_id);
         v = source.v ? volume_view(e->a, source) : NULL;
     }
-    return v && sequence >= v->oldest_sequence;
+    return v && sequence >= max_u64(v->oldest_sequence, v->fine_sequence);
 }
 
 int engine_check_since(struct engine_run *e, struct volume_h h, uint64_t since) {

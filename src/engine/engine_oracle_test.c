@@ -20,7 +20,7 @@ static uint32_t some_sections(struct world *w) {
                      (some & 4 ? REQUEST_STATUS_VERSIONS : 0);
     w->since = w->change_count ? w->changes[(some >> 8) % w->change_count].sequence : 0;
     if (some >> 60 > 0) /* else it may be older than is promised */
-        w->since = max_u64(w->since, w->horizon);
+        w->since = max_u64(w->since, w->fine);
     return request_status_sections(flags) ? flags : 0;
 }
 
@@ -107,14 +107,19 @@ static void clean_something(struct world *w) {
     uint64_t moment = world_some_moment(w);
     if (prng_one_in(&w->prng, 4))
         moment = world_now(w);
-    world_clean(w, min_u64(moment, index_applied(w->index)),
-                prng_one_in(&w->prng, 3) ? moment : UINT64_MAX);
+    uint64_t up_to = prng_one_in(&w->prng, 3) ? moment : UINT64_MAX;
+    moment = min_u64(moment, index_applied(w->index));
+    if (w->thins && w->step_s < thinning_step(THINNING_STEPS - 2) && prng_one_in(&w->prng, 2))
+        w->step_s = thinning_step(w->step_s ? thinning_number(w->step_s) + 1 : 0);
+    int gives_up = !w->thins || w->step_s == 0 || prng_one_in(&w->prng, 6);
+    world_clean(w, gives_up ? moment : 0, moment, up_to);
 }
 
 struct run {
     int kills, power_cuts, turns, faults;
     int cold_starts, stops;
     int cleanings;
+    int thins;    /* they thin history, and give it up now and then */
     int little;   /* memory at some cold starts */
     int wide;     /* all volumes are restored, writes are longer, faults of all kinds */
     int sections; /* block status tells changes and versions too */
@@ -162,6 +167,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                                                          .records_per_turn = seed % 2 ? 0 : 2,
                                                          .starts_in_little = run->little,
                                                          .memtables = run->wide ? 12 : 6});
+    w->thins = run->thins;
     world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
     world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_DURABLE_WRITES);
     world_turn(w, WORLD_LIVES);
@@ -398,6 +404,7 @@ static void live_with_cleanings(uint64_t seed, struct seen *seen) {
                       .cold_starts = (int)prng_below(&p, 2) * 70,
                       .stops = (int)prng_below(&p, 2) * 90,
                       .cleanings = 8,
+                      .thins = (int)prng_below(&p, 2),
                       .wide = (int)prng_below(&p, 2)};
     live(seed, &run, seen);
 }
@@ -413,6 +420,7 @@ static void live_with_sections(uint64_t seed, struct seen *seen) {
                       .cold_starts = (int)prng_below(&p, 2) * 70,
                       .stops = (int)prng_below(&p, 2) * 90,
                       .cleanings = (int)prng_below(&p, 2) * 8,
+                      .thins = (int)prng_below(&p, 2),
                       .sections = 1,
                       .wide = (int)prng_below(&p, 2)};
     live(seed, &run, seen);

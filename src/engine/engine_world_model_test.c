@@ -67,9 +67,21 @@ uint64_t world_now(struct world *w) {
     return w->change_count ? w->changes[w->change_count - 1].sequence : 0;
 }
 
+uint32_t world_step_of(uint64_t sequence) {
+    uint32_t n = (uint32_t)__builtin_ctzll(sequence * UINT64_C(0x9e3779b97f4a7c15) | 1u << 31);
+    return thinning_step(n < THINNING_STEPS ? n : THINNING_STEPS - 1);
+}
+
+/* One that is promised. */
 uint64_t world_some_moment(struct world *w) {
     uint64_t i = prng_below(&w->prng, w->change_count + 1);
-    return max_u64(w->horizon, i == 0 ? 0 : w->changes[i - 1].sequence);
+    uint64_t moment = max_u64(w->horizon, i == 0 ? 0 : w->changes[i - 1].sequence);
+    if (moment >= w->fine)
+        return moment;
+    for (i = 0; i < w->change_count && w->changes[i].sequence < w->fine; i++)
+        if (w->changes[i].sequence >= moment && world_step_of(w->changes[i].sequence) >= w->step_s)
+            return w->changes[i].sequence;
+    return w->fine;
 }
 
 /* The change that an answered or applied request has made. */

@@ -68,7 +68,7 @@ static int is_past(const struct world *w, uint32_t line, uint64_t since) {
 /* The horizon may have come nearer since. */
 int world_may_refuse_since(const struct world *w, const struct asked *q) {
     return request_status_has(q->flags, REQUEST_STATUS_OF_CHANGES) &&
-           ((q->error == ERR_RANGE && q->since < w->horizon) ||
+           ((q->error == ERR_RANGE && q->since < w->fine) ||
             (q->error == ERR_CHANGED && !is_past(w, q->timeline, q->since)));
 }
 
@@ -91,7 +91,7 @@ static void check_versions(struct world *w, const struct asked *q, uint32_t kind
         uint64_t before, newest = last_change(w, q->timeline, q->applied_before, block, &before);
         if (kind == REQUEST_STATUS_OF_CHANGES)
             assert_int_equal(x->status, newest > q->since ? REQUEST_STATUS_CHANGED : 0);
-        else if (newest == 0 || (newest <= w->horizon && x->status == 0))
+        else if (newest == 0 || (newest <= w->fine && x->status == 0))
             assert_int_equal(x->status, 0);
         else
             assert_in_range(x->status, before + 1, newest);
@@ -103,7 +103,7 @@ void world_check_status(struct world *w, const struct asked *q) {
     uint64_t covered = 0;
     int changed = 0;
     if (request_status_has(q->flags, REQUEST_STATUS_OF_CHANGES))
-        assert_true(q->since >= w->horizon && is_past(w, q->timeline, q->since));
+        assert_true(q->since >= w->fine && is_past(w, q->timeline, q->since));
     for (uint32_t c = 0; c < w->change_count; c++)
         changed |= w->changes[c].sequence > q->applied_before &&
                    w->changes[c].sequence <= q->applied_after;

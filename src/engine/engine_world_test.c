@@ -53,7 +53,7 @@ static void add_freed(struct world *w, uint32_t segment) {
 }
 
 int world_line_is_promised(struct world *w, uint32_t line) {
-    if (w->horizon == 0)
+    if (w->horizon == 0 && w->fine == 0)
         return 1;
     for (uint32_t i = 0; i < w->volumes; i++)
         if (world_volume_line(w, i) == line)
@@ -61,15 +61,26 @@ int world_line_is_promised(struct world *w, uint32_t line) {
     return 0;
 }
 
+/* As the catalogue knows. */
+static void show_promises(const struct world *w, struct volume *v) {
+    v->oldest_sequence = w->horizon;
+    v->fine_sequence = w->fine;
+}
+
 static void want_keeps(void *ctx) {
     struct world *w = ctx;
     struct keep_timeline *lines = calloc(w->line_count + 1, sizeof *lines);
-    struct keep_moments *moments = calloc(w->line_count + w->change_count + 1, sizeof *moments);
+    struct keep_moments *moments = calloc(2 * w->line_count + w->change_count + 1, sizeof *moments);
+    struct keep_chosen *chosen = calloc(w->change_count + 1, sizeof *chosen);
     struct keep_window *windows = calloc(w->line_count + 1, sizeof *windows);
     struct keep_promises k = {.timelines = lines,
                               .moments = moments,
                               .windows = windows,
-                              .timeline_count = w->line_count};
+                              .timeline_count = w->line_count,
+                              .chosen = chosen};
+    for (uint32_t i = 0; i < w->change_count; i++)
+        chosen[k.chosen_count++] =
+            (struct keep_chosen){w->changes[i].sequence, world_step_of(w->changes[i].sequence)};
     for (uint32_t i = 1; i <= w->line_count; i++) {
         uint32_t family = i;
         for (uint32_t p = w->lines[i].parent; p; p = w->lines[p].parent)
@@ -77,8 +88,11 @@ static void want_keeps(void *ctx) {
         lines[i - 1] = (struct keep_timeline){i, family, w->lines[i].parent, w->lines[i].fork};
         if (!world_line_is_promised(w, i))
             continue;
-        moments[k.moment_count++] = (struct keep_moments){i, family, w->horizon, UINT64_MAX, 0};
-        windows[k.window_count++] = (struct keep_window){family, w->horizon};
+        if (w->horizon < w->fine)
+            moments[k.moment_count++] =
+                (struct keep_moments){i, family, w->horizon, w->fine - 1, w->step_s};
+        moments[k.moment_count++] = (struct keep_moments){i, family, w->fine, UINT64_MAX, 0};
+        windows[k.window_count++] = (struct keep_window){family, w->fine};
     }
     for (uint32_t i = 0; i < w->change_count; i++) {
         const struct change_made *c = &w->changes[i];
@@ -91,6 +105,7 @@ static void want_keeps(void *ctx) {
     free(lines);
     free(moments);
     free(windows);
+    free(chosen);
 }
 
 /* What is asked of the catalogue leaves after the turn's commit. */
@@ -162,12 +177,13 @@ static void open_clean(struct world *w, struct alert_sink alerts) {
     w->commit.to_free = 0;
 }
 
-void world_clean(struct world *w, uint64_t horizon, uint64_t up_to) {
+void world_clean(struct world *w, uint64_t horizon, uint64_t fine, uint64_t up_to) {
     if (clean_is_busy(w->clean) || w->commit.wanted)
         return;
-    w->horizon = max_u64(w->horizon, max_u64(horizon, 1));
+    w->horizon = max_u64(w->horizon, horizon);
+    w->fine = max_u64(max_u64(w->fine, fine), max_u64(w->horizon, 1));
     for (uint32_t v = 0; v < w->volumes; v++)
-        world_edit_volume(w, v)->oldest_sequence = w->horizon;
+        show_promises(w, world_edit_volume(w, v));
     assert_int_equal(clean_begin(w->clean, up_to), 0);
 }
 
@@ -451,7 +467,7 @@ static void attach(struct world *w) {
     log_resume(w->log);
     log_cold_drop_others(w->log, w->commit.wanted ? w->commit.cold : 0);
     for (uint32_t v = 0; v < w->volumes; v++)
-        world_edit_volume(w, v)->oldest_sequence = w->horizon; /* as the catalogue knows */
+        show_promises(w, world_edit_volume(w, v));
 }
 
 void world_kill(struct world *w) {
@@ -596,7 +612,7 @@ uint32_t world_volume(struct world *w, uint32_t timeline, uint64_t size_bytes, u
     v->size_bytes = size_bytes;
     v->block_size = block_size;
     v->flags = flags;
-    v->oldest_sequence = w->horizon;
+    show_promises(w, v);
     w->volume[w->volumes] = h;
     return w->volumes++;
 }

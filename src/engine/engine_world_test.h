@@ -131,6 +131,9 @@ struct world {
     /* Cleaning. What the catalogue knows, over deaths: */
     struct clean *clean;
     uint64_t horizon; /* older moments are not promised */
+    uint64_t fine;    /* of older ones, those that world_step_of() says */
+    uint32_t step_s;
+    int thins; /* cleanings thin more often than they give up */
     uint64_t sealed;
     uint32_t freed[WORLD_FREED_MAX], freed_count;
     struct {
@@ -190,7 +193,10 @@ void world_kill(struct world *w);
 
 /* Gives up what is older than a moment, and begins a cleaning up to a sequence number, if none is under
  * way. From now on only lines that volumes show are promised, and what references name. */
-void world_clean(struct world *w, uint64_t horizon, uint64_t up_to);
+/* What is older than `fine` is thinned, what is older than `horizon` given up. */
+void world_clean(struct world *w, uint64_t horizon, uint64_t fine, uint64_t up_to);
+/* The step of which a moment is chosen, should history be thinned. */
+uint32_t world_step_of(uint64_t sequence);
 int world_line_is_promised(struct world *w, uint32_t line);
 
 /* Newest sequence of which the model knows all; a sequence of some change, or 0. */

@@ -46,7 +46,9 @@ static int check(struct perdured *p, struct volume_h volume, const struct since 
     case 0:
         return 0;
     case ERR_RANGE:
-        return refuse(out, err, "that is before the oldest moment that is kept");
+        return refuse(
+            out, err,
+            "not every moment since then is kept: copy the volume whole, or name a later one");
     case ERR_CHANGED:
         return refuse(
             out, err,
@@ -62,7 +64,7 @@ static int check(struct perdured *p, struct volume_h volume, const struct since 
 static int begin(struct perdured *p, struct nbd_h n, const struct volume *v,
                  const struct moment *m) {
     struct admin_request a = {.kind = OPERATION_RESTORE,
-                              .flags = OPERATION_DRY_RUN,
+                              .flags = OPERATION_DRY_RUN | OPERATION_EXACT,
                               .reply = p->numbers + 1,
                               .volume_count = 1};
     struct operation_h h;

@@ -110,7 +110,7 @@ static void whatever_happened(void **state) {
                 world_start_cold(w);
                 break;
             default:
-                world_clean(w, world_some_moment(w), UINT64_MAX);
+                world_clean(w, world_some_moment(w), 0, UINT64_MAX);
             }
         }
         world_settle(w);
