@@ -116,13 +116,14 @@ static void row(struct table *t, const char *name, struct text value) {
 }
 
 static bool is_thinned(const json_t *volume) {
-    return !json_equal(json_object_get(volume, "oldest"),
+    return is_there(volume, "every_moment_since") &&
+           !json_equal(json_object_get(volume, "oldest"),
                        json_object_get(volume, "every_moment_since"));
 }
 
 /* Under a moment that stands for another. */
 static void put_exact(const struct view *v) {
-    if (!is_true(v->result, "exact"))
+    if (json_is_false(json_object_get(v->result, "exact")))
         fputs("not every moment of that time is kept: this is the one before it\n", v->out);
 }
 

@@ -4,8 +4,8 @@
  * That is known when the next record comes. They are looked for when a turn has ended, as records of a turn come
  * at any place in it.
  *
- * One that gets lost, as the process ends, or as the one before is not in the catalogue yet, is missing in no
- * other way than if nothing had been recorded for that minute: the next one has its step.
+ * One that gets lost, as the process ends, or as the one before has not been in the catalogue for a minute, is
+ * missing in no other way than if nothing had been recorded for that minute: the next one has its step.
  */
 #include "engine/admin_priv.h"
 
@@ -35,16 +35,12 @@ static int is_under_way(const struct admin *ad) {
 void admin_moments_turn(struct admin *ad) {
     struct admin_request q = {.kind = OPERATION_MOMENT, .flags = OPERATION_INTERNAL};
     struct operation_h h;
-    if (ad->due.sequence == 0)
-        return;
-    if (!is_under_way(ad)) {
-        if (admin_begin(ad, &q, &h) < 0)
-            return; /* in a later turn */
-        struct operation *op = operation_edit(ad->c.a, h);
-        op->sequence = op->wait_sequence = ad->due.sequence;
-        op->moment_ns = ad->due.time_ns;
-        op->now_ns = ad->due_until_ns;
-        op->lease_ns = ad->due.store_ns;
-    }
+    if (ad->due.sequence == 0 || is_under_way(ad) || admin_begin(ad, &q, &h) < 0)
+        return; /* perhaps in a later turn */
+    struct operation *op = operation_edit(ad->c.a, h);
+    op->sequence = op->wait_sequence = ad->due.sequence;
+    op->moment_ns = ad->due.time_ns;
+    op->now_ns = ad->due_until_ns;
+    op->lease_ns = ad->due.store_ns;
     ad->due.sequence = 0;
 }

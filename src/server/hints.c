@@ -81,6 +81,10 @@ static void out_of_range(const struct operation *o, const struct volume *v, uint
                  (const char *)v->name, text);
     } else if (o->moment_kind == OPERATION_AT_NOW) {
         snprintf(out, room, "nothing was recorded since it was made; perdure alerts may tell why");
+    } else if (is_past && o->flags & OPERATION_EXACT &&
+               o->moment >=
+                   (o->moment_kind == OPERATION_AT_TIME ? v->oldest_ns : v->oldest_sequence)) {
+        snprintf(out, room, "without --exact that one is taken");
     } else if (is_past) {
         moment_format_utc(v->oldest_ns, text);
         snprintf(out, room, "%s is kept since %s: name a later moment", (const char *)v->name,
