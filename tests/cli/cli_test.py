@@ -173,6 +173,10 @@ ROWS = [
      {"name": "demo", "retain_ns": 7 * 86400 * 10**9, "retain_bytes": 200 << 30},
      dict(VOLUME, retain_ns=7 * 86400 * 10**9, retain_bytes=200 << 30),
      wider(VOLUME_TEXT, 17, 13, 4, "retains          7 d\nretains at most  200 GiB\n")),
+    ("volume set demo --thin-after 1d:1m,7d:1h", "volume.set",
+     {"name": "demo", "thin_after": "1d:1m,7d:1h"},
+     dict(VOLUME, thin_after="1d:1m,7d:1h"),
+     VOLUME_TEXT.replace("state ", "thins after  1d:1m,7d:1h\nstate ")),
     ("volume resize demo 20G", "volume.resize", {"name": "demo", "size_bytes": 20 << 30},
      VOLUME, VOLUME_TEXT),
     ("volume resize demo 5G --force", "volume.resize",
@@ -205,6 +209,15 @@ ROWS = [
      "access  read-only\n"
      "closes  when told\n"
      "db      nbd://127.0.0.1:10809/db.check\n"),
+    ("image open demo --at before-upgrade --exact", "image.open",
+     {"volumes": ["demo"], "at": "before-upgrade", "exact": True},
+     dict(IMAGE, exact=False, writable=False, lease_ends_at=None, disks=IMAGE["disks"][:1]),
+     "image   check\n"
+     "moment  2026-07-01 12:00:00.500 +02:00 (seq:99)\n"
+     "access  read-only\n"
+     "closes  when told\n"
+     "db      nbd://127.0.0.1:10809/db.check\n"
+     "not every moment of that time is kept: this is the one before it\n"),
     ("image list", "image.list", {}, {"images": []}, "no open images\n"),
     ("image list", "image.list", {}, {"images": [IMAGE]},
      "IMAGE  EXPORT         SIZE  MOMENT                          ACCESS    CLIENTS  CLOSES\n"
@@ -361,6 +374,8 @@ USAGE = [
      'write "2026-10-25 02:30:00 +02:00" or "2026-10-25 02:30:00 +01:00"'),
     ("restore demo --at 2026-03-29T02:30:00", 2, "never showed this time"),
     ("restore demo --at now --range 1G", 2, "OFFSET:LENGTH"),
+    ("volume set demo --thin-after 1d", 2, "AGE:STEP"),
+    ("volume create demo --size 1G --thin-after 1d:2m", 2, "a step is one of 1m"),
     ("image open demo --at now --for 1", 2, "a unit of time"),
     ("image open demo --at now --for 1ms", 2, "between 1 s"),
     ("mark demo", 2, "mark create needs --label L"),
