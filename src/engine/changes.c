@@ -96,16 +96,24 @@ int engine_changes_begin(struct engine_run *e, struct engine_changes *c) {
     return 0;
 }
 
-int changes_go_on(struct engine_run *e) {
-    int more = 0;
+static int can_go_on(const struct engine_changes *c) {
+    const struct index *x = c->engine->index;
+    return !c->waits && (c->until <= index_applied(x) || index_all_applied(x));
+}
+
+void changes_go_on(struct engine_run *e) {
     for (struct engine_changes *c = e->changes, *next; c; c = next) {
         next = c->next;
-        if (!c->waits && c->until <= index_applied(e->index))
+        if (can_go_on(c))
             go_on(c);
     }
-    for (struct engine_changes *c = e->changes; c; c = c->next)
-        more |= !c->waits;
-    return more;
+}
+
+int changes_want_turn(const struct engine_run *e) {
+    const struct engine_changes *c = e->changes;
+    while (c && !can_go_on(c))
+        c = c->next;
+    return c != NULL;
 }
 
 /* With all that is younger, as a hole that came since may go where history is thinned. Of an image: of the volume

@@ -457,7 +457,7 @@ void engine_turn(struct engine_run *e) {
     take_list(e, &e->ready, write_go_on);
     take_list(e, &e->room, dispatch);
     take_list(e, &e->status, status_go_on);
-    e->again |= changes_go_on(e);
+    changes_go_on(e);
     write_log(e);
     take_arrivals(e);
     arena_hold_input(e->a, 0, 0);
@@ -489,7 +489,7 @@ uint64_t engine_oldest_moment(const struct engine_run *e) {
 }
 
 uint64_t engine_deadline(const struct engine_run *e) {
-    if (e->again || e->ready.first || e->status.first || (e->taking_up && e->arrivals.first))
+    if (e->again || changes_want_turn(e) || e->ready.first || e->status.first || (e->taking_up && e->arrivals.first))
         return 0;
     int waits = e->room.first || e->log_queue.first || e->arrivals.first || e->readers_waiting ||
                 index_waits(e->index);

@@ -217,8 +217,9 @@ int reader_block_read(void *ctx, struct io_h h, const struct io *io, int32_t res
 void ahead_note(struct engine_run *e, const struct ancestry *view, uint64_t first, uint32_t blocks,
                 uint64_t end);
 
-/* changes.c: 1: there is more to do at once. */
-int changes_go_on(struct engine_run *e);
+/* changes.c */
+void changes_go_on(struct engine_run *e);
+int changes_want_turn(const struct engine_run *e); /* 1: there is more to do at once */
 
 /* read.c */
 void read_begin(struct work *w);

@@ -123,6 +123,8 @@ uint64_t index_known_data(struct index *x, const struct ancestry *view, uint64_t
 
 /* Newest sequence that look-ups see. */
 uint64_t index_applied(const struct index *x);
+/* 1: they see all that is recorded; numbers above index_applied() are then those of nothing, as after a start. */
+int index_all_applied(const struct index *x);
 
 /* Whether a segment is live; whether it is sealed, so that its file does not change any more. */
 int index_segment_is_live(const struct index *x, uint32_t segment);

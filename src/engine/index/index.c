@@ -392,6 +392,10 @@ uint64_t index_applied(const struct index *x) {
     return x->applied;
 }
 
+int index_all_applied(const struct index *x) {
+    return !x->dirty;
+}
+
 struct index_counts index_counts(const struct index *x) {
     struct index_counts n = x->n;
     n.runs = x->run_count;
