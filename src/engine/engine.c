@@ -489,7 +489,8 @@ uint64_t engine_oldest_moment(const struct engine_run *e) {
 }
 
 uint64_t engine_deadline(const struct engine_run *e) {
-    if (e->again || changes_want_turn(e) || e->ready.first || e->status.first || (e->taking_up && e->arrivals.first))
+    if (e->again || changes_want_turn(e) || e->ready.first || e->status.first ||
+        (e->taking_up && e->arrivals.first))
         return 0;
     int waits = e->room.first || e->log_queue.first || e->arrivals.first || e->readers_waiting ||
                 index_waits(e->index);
