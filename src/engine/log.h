@@ -359,4 +359,30 @@ int log_find_moment(struct log *l, enum log_moment_kind kind, uint64_t value,
                     struct log_moment *out,
                     void (*done)(void *owner, int result, const struct log_moment *m), void *owner);
 
+/* What was recorded of some sectors, newest first: the records that a timeline sees, of `since` < number <= `until`.
+ * time_ns: store time; wall_ns: what the wall clock showed. start_sector, sectors: as the client asked, also in parts of
+ * blocks. Of segments that a cleaning has put together, nothing is told, as they have no frames. */
+struct log_listed {
+    uint64_t sequence, time_ns, wall_ns;
+    enum place_kind kind;
+    uint32_t flags; /* enum log_record_flag */
+    uint64_t start_sector, sectors;
+    uint32_t ref_timeline; /* REFERENCE */
+    uint64_t ref_sequence;
+};
+struct ancestry;
+struct log_listing {
+    const struct ancestry *view;
+    uint64_t start_sector, end_sector;
+    uint64_t since, until;
+    struct log_listed *rows;
+    uint32_t room, count;
+    uint64_t next; /* the answer goes on with this as `until`; 0: that is all */
+    void (*done)(struct log_listing *g, int result);
+    void *owner;
+};
+/* 1: answered; 0: done() will be called, in a later turn, with 0, or ERR_IO, ERR_INTEGRITY; ERR_NOMEM. All memory stays
+ * the caller's until then. Not preserved. An answer may have few rows, or none, and a next one. */
+int log_list(struct log *l, struct log_listing *g);
+
 #endif

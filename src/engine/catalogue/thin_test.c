@@ -9,7 +9,7 @@
 #define HOUR 3600u
 #define DAY 86400u
 #define LAST 900u /* sequence numbers are below */
-#define ROWS 400u
+#define ROWS 2048u
 #define BEGIN_S 1000000u
 
 struct row {
@@ -43,6 +43,7 @@ static void note(struct bench *b, uint64_t sequence, uint64_t time_s, uint64_t u
     assert_int_equal(world_ask(&b->w, &r), 0);
     uint64_t before = b->row_count ? b->rows[b->row_count - 1].until_s : 0;
     uint32_t step_s = thinning_step_between(before, until_s);
+    assert_true(b->row_count < ROWS);
     if (step_s)
         b->rows[b->row_count++] = (struct row){sequence, time_s, until_s, step_s};
 }

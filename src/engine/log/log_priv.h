@@ -18,7 +18,9 @@
  *   chain.c     which frames count
  *   recover.c   cold start: slots, versions, where to go on
  *   salvage.c   frames of a dead arena
+ *   back.c      back through the frames
  *   moment.c    time to sequence
+ *   list.c      what was recorded, for people
  *
  * Everything preserved is in the root slot (root.h), TABLE_SEGMENT and TABLE_FRAME; struct log is
  * private and derived from them, or counts what a new process may count anew.
@@ -51,6 +53,7 @@ _Static_assert(sizeof(struct segment_notes) <= BUFFER_PAGE_BYTES, "notes are one
 struct seal_job;
 struct slot_job;
 struct moment;
+struct listing;
 
 struct log {
     struct log_env env;
@@ -82,6 +85,7 @@ struct log {
     struct slot_job *slot_job;
     struct seal_job *seals; /* running, or waiting for seal_retry_ns */
     struct moment *moments;
+    struct listing *listings;
     uint32_t epoch_writes; /* of the store header in flight, ours and adopted */
     uint64_t epoch_retry_ns;
     uint64_t slots_retry_ns;
@@ -224,6 +228,7 @@ static inline const struct wall_span *wall_newest(const struct log *l) {
 
 /* Moments (moment.c). */
 void moments_close(struct log *l);
+void listings_close(struct log *l); /* list.c */
 
 void log_alert(struct log *l, enum alert_level level, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "engine/log/frame.h"
+#include "engine/ancestry.h"
 #include "engine/log/rig_test.h"
 #include "engine/root.h"
 
@@ -819,6 +820,91 @@ static void no_moment_lies_within_a_request(void **state) {
     rig_free(r);
 }
 
+static void listing_done(struct log_listing *g, int result) {
+    *(int *)g->owner = 1 + result;
+}
+
+/* Newest first, against the model: each answer goes on where the one before ended. */
+static void list_all(struct rig *r, uint32_t timeline, uint64_t start, uint64_t end, uint64_t since,
+                     uint64_t until, uint32_t room) {
+    struct ancestor line = {timeline, UINT64_MAX};
+    struct ancestry view = {.timeline = timeline, .family = 1, .count = 1, .list = &line};
+    struct log_listed rows[16];
+    int told = 0;
+    uint32_t i = r->model_count;
+    for (uint64_t next = until; next > 0;) {
+        struct log_listing g = {.view = &view,
+                                .start_sector = start,
+                                .end_sector = end,
+                                .since = since,
+                                .until = next,
+                                .rows = rows,
+                                .room = room,
+                                .done = listing_done,
+                                .owner = &told};
+        told = 0;
+        int err = log_list(r->l, &g);
+        for (int n = 0; err == 0 && !told; n++) {
+            assert_true(n < 1000);
+            rig_step(r);
+        }
+        assert_true(err == 1 || told == 1);
+        for (uint32_t k = 0; k < g.count; k++) {
+            const struct written *w;
+            do {
+                assert_true(i-- > 0);
+                w = &r->model[i];
+            } while (w->sequence > until || w->timeline != timeline || w->block * 8 >= end ||
+                     (w->block + w->blocks) * 8 <= start);
+            assert_int_equal(rows[k].sequence, w->sequence);
+            assert_true(w->sequence > since);
+            assert_int_equal(rows[k].kind, w->kind);
+            assert_int_equal(rows[k].start_sector, w->block * 8);
+            assert_int_equal(rows[k].sectors, w->blocks * 8);
+            assert_int_equal(rows[k].flags & LOG_MORE, w->flags & LOG_MORE);
+            uint64_t away = rows[k].time_ns > w->time_ns ? rows[k].time_ns - w->time_ns
+                                                         : w->time_ns - rows[k].time_ns;
+            assert_in_range(away, 0, 2000);
+        }
+        assert_true(g.next < next);
+        next = g.next;
+    }
+    while (i-- > 0 && r->model[i].sequence > since)
+        assert_false(r->model[i].sequence <= until && r->model[i].timeline == timeline &&
+                     r->model[i].block * 8 < end &&
+                     (r->model[i].block + r->model[i].blocks) * 8 > start);
+}
+
+/* Of records in memory, in open and in sealed segments, over deaths and starts. */
+static void what_was_recorded_is_listed(void **state) {
+    struct rig *r = rig_new(23);
+    assert_int_equal(rig_start(r, NULL), 0);
+    for (int life = 0; life < 4; life++) {
+        for (int n = 0; n < 12; n++) {
+            append_some(r, 40);
+            uint64_t last = r->model[r->model_count - 1].sequence;
+            uint64_t until = prng_one_in(&r->prng, 2) ? last : 1 + prng_below(&r->prng, last);
+            uint64_t since = prng_one_in(&r->prng, 2) ? 0 : prng_below(&r->prng, until);
+            uint64_t start = prng_one_in(&r->prng, 2) ? 0 : prng_below(&r->prng, 8000);
+            list_all(r, 1 + (uint32_t)prng_below(&r->prng, 3), start,
+                     start + 1 + prng_below(&r->prng, 9000), since, until,
+                     1 + (uint32_t)prng_below(&r->prng, 16));
+        }
+        rig_settle(r);
+        list_all(r, 1, 0, UINT64_MAX, 0, UINT64_MAX, 16);
+        if (life % 2) {
+            rig_turn(r, RIG_BEFORE_SUBMIT);
+            rig_attach(r, 0);
+        } else {
+            rig_power_cut(r);
+            assert_int_equal(rig_start(r, NULL), 0);
+            rig_check_prefix(r);
+        }
+        rig_wait_ready(r);
+    }
+    rig_free(r);
+}
+
 /* Stores that are not ours to open. ------------------------------------------------------------ */
 
 static void a_store_is_made_once(void **state) {
@@ -873,6 +959,7 @@ int main(void) {
         cmocka_unit_test(store_time_does_not_go_back_over_a_start),
         cmocka_unit_test(a_time_gives_the_newest_whole_request),
         cmocka_unit_test(no_moment_lies_within_a_request),
+        cmocka_unit_test(what_was_recorded_is_listed),
         cmocka_unit_test(a_store_is_made_once),
         cmocka_unit_test(a_missing_or_damaged_store_is_told),
     };

@@ -107,6 +107,7 @@ void log_close(struct log *l) {
     segments_close(l);
     seals_close(l);
     moments_close(l);
+    listings_close(l);
     recovery_close(l);
     free(l->by_number);
     free(l->by_number_next);
