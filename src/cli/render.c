@@ -434,6 +434,33 @@ static void diff(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static void writes_of(const struct view *v, const json_t *list) {
+    struct table t;
+    size_t i;
+    json_t *item;
+    table_begin(&t, "MOMENT|>SEQUENCE|WHAT|>OFFSET|>LENGTH");
+    json_array_foreach(list, i, item) {
+        const json_t *at = json_object_get(item, "at");
+        table_cell(&t, "%s", time_of(v, at, "time", 6).s);
+        table_cell(&t, "%s", count_of(at, "sequence").s);
+        table_cell(&t, "%s", text_of(item, "kind").s);
+        table_cell(&t, "%s", count_of(item, "offset_bytes").s);
+        table_cell(&t, "%s", count_of(item, "length_bytes").s);
+    }
+    table_end(&t, v->out);
+}
+
+static void when(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "writes");
+    if (json_array_size(list) > 0)
+        writes_of(v, list);
+    else
+        fprintf(v->out, "nothing is known to have been written from %s to %s\n",
+                moment_of(v, v->result, "from").s, moment_of(v, v->result, "to").s);
+    if (is_there(v->result, "older"))
+        fprintf(v->out, "older ones: --below %s\n", count_of(v->result, "older").s);
+}
+
 /* A part of a hundred; nothing of nothing is "-". */
 static struct text part_of(const json_t *item, const char *part, const char *whole) {
     struct text t = dash();
@@ -611,6 +638,7 @@ static const struct renderer renderers[] = {
     {"mark.list", mark_list},
     {"mark.delete", mark_delete},
     {"diff", diff},
+    {"when", when},
     {"history", history},
     {"status", status},
     {"clean", clean},

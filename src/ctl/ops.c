@@ -226,6 +226,39 @@ static const struct ctl_arg diff_args[] = {
      .help = "begin at this offset"},
 };
 
+static const struct ctl_arg when_args[] = {
+    VOLUME_WORD,
+    {.key = "range",
+     .option = "range",
+     .meta = "OFFSET:LENGTH",
+     .type = CTL_RANGE,
+     .help = "only what touched this part of the volume"},
+    {.key = "from",
+     .option = "from",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .help = "what was written after this moment; the volume's oldest without it"},
+    {.key = "to",
+     .option = "to",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .help = "what was written up to this moment; now without it"},
+    {.key = "below",
+     .option = "below",
+     .meta = "SEQUENCE",
+     .type = CTL_NUMBER,
+     .fallback = "0",
+     .help = "only writes with lower numbers, to go on where an answer ended"},
+    {.key = "limit",
+     .option = "limit",
+     .meta = "N",
+     .type = CTL_NUMBER,
+     .min = 1,
+     .max = 4096,
+     .fallback = "100",
+     .help = "so many writes at most"},
+};
+
 static const struct ctl_arg history_args[] = {
     VOLUME_WORD,
     {.key = "from",
@@ -485,6 +518,29 @@ const struct ctl_op ctl_ops[] = {
                   "\"ranges\": [{\"offset_bytes\": integer, \"length_bytes\": integer}]}",
         .example = "perdure diff demo --from -1h --to now\n"
                    "perdure diff demo --from nightly --to now --json",
+    },
+    {
+        .name = "when",
+        .noun = "when",
+        .flags = CTL_READ,
+        ARGS(when_args),
+        .summary = "list the writes of a volume, or of a part of it, newest first",
+        .detail = "Of the volume as it is now: what a restore took back is not among it. Each "
+                  "write's data "
+                  "are those of the export NAME@seq:N, and what was there before those of "
+                  "NAME@seq:M with "
+                  "M one less; a write of several records is a row for each, of which the newest "
+                  "ends the "
+                  "request, and is the moment that shows it. Of writes in history that was thinned "
+                  "or put "
+                  "together, only the number may be known, or they are left out. "
+                  "\"older\" is null at the end, else there may be older ones: --below that.",
+        .result = "{\"volume\": string, \"from\": MOMENT, \"to\": MOMENT, \"older\": integer?, "
+                  "\"writes\": [{\"at\": MOMENT, \"kind\": \"write\" | \"zero\" | \"trim\" | "
+                  "\"restore\"?, \"offset_bytes\": integer?, \"length_bytes\": integer?, "
+                  "\"ends_request\": boolean?}]}",
+        .example = "perdure when demo\n"
+                   "perdure when demo --range 1M:64K --from -1h --json",
     },
     {
         .name = "history",

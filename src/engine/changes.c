@@ -20,6 +20,10 @@ static void end(struct engine_changes *c, int err) {
 /* Adds the blocks of a chunk; 0: there is no room for another range, and next_block is there. */
 static int take_chunk(struct engine_changes *c, const struct index_find *f) {
     uint64_t first = f->chunk * CHUNK_BLOCKS, left = f->changed;
+    if (c->only_newest && left)
+        c->newest = c->since = f->newest; /* others have to be younger */
+    if (c->only_newest)
+        left = 0;
     while (left) {
         uint32_t b = (uint32_t)__builtin_ctzll(left);
         uint64_t beyond = ~(left >> b);
@@ -36,7 +40,7 @@ static int take_chunk(struct engine_changes *c, const struct index_find *f) {
         left &= ~block_mask(b, n);
     }
     c->next_block = min_u64(first + CHUNK_BLOCKS, c->end_block);
-    return c->next_block < c->end_block && ++c->chunks < CHANGES_CHUNKS_MAX;
+    return c->next_block < c->end_block && (c->only_newest || ++c->chunks < CHANGES_CHUNKS_MAX);
 }
 
 static void found(struct index_find *f, int result) {
@@ -89,6 +93,7 @@ int engine_changes_begin(struct engine_run *e, struct engine_changes *c) {
         return ERR_INTEGRITY;
     c->engine = e;
     c->count = c->chunks = 0;
+    c->newest = 0;
     c->waits = 0;
     c->next_block = c->block;
     c->next = e->changes;

@@ -98,11 +98,13 @@ struct engine_changes {
     uint64_t block, end_block;
     struct engine_range *ranges;
     uint32_t room;
+    int only_newest; /* no ranges: just the newest of those writes */
     void (*done)(struct engine_changes *c, int err);
     void *owner;
     /* The answer: */
     uint32_t count;
     uint64_t next_block; /* up to where it tells; ask again from there if that is not end_block */
+    uint64_t newest;     /* only_newest: its number; 0: there is none */
     /* private */
     struct engine_run *engine;
     const struct ancestry *view;

@@ -121,8 +121,10 @@ json_t *reload_json(const struct perdured *p);
 int reload_handler(void *perdured, const struct ctl_request *q);
 int pauses_handler(void *perdured, const struct ctl_request *q);
 
-/* server/looking.c: the operation `diff`; an operation that has ended, which may be part of it. */
-int looking_diff(void *perdured, const struct ctl_request *q);
+/* server/diff.c, server/when.c */
+int diff_handler(void *perdured, const struct ctl_request *q);
+int when_handler(void *perdured, const struct ctl_request *q);
+/* server/looking.c: an operation that has ended, which may be part of one of them. */
 void looking_resolved(struct perdured *p, const struct operation *o);
 
 /* server/history.c: after admin_turn, those that waited go on. */

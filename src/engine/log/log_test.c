@@ -884,7 +884,8 @@ static void what_was_recorded_is_listed(void **state) {
             append_some(r, 40);
             uint64_t last = r->model[r->model_count - 1].sequence;
             uint64_t until = prng_one_in(&r->prng, 2) ? last : 1 + prng_below(&r->prng, last);
-            uint64_t since = prng_one_in(&r->prng, 2) ? 0 : prng_below(&r->prng, until);
+            uint64_t since = r->model[prng_below(&r->prng, r->model_count)].sequence;
+            since = since < until ? since : 0;
             uint64_t start = prng_one_in(&r->prng, 2) ? 0 : prng_below(&r->prng, 8000);
             list_all(r, 1 + (uint32_t)prng_below(&r->prng, 3), start,
                      start + 1 + prng_below(&r->prng, 9000), since, until,

@@ -1,0 +1,197 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What was written, when, and what was there before: `when` of a real server against a model. Reports TAP."""
+import random
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from perdure import Server, Tap, link_to, must_hold, wait_until
+
+PROGRAMS = sys.argv[1:3]
+KIB = 1 << 10
+MIB = 1 << 20
+SIZE = 4 * MIB
+
+
+class Model:
+    """A volume, and all that was done to it: (sequence, kind, offset, length, before, after)."""
+
+    def __init__(self, server, rng, name='v', **more):
+        self.server, self.rng, self.name = server, rng, name
+        server.ask('volume.create', name=name, size_bytes=SIZE, block_size_bytes=512, **more)
+        self.disk = bytearray(SIZE)
+        self.done = []
+
+    def newest(self):
+        return self.server.status()['store']['newest']['sequence']
+
+    def note(self, kind, offset, data):
+        before = bytes(self.disk[offset:offset + len(data)])
+        self.disk[offset:offset + len(data)] = data
+        self.done.append((self.newest(), kind, offset, len(data), before, bytes(data)))
+
+    def some(self, count):
+        link = link_to(self.server, self.name)
+        for _ in range(count):
+            unit = self.rng.choice([512, 4 * KIB, 64 * KIB])
+            length = unit * self.rng.randrange(1, 4)
+            offset = self.rng.randrange((SIZE - length) // unit) * unit
+            if self.rng.random() < 0.5:
+                offset %= 256 * KIB  # some parts are written again and again
+            if self.rng.random() < 0.2 and unit > 512:
+                (link.trim if self.rng.random() < 0.5 else link.zero)(length, offset)
+                kind = None
+                data = bytes(length)
+            else:
+                data, kind = self.rng.randbytes(length), 'write'
+                link.pwrite(data, offset)
+            self.note(kind, offset, data)
+        link.flush()
+        link.shutdown()
+
+
+def when(server, name='v', **args):
+    return server.ask('when', name=name, **args)
+
+
+def all_of(server, limit, **args):
+    """Over as many answers as it takes."""
+    rows, below = [], 0
+    while True:
+        answer = when(server, limit=limit, below=below, **args)
+        must_hold('no more than asked for', len(answer['writes']) <= limit)
+        rows += answer['writes']
+        if answer['older'] is None:
+            return rows
+        below = answer['older']
+
+
+def must_tell(model, offset, length, limit, **args):
+    """Every write that touched the range, newest first; one of several records is one row for each."""
+    if (offset, length) != (0, SIZE):
+        args['range'] = {'offset_bytes': offset, 'length_bytes': length}
+    rows = all_of(model.server, limit, **args)
+    expected = [one for one in reversed(model.done) if one[2] < offset + length and one[2] + one[3] > offset]
+    told = [row for row in rows if row['ends_request']]
+    must_hold(f'{len(expected)} writes of {offset}:{length}, {len(told)} told',
+              [row['at']['sequence'] for row in told] == [one[0] for one in expected])
+    for row, one in zip(told, expected):
+        must_hold(f'{row} is {one[:4]}', row['at']['time'] is not None and row['kind'] != 'restore'
+                  and (row['kind'] == 'write') == (one[1] == 'write')
+                  and one[2] <= row['offset_bytes'] and row['offset_bytes'] + row['length_bytes'] <= one[2] + one[3])
+    return len(told)
+
+
+def must_show(model, count):
+    """What was there before a write, and after it."""
+    for one in model.rng.sample(model.done, count):
+        sequence, _, offset, length, before, after = one
+        for moment, data in ((sequence - 1, before), (sequence, after)):
+            link = link_to(model.server, f'{model.name}@seq:{moment}')
+            must_hold(f'seq:{moment} of {one[:4]}', bytes(link.pread(length, offset)) == data)
+            link.shutdown()
+
+
+def look(model):
+    rng, told = model.rng, must_tell(model, 0, SIZE, 100)
+    must_hold('all of them', told == len(model.done))
+    for _ in range(6):
+        length = 512 * rng.randrange(1, 200)
+        offset = 512 * rng.randrange((256 * KIB - 512 * 200) // 512)
+        must_tell(model, offset, length, rng.choice([1, 7, 100]))
+
+
+def every_write():
+    with Server(PROGRAMS) as server:
+        model = Model(server, random.Random(1))
+        model.some(60)
+        look(model)
+        for disturbance in ('reload', 'kill', 'cold'):
+            model.some(30)
+            server.go_through(disturbance)
+            look(model)
+            must_show(model, 6)
+        server.stop()
+        server.start()
+        look(model)
+        must_show(model, 6)
+        return f'{len(model.done)} writes'
+
+
+def between_moments():
+    with Server(PROGRAMS) as server:
+        model = Model(server, random.Random(2))
+        model.some(40)
+        first, last = model.done[9][0], model.done[29][0]
+        rows = all_of(server, 100, **{'from': f'seq:{first}', 'to': f'seq:{last}'})
+        must_hold('twenty writes', {row['at']['sequence'] for row in rows if row['ends_request']}
+                  == {one[0] for one in model.done[10:30]})
+        # A restored range is told as such, and what a restore took back is not there.
+        server.ask('restore', volumes=['v'], at=f'seq:{first}', range={'offset_bytes': 0, 'length_bytes': MIB})
+        newest = when(server, limit=1, range={'offset_bytes': 0, 'length_bytes': 4096})['writes'][0]
+        must_hold(f'a restore: {newest}', newest['kind'] == 'restore')
+        server.ask('restore', volumes=['v'], at=f'seq:{first}')
+        rows = all_of(server, 100)
+        must_hold('ten are left', [row['at']['sequence'] for row in rows if row['ends_request']]
+                  == [one[0] for one in reversed(model.done[:10])])
+        return 'as told'
+
+
+def of_cleaned_history():
+    """Numbers are known of what the present shows, though the log's frames have gone."""
+    rng = random.Random(3)
+    with Server(PROGRAMS) as server:
+        model = Model(server, rng, retain_ns=10 ** 9)
+        model.some(20)
+        kept = model.done[-1]
+        server.ask('volume.create', name='w', size_bytes=96 * MIB, retain_ns=10 ** 9)
+        link = link_to(server, 'w')
+        for at in range(3 * 96):
+            link.pwrite(rng.randbytes(4096) * 256, at % 96 * MIB)
+        link.flush()
+        link.shutdown()
+        time.sleep(1.2)
+
+        def freed():
+            try:
+                server.control('clean')
+            except (OSError, ValueError):
+                pass
+            return server.status()['cleaning']['segments_freed'] >= 2
+        wait_until('segments are freed', freed)
+        rows = when(server, range={'offset_bytes': kept[2], 'length_bytes': 512})['writes']
+        must_hold(f'nothing before the oldest moment: {rows}', not rows)
+        model.some(5)
+        must_hold('the new ones', len([row for row in all_of(server, 100) if row['ends_request']]) == 5)
+        return 'told'
+
+
+def bad_input():
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=SIZE)
+        for words, why, status in [
+                (('nobody',), 'no volume is called nobody', 3),
+                (('v', '--range', '4M:1'), 'beyond the end', 2),
+                (('v', '--range', '0:5M'), 'beyond the end', 2),
+                (('v', '--from', 'now', '--to', '-1h'), '', 2),
+                (('v', '--to', 'seq:99999999999'), 'newest', 2),
+                (('v', '--limit', '0'), 'between', 2)]:
+            said = server.cli('when', *words, status=status)
+            must_hold(f'{words}: {said}', why in said)
+        empty = when(server)
+        must_hold(f'nothing: {empty}', empty['writes'] == [] and empty['older'] is None)
+        return 'refused'
+
+
+def main():
+    tap = Tap()
+    tap.case('every write', every_write)
+    tap.case('between moments', between_moments)
+    tap.case('of cleaned history', of_cleaned_history)
+    tap.case('bad input', bad_input)
+    tap.end()
+
+
+if __name__ == '__main__':
+    main()
