@@ -31,6 +31,8 @@ struct cli_command {
     const char *noun;        /* HELP: NULL is everything */
     json_t *args;
     const char *local[CTL_ARGS_MAX]; /* texts of the operation's CTL_LOCAL arguments */
+    char **rest;                     /* CTL_TAKES_COMMAND: the words after "--" */
+    int rest_count;
 };
 
 /* A failure as it is shown; texts may be empty. */

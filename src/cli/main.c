@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/must.h"
 #include "base/units.h"
+#include "cli/bisect.h"
 #include "cli/client.h"
 #include "cli/exit_code.h"
 #include "cli/help.h"
@@ -155,6 +156,8 @@ static int run(const struct cli *cli, const struct cli_command *command, struct 
     struct call c = {
         .cli = cli, .command = command, .deadline_ns = client_now_ns() + cli->timeout_ns};
     int err;
+    if (strcmp(command->op->name, "bisect") == 0)
+        return bisect_run(cli, command, f);
     if (strcmp(command->op->name, "mark.create") == 0)
         err = hook_around(local_text(command, "exec_before"), local_text(command, "exec_after"),
                           call_server, &c, f);

@@ -277,6 +277,8 @@ static int check_complete(struct scan *s) {
         return cli_fail(s->failure, ERR_INVAL, "%s needs %s%s%s%s", name, arg->option ? "--" : "",
                         arg->option ? arg->option : "", arg->option ? " " : "", arg->meta);
     }
+    if (op->flags & CTL_TAKES_COMMAND && s->command->rest_count == 0)
+        return cli_fail(s->failure, ERR_INVAL, "%s needs -- COMMAND", name);
     return OK;
 }
 
@@ -293,6 +295,11 @@ int options_parse(int argc, char **argv, uint64_t now_ns, struct cli *cli,
         int err;
         if (!s.words_only && strcmp(word, "--") == 0) {
             s.words_only = true;
+            if (command->op && command->op->flags & CTL_TAKES_COMMAND) {
+                command->rest = argv + s.at;
+                command->rest_count = argc - s.at;
+                break;
+            }
             continue;
         }
         if (!s.words_only && word[0] == '-' && word[1])

@@ -259,6 +259,22 @@ static const struct ctl_arg when_args[] = {
      .help = "so many writes at most"},
 };
 
+static const struct ctl_arg bisect_args[] = {
+    VOLUME_WORD,
+    {.key = "good",
+     .option = "good",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .flags = CTL_REQUIRED,
+     .help = "a moment at which all was well"},
+    {.key = "bad",
+     .option = "bad",
+     .meta = "T",
+     .type = CTL_MOMENT,
+     .flags = CTL_REQUIRED,
+     .help = "a later one at which it was not"},
+};
+
 static const struct ctl_arg history_args[] = {
     VOLUME_WORD,
     {.key = "from",
@@ -541,6 +557,27 @@ const struct ctl_op ctl_ops[] = {
                   "\"ends_request\": boolean?}]}",
         .example = "perdure when demo\n"
                    "perdure when demo --range 1M:64K --from -1h --json",
+    },
+    {
+        .name = "bisect",
+        .noun = "bisect",
+        .flags = CTL_COMPOSED | CTL_TAKES_COMMAND,
+        ARGS(bisect_args),
+        .summary = "find the write that made something go wrong",
+        .detail =
+            "Opens read-only images of moments between the two, halving what lies between them, "
+            "and "
+            "runs the command on each, with the image's NBD address in place of the word {} and in "
+            "PERDURE_IMAGE_URI. Exit code 0 says good, 125 that it cannot tell, others up to 127 "
+            "bad; a "
+            "signal, or a code above, ends the search. Both ends are judged first.",
+        .result = "{\"volume\": string, \"last_good\": integer, \"first_bad\": {\"at\": MOMENT, "
+                  "\"kind\": string?, \"offset_bytes\": integer?, \"length_bytes\": integer?, "
+                  "\"ends_request\": boolean?}, \"unclear\": integer, \"steps\": [{\"sequence\": "
+                  "integer, \"verdict\": \"good\" | \"bad\" | \"unclear\"}]}",
+        .example = "perdure bisect demo --good -1h --bad now -- sh -c 'nbdcopy $PERDURE_IMAGE_URI "
+                   "a.img && "
+                   "e2fsck -fn a.img'",
     },
     {
         .name = "history",

@@ -58,8 +58,10 @@ struct ctl_arg {
     const char *help;
 };
 
-#define CTL_READ 1u         /* changes nothing: may be sent again after a broken connection */
-#define CTL_DEFAULT_VERB 2u /* "mark demo" means "mark create demo" */
+#define CTL_READ 1u          /* changes nothing: may be sent again after a broken connection */
+#define CTL_DEFAULT_VERB 2u  /* "mark demo" means "mark create demo" */
+#define CTL_COMPOSED 4u      /* the command line makes it of others: the server has none */
+#define CTL_TAKES_COMMAND 8u /* "-- COMMAND" follows, at least one word; COMPOSED */
 
 struct ctl_op {
     const char *name;        /* "image.open" */

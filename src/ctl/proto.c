@@ -137,7 +137,7 @@ int ctl_parse(const char *line, size_t len, uint64_t now_ns, const struct moment
     if (err)
         return refuse(out, refusal, err, f.text, NULL);
     out->op = ctl_op_find(op_name);
-    if (!out->op) {
+    if (!out->op || out->op->flags & CTL_COMPOSED) {
         snprintf(text, sizeof text, "there is no operation \"%.64s\"", op_name);
         return refuse(out, refusal, ERR_UNSUPPORTED, text,
                       "the command line may be newer than the server; see perdure status");
@@ -166,12 +166,15 @@ const struct ctl_handler *ctl_handler_find(const struct ctl_handler *handlers, u
 }
 
 bool ctl_handlers_complete(const struct ctl_handler *handlers, uint32_t count) {
-    if (count != ctl_op_count)
-        return false;
-    for (uint32_t i = 0; i < ctl_op_count; i++)
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < ctl_op_count; i++) {
+        if (ctl_ops[i].flags & CTL_COMPOSED)
+            continue;
         if (!ctl_handler_find(handlers, count, ctl_ops[i].name))
             return false;
-    return true;
+        found++;
+    }
+    return found == count;
 }
 
 char *ctl_request_line(int64_t id, const struct ctl_op *op, json_t *args) {

@@ -287,6 +287,22 @@ ROWS = [
      "12 KiB of demo written from 2026-11-22 17:00:00.000 +01:00 (seq:5) to "
      "2026-11-22 17:00:01.000 +01:00 (seq:9)\n"
      " OFFSET  LENGTH\n   4096    8192\n1048576    4096\n"),
+    ("when demo --range 4K:8K --from seq:5", "when",
+     {"name": "demo", "from": "seq:5", "range": {"offset_bytes": 4096, "length_bytes": 8192}},
+     {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"), "to": moment(9, "2026-11-22T16:00:01Z"), "older": 8,
+      "writes": [{"at": moment(9, "2026-11-22T16:00:01Z"), "kind": "trim", "offset_bytes": 0, "length_bytes": 8192,
+                  "ends_request": True},
+                 {"at": moment(8, None), "kind": None, "offset_bytes": None, "length_bytes": None,
+                  "ends_request": None}]},
+     "MOMENT                             SEQUENCE  WHAT  OFFSET  LENGTH\n"
+     "2026-11-22 17:00:01.000000 +01:00         9  trim       0    8192\n"
+     "-                                         8  -          -       -\n"
+     "older ones: --below 8\n"),
+    ("when demo", "when", {"name": "demo"},
+     {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"), "to": moment(9, "2026-11-22T16:00:01Z"),
+      "older": None, "writes": []},
+     "nothing is known to have been written from 2026-11-22 17:00:00.000 +01:00 (seq:5) to "
+     "2026-11-22 17:00:01.000 +01:00 (seq:9)\n"),
     ("history demo --from -1h --step 1m", "history", {"name": "demo", "from": "-1h", "step_ns": 60 * 10**9},
      dict(HISTORY, steps=[
          dict(STEP, time="2026-11-22T15:00:00Z"),
@@ -378,6 +394,9 @@ USAGE = [
     ("volume create demo --size 1G --thin-after 1d:2m", 2, "a step is one of 1m"),
     ("image open demo --at now --for 1", 2, "a unit of time"),
     ("image open demo --at now --for 1ms", 2, "between 1 s"),
+    ("when demo --range 5", 2, "OFFSET:LENGTH"),
+    ("bisect demo --good -1h -- true", 2, "bisect needs --bad T"),
+    ("bisect demo --good -1h --bad now", 2, "bisect needs -- COMMAND"),
     ("mark demo", 2, "mark create needs --label L"),
     ("mark demo --label 1st", 2, "begins with a letter"),
     ("--timeout 5 status", 2, "--timeout"),
@@ -439,7 +458,7 @@ class CliTest(unittest.TestCase):
         text = self.perdure("help --markdown").stdout
         named = {line.split("`")[1] for line in text.splitlines()
                  if line.startswith("Operation `")}
-        self.assertEqual({row[1] for row in ROWS} | {"reload"}, named)
+        self.assertEqual({row[1] for row in ROWS} | {"reload", "bisect"}, named)
 
     def test_usage(self):
         for i, (words, code, part) in enumerate(USAGE):

@@ -17,8 +17,8 @@ SIZE = 4 * MIB
 class Model:
     """A volume, and all that was done to it: (sequence, kind, offset, length, before, after)."""
 
-    def __init__(self, server, rng, name='v', **more):
-        self.server, self.rng, self.name = server, rng, name
+    def __init__(self, server, rng, name='v', size=SIZE, **more):
+        self.server, self.rng, self.name, self.size = server, rng, name, size
         server.ask('volume.create', name=name, size_bytes=SIZE, block_size_bytes=512, **more)
         self.disk = bytearray(SIZE)
         self.done = []
@@ -36,7 +36,7 @@ class Model:
         for _ in range(count):
             unit = self.rng.choice([512, 4 * KIB, 64 * KIB])
             length = unit * self.rng.randrange(1, 4)
-            offset = self.rng.randrange((SIZE - length) // unit) * unit
+            offset = self.rng.randrange((self.size - length) // unit) * unit
             if self.rng.random() < 0.5:
                 offset %= 256 * KIB  # some parts are written again and again
             if self.rng.random() < 0.2 and unit > 512:
@@ -167,6 +167,50 @@ def of_cleaned_history():
         return 'told'
 
 
+def bisected():
+    """The write that spoils a sector is found, over trims, other volumes' writes and a command that cannot tell."""
+    rng = random.Random(4)
+    spot = SIZE - 4096
+    with Server(PROGRAMS) as server:
+        model, other = Model(server, rng, size=spot), Model(server, rng, 'w')
+        model.some(30)
+        good = model.done[-1][0]
+        for n in range(60):
+            (model if n % 3 else other).some(1)
+            if n == 41:
+                link = link_to(server, 'v')
+                link.pwrite(b'x' * 512, spot)
+                model.note('write', spot, b'x' * 512)
+                link.shutdown()
+                spoilt = model.done[-1][0]
+        judge = (f'import nbd,os,sys; h=nbd.NBD(); h.connect_uri(sys.argv[1]); d=bytes(h.pread(512,{spot})); '
+                 'assert sys.argv[1]==os.environ["PERDURE_IMAGE_URI"]; n=int(sys.argv[1].rsplit("-",1)[1]); ')
+        words = ('bisect', 'v', '--good', f'seq:{good}', '--bad', 'now', '--')
+        found = server.cli(*words, '/usr/bin/python3', '-c', judge + 'sys.exit(3 if any(d) else 0)', '{}')
+        must_hold(f'{found} is {spoilt}', found['first_bad']['at']['sequence'] == spoilt
+                  and found['first_bad']['offset_bytes'] == spot and found['unclear'] == 0)
+        before = max(one[0] for one in model.done if one[0] < spoilt)
+        must_hold(f'the last good one is {before}', found['last_good'] == before)
+        must_hold(f'halving: {len(found["steps"])} steps', len(found['steps']) <= 10)
+        must_hold('no image is left', server.ask('image.list')['images'] == [])
+        # One in three cannot be judged, but never the ends.
+        told = server.cli(*words, '/usr/bin/python3', '-c',
+                          judge + f'sys.exit(125 if n % 3 == 0 and n not in {(good, model.done[-1][0])} else 3 if any(d) else 0)',
+                          '{}')
+        must_hold(f'{told}', told['last_good'] < spoilt <= told['first_bad']['at']['sequence'])
+        if not told['unclear']:
+            must_hold('the same', told['first_bad'] == found['first_bad'])
+        for command, why, status in [(('false',), 'the good moment', 2), (('true',), 'the bad moment', 2),
+                                     (('sh', '-c', 'kill -9 $$'), 'signal 9', 1), (('/nonexistent',), 'ends the search', 1)]:
+            said = server.cli(*words, *command, status=status)
+            must_hold(f'{command}: {said}', why in said and server.ask('image.list')['images'] == [])
+        said = server.cli('bisect', 'v', '--good', 'now', '--bad', 'now', '--', 'true', status=2)
+        must_hold(f'nothing between: {said}', 'nothing was written' in said)
+        said = server.cli('bisect', 'v', '--good', '-1h', '--bad', 'now', status=2)
+        must_hold(f'no command: {said}', 'needs -- COMMAND' in said)
+        return f'{len(found["steps"])} steps for {len(model.done)} writes'
+
+
 def bad_input():
     with Server(PROGRAMS) as server:
         server.ask('volume.create', name='v', size_bytes=SIZE)
@@ -189,6 +233,7 @@ def main():
     tap.case('every write', every_write)
     tap.case('between moments', between_moments)
     tap.case('of cleaned history', of_cleaned_history)
+    tap.case('bisected', bisected)
     tap.case('bad input', bad_input)
     tap.end()
 
