@@ -617,12 +617,14 @@ int perdured_assemble(struct perdured *p, char *why, size_t room) {
     return 0;
 }
 
-/* Everything answered becomes durable; then the store says that it was stopped in order. */
+/* Everything answered becomes durable; then the store says that it was stopped in order. A disk that does not answer
+ * for so long is left alone: what waits for it ends with the process, as after a kill. */
 void perdured_stop(struct perdured *p) {
     struct reactor *r = &p->core.r;
     struct job_runner jobs = posix_jobs(p->jobs), catalogue = posix_jobs(p->catalogue_jobs),
                       background = posix_jobs(p->background_jobs);
-    uint64_t until = clock_monotonic_ns(&r->clock) + 20 * NS_PER_S;
+    uint64_t until = clock_monotonic_ns(&r->clock) + p->config.stop_s * NS_PER_S;
+    atomic_store(&p->boot->custody->hang_ms, 0); /* this has its own limit */
     control_close(&p->control);
     reactor_accept_more(r, 0);
     for (struct conn_h c = conn_next(&r->a, (struct conn_h){0}); c.v; c = conn_next(&r->a, c)) {
@@ -639,10 +641,11 @@ void perdured_stop(struct perdured *p) {
             reactor_commit(r);
         err = log_stop(p->log);
     }
-    jobs.ops->drain(jobs.ctx);
-    catalogue.ops->drain(catalogue.ctx);
-    background.ops->drain(background.ctx);
-    if (err < 0)
+    if (err == 0) {
+        jobs.ops->drain(jobs.ctx);
+        catalogue.ops->drain(catalogue.ctx);
+        background.ops->drain(background.ctx);
+    } else
         log_line(4, "stopped, but the log was not closed in order (%s); the next start recovers",
                  err_text(err));
     unlink(p->config.control);

@@ -51,6 +51,8 @@ static const struct number {
      "an engine is replaced whose turn takes longer; 0: it is not"},
     {"stall-s", offsetof(struct config, stall_s), 0, 1, 3600, 20,
      "clients that hold buffers so long idly are closed for others"},
+    {"stop-s", offsetof(struct config, stop_s), 0, 1, 3600, 20,
+     "a stop waits so long for a disk that does not answer"},
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])
 

@@ -43,6 +43,7 @@ struct config {
     uint64_t crash_loop;        /* deaths in CORE_FAULTS_S, then a cold start; 0: any number */
     uint64_t hang_s;            /* watch.h; 0: nobody watches */
     uint64_t stall_s;           /* share.h, rule 3 */
+    uint64_t stop_s;            /* a stop waits so long for the log */
 };
 
 /* Fills *c; returns 0, or the exit status (message written, or help shown) with *status set. */

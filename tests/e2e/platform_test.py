@@ -161,11 +161,11 @@ def other_machine():
 
 
 @contextlib.contextmanager
-def stuck_disk():
+def stuck_disk(*options):
     """A server with a volume, and the name of a file; while that is there, nothing becomes durable."""
     with tempfile.TemporaryDirectory() as folder:
         flag = os.path.join(folder, 'flag')
-        with Server(PROGRAMS, *POSIX, under=['/usr/bin/env', f'LD_PRELOAD={STUCK_DISK}',
+        with Server(PROGRAMS, *POSIX, *options, under=['/usr/bin/env', f'LD_PRELOAD={STUCK_DISK}',
                                              f'STUCK_DISK={flag}']) as server:
             server.cli('volume', 'create', 'disk', '--size', MIB)
             yield server, flag
@@ -190,6 +190,23 @@ def stuck():
         expect('what was written', bytes(link.pread(4096 * 4, 4096)), (b'still' * 4096)[4096:])
 
 
+def stopped_while_stuck():
+    """A stop does not wait for ever for a disk, nor is it taken for a hang; what was flushed is there afterwards."""
+    with stuck_disk('--set', 'stop-s=1', '--set', 'hang-s=1') as (server, flag):
+        link = connect(server)
+        link.pwrite(b'flushed' * 4096, 0)
+        link.flush()
+        with open(flag, 'w', encoding='utf-8'):
+            link.pwrite(b'answered' * 512, 65536)
+        wait_until('the disk is stuck', lambda: os.path.exists(flag + '.waits'))
+        expect('exit status', server.stop(), 0)
+        must_hold('it is told', 'the log was not closed in order' in server.log())
+        must_hold('it is no hang', 'hung' not in server.log())
+        os.unlink(flag)
+        server.start()
+        expect('what was flushed', bytes(connect(server).pread(4096 * 7, 0)), b'flushed' * 4096)
+
+
 def main():
     tap = Tap()
     tap.case('linux, io_uring', with_io_uring)
@@ -200,6 +217,7 @@ def main():
     tap.case(f'posix, {ROUNDS} kills with changes under way', kills)
     tap.case('the machine of a dead engine is not to be had', other_machine)
     tap.case('posix, a disk that does not answer in time', stuck)
+    tap.case('posix, a stop while the disk does not answer', stopped_while_stuck)
     tap.end()
 
 
