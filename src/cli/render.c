@@ -611,6 +611,13 @@ static void trace(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static void clock_confirm(const struct view *v) {
+    fprintf(v->out,
+            is_true(v->result, "was_suspect") ? "it is %s; history is as old as that says\n"
+                                              : "it is %s, and nobody doubted it\n",
+            time_of(v, v->result, "time", 0).s);
+}
+
 static void clean(const struct view *v) {
     fputs("a cleaning begins; status tells what comes of it\n", v->out);
 }
@@ -642,6 +649,7 @@ static const struct renderer renderers[] = {
     {"history", history},
     {"status", status},
     {"clean", clean},
+    {"clock.confirm", clock_confirm},
     {"connections", connections},
     {"reload", reload},
     {"pauses", pauses},

@@ -727,6 +727,21 @@ const struct ctl_op ctl_ops[] = {
         .example = "perdure clean",
     },
     {
+        .name = "clock.confirm",
+        .noun = "clock",
+        .verb = "confirm",
+        .summary = "say that the wall clock, which jumped, is right now",
+        .detail = "After a jump of more than a minute nothing is given up or thinned by age, as "
+                  "nobody knows "
+                  "which time was the right one. It goes on by itself when the clock is set back "
+                  "to what it would "
+                  "have shown, or with the next start; or at once with this, and history is as old "
+                  "then as "
+                  "the clock says.",
+        .result = "{\"was_suspect\": boolean, \"time\": time}",
+        .example = "perdure clock confirm",
+    },
+    {
         .name = "alerts",
         .noun = "alerts",
         .flags = CTL_READ,

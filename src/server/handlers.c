@@ -513,6 +513,14 @@ static int clean(void *ctx, const struct ctl_request *q) {
     return reply_now(p, q, json_object());
 }
 
+static int clock_confirm(void *ctx, const struct ctl_request *q) {
+    struct perdured *p = ctx;
+    int was = log_clock_suspect(p->log);
+    log_clock_confirm(p->log);
+    return reply_now(
+        p, q, json_pack("{s:b,s:o}", "was_suspect", was, "time", reply_time(log_wall_ns(p->log))));
+}
+
 /* More would hold up the turn. */
 #define CONNECTIONS_TOLD 1000u
 
@@ -673,6 +681,7 @@ const struct ctl_handler perdured_handlers[] = {
     {"history", history_handler},
     {"status", status},
     {"clean", clean},
+    {"clock.confirm", clock_confirm},
     {"connections", connections},
     {"reload", reload_handler},
     {"pauses", pauses_handler},

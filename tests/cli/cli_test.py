@@ -341,6 +341,10 @@ ROWS = [
      " 7  127.0.0.1:51234  demo    serving      1000         32  4 KiB   10 MiB       12"
      "  2026-11-22 17:00:00 +01:00\n"),
     ("clean", "clean", {}, {}, "a cleaning begins; status tells what comes of it\n"),
+    ("clock confirm", "clock.confirm", {}, {"was_suspect": True, "time": "2026-11-22T16:00:00Z"},
+     "it is 2026-11-22 17:00:00 +01:00; history is as old as that says\n"),
+    ("clock confirm", "clock.confirm", {}, {"was_suspect": False, "time": "2026-11-22T16:00:00Z"},
+     "it is 2026-11-22 17:00:00 +01:00, and nobody doubted it\n"),
     ("alerts", "alerts", {}, {"alerts": []}, "no alerts\n"),
     ("alerts", "alerts", {},
      {"alerts": [{"level": "warning", "code": "log_write_failed", "subject": "demo",

@@ -223,6 +223,17 @@ def the_clock_is_set():
             v.write(rng)
             for newest, _, _ in v.moments:
                 must_hold('all moments stay', v.must_open(f'seq:{newest}')['exact'])
+            # Confirmed, the time counts, and with it the age that the volume retains.
+            clock.pass_s(7200)
+            wait_until('it is told again', lambda: 'clock_jumped' in alerts())
+            must_hold('it was in doubt', server.cli('clock', 'confirm')['was_suspect'])
+            must_hold('it is not any more', not server.cli('clock', 'confirm')['was_suspect']
+                      and 'clock_jumped' not in alerts())
+
+            def given_up():
+                server.control('clean')
+                return server.ask('volume.show', name='v')['oldest']['sequence'] >= v.moments[-1][0]
+            wait_until('what is two hours old is given up', given_up)
             return f'{len(v.moments)} moments'
 
 

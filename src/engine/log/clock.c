@@ -45,8 +45,8 @@ static void save(struct log *l) {
 
 static void tell_suspect(struct log *l, int64_t by_ns) {
     log_alert(l, ALERT_ERROR, "clock_jumped",
-              "the wall clock jumped by %lld s; nothing is dropped by age until the time is "
-              "confirmed",
+              "the wall clock jumped by %lld s; nothing is dropped by age until it is back, or "
+              "perdure clock confirm says that it is right",
               (long long)(by_ns / (int64_t)NS_PER_S));
 }
 
