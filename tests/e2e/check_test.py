@@ -20,7 +20,7 @@ MANY = os.environ.get('PERDURE_EVERY_BYTE') == '1'
 
 def check(store, *more, status=0):
     """What the check finds, as it tells programs."""
-    return json.loads(run(PROGRAMS[0], '--check', *more, '--json', '--store', store, status=status))
+    return json.loads(run(PROGRAMS[1], 'check', *more, '--json', store, status=status))
 
 
 def write(server, pattern, offset, length):
@@ -121,7 +121,7 @@ def footers(store):
 
 def whole(server):
     fill(server)
-    said = run(PROGRAMS[0], '--check', '--store', server.store, status=4)
+    said = run(PROGRAMS[1], 'check', server.store, status=4)
     must_hold(said, 'a server has the store' in said)
     for disturbance in ('kill', 'reload'):
         server.disturb(disturbance)
