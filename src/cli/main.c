@@ -10,6 +10,7 @@
 #include "base/must.h"
 #include "base/units.h"
 #include "cli/bisect.h"
+#include "cli/check.h"
 #include "cli/client.h"
 #include "cli/exit_code.h"
 #include "cli/help.h"
@@ -158,6 +159,8 @@ static int run(const struct cli *cli, const struct cli_command *command, struct 
     int err;
     if (strcmp(command->op->name, "bisect") == 0)
         return bisect_run(cli, command, f);
+    if (strcmp(command->op->name, "check") == 0)
+        return check_run(cli, command, f);
     if (strcmp(command->op->name, "mark.create") == 0)
         err = hook_around(local_text(command, "exec_before"), local_text(command, "exec_after"),
                           call_server, &c, f);

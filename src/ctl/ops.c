@@ -259,6 +259,18 @@ static const struct ctl_arg when_args[] = {
      .help = "so many writes at most"},
 };
 
+static const struct ctl_arg check_args[] = {
+    {.key = "dir",
+     .meta = "DIR",
+     .type = CTL_TEXT,
+     .flags = CTL_REQUIRED | CTL_LOCAL,
+     .help = "the folder of the store"},
+    {.key = "repair",
+     .option = "repair",
+     .type = CTL_BOOL,
+     .help = "write what is proven to be what was there"},
+};
+
 static const struct ctl_arg bisect_args[] = {
     VOLUME_WORD,
     {.key = "good",
@@ -578,6 +590,21 @@ const struct ctl_op ctl_ops[] = {
         .example = "perdure bisect demo --good -1h --bad now -- sh -c 'nbdcopy $PERDURE_IMAGE_URI "
                    "a.img && "
                    "e2fsck -fn a.img'",
+    },
+    {
+        .name = "check",
+        .noun = "check",
+        .flags = CTL_COMPOSED,
+        ARGS(check_args),
+        .summary = "look whether the store of a stopped server is whole",
+        .detail = "Runs perdured --check, which reads every byte that counts and compares it with "
+                  "its checksums and with the rest of the store; it may take hours, and --timeout "
+                  "does not end it. Exit code 9 says that something is damaged, or was and is "
+                  "repaired; 4 that a server has the store.",
+        .result = "{\"store\": string, \"clean\": boolean, \"findings\": [object], \"looked_at\": "
+                  "object, \"error\": string?}",
+        .example = "perdure check /var/lib/perdure\n"
+                   "perdure check --repair /var/lib/perdure --json",
     },
     {
         .name = "history",

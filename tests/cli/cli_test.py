@@ -401,6 +401,8 @@ USAGE = [
     ("when demo --range 5", 2, "OFFSET:LENGTH"),
     ("bisect demo --good -1h -- true", 2, "bisect needs --bad T"),
     ("bisect demo --good -1h --bad now", 2, "bisect needs -- COMMAND"),
+    ("check", 2, "check needs DIR"),
+    ("check a b", 2, "\"b\""),
     ("mark demo", 2, "mark create needs --label L"),
     ("mark demo --label 1st", 2, "begins with a letter"),
     ("--timeout 5 status", 2, "--timeout"),
@@ -462,7 +464,7 @@ class CliTest(unittest.TestCase):
         text = self.perdure("help --markdown").stdout
         named = {line.split("`")[1] for line in text.splitlines()
                  if line.startswith("Operation `")}
-        self.assertEqual({row[1] for row in ROWS} | {"reload", "bisect"}, named)
+        self.assertEqual({row[1] for row in ROWS} | {"reload", "bisect", "check"}, named)
 
     def test_usage(self):
         for i, (words, code, part) in enumerate(USAGE):
@@ -576,6 +578,35 @@ class CliTest(unittest.TestCase):
                                   stderr=subprocess.PIPE, text=True, timeout=60)
         self.assertEqual(done.returncode, 1)
         self.assertIn("could not be written", done.stderr)
+
+    def test_check(self):
+        """It becomes the perdured that belongs to it: of its folder, or beside that, or of PATH."""
+        places = ["here/bin", "here/sbin", "here/server", "path"]
+        for place in places:
+            os.makedirs(os.path.join(self.dir, place))
+        perdure = shutil.copy(PERDURE, os.path.join(self.dir, "here/bin/perdure"))
+        path = os.path.join(self.dir, "path")
+
+        def check(*words):
+            return subprocess.run([perdure, "check", *words], capture_output=True, text=True, check=False,
+                                  cwd=self.dir, env={"PATH": path}, timeout=60)
+
+        done = check("store")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("no perdured beside this program, nor in PATH", done.stderr)
+        self.assertIn("hint: a store is looked at by the server's program", done.stderr)
+        for place, code in reversed(list(zip(places, (9, 4, 3, 0)))):
+            program = os.path.join(self.dir, place, "perdured")
+            with open(program, "w", encoding="utf-8") as file:
+                file.write(f"#!/bin/sh\nprintf '%s|' {place} \"$@\"\nexit {code}\n")
+            os.chmod(program, 0o755)
+            done = check("a store", "--json", "--repair")
+            self.assertEqual((done.stdout, done.stderr, done.returncode),
+                             (f"{place}|--check|--repair|--json|--store|a store|", "", code))
+        self.assertEqual(check("-s").stdout, "")
+        self.assertEqual(check("--", "-s").stdout, "here/bin|--check|--store|-s|")
+        os.chmod(os.path.join(self.dir, "here/bin/perdured"), 0o644)
+        self.assertEqual(check("store").stdout, "here/sbin|--check|--store|store|")
 
     def test_reload(self):
         after = dict(RELOAD, generation=4, pause_ns=1750000)
