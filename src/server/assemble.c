@@ -536,17 +536,22 @@ static int assemble_warm(struct perdured *p, char *why, size_t room) {
     return 0;
 }
 
+struct gnutls_credentials *perdured_credentials(const struct config *c, char *why, size_t room) {
+    const struct gnutls_files files = {.certificates = c->tls_certificates,
+                                       .psk = c->tls_psk,
+                                       .verify_peer = c->tls_verify_peer != 0};
+    return gnutls_credentials_open(&files, why, room);
+}
+
 /* Before anything is touched. After a death nobody is there to mend them, and what is agreed needs them no
  * more: the engine goes on, and takes no new ones. */
 static int open_credentials(struct perdured *p, char *why, size_t room) {
-    const struct gnutls_files files = {.certificates = p->config.tls_certificates,
-                                       .psk = p->config.tls_psk,
-                                       .verify_peer = p->config.tls_verify_peer != 0};
     p->nbd.tls = NBD_TLS_OFF;
     if (p->config.tls == CONFIG_TLS_OFF)
         return 0;
     p->nbd.tls = p->config.tls == CONFIG_TLS_REQUIRE ? NBD_TLS_REQUIRED : NBD_TLS_ON;
-    p->credentials = gnutls_credentials_open(&files, p->credentials_why, sizeof p->credentials_why);
+    p->credentials =
+        perdured_credentials(&p->config, p->credentials_why, sizeof p->credentials_why);
     if (p->credentials)
         return 0;
     if (p->boot->mode != BOOT_CRASH) {

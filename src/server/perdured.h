@@ -114,6 +114,9 @@ int perdured_answer(void *ctx, struct operation_h h); /* admin_engine_ops.answer
 void perdured_reload_prepared(struct perdured *p);    /* answers `reload` before letting go */
 void perdured_reload_failed(struct perdured *p, const char *why);
 
+/* server/assemble.c: what TLS proves itself with; NULL: why tells. */
+struct gnutls_credentials *perdured_credentials(const struct config *c, char *why, size_t room);
+
 void perdured_put_moment(struct admin_request *a, const struct moment *m);
 
 /* server/reloads.c: what reloads and deaths did. */

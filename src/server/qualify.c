@@ -229,6 +229,17 @@ static json_t *connections_of(const struct dry_run *d) {
 
 /* --- all of it --- */
 
+static int check_certificates(struct dry_run *d) {
+    char text[512] = "";
+    struct gnutls_credentials *c = NULL;
+    if (d->config->tls != CONFIG_TLS_OFF)
+        c = perdured_credentials(d->config, text, sizeof text);
+    int holds = d->config->tls == CONFIG_TLS_OFF || c;
+    if (c)
+        gnutls_credentials_close(c);
+    return check(d, "certificates", holds, text);
+}
+
 static int run_checks(struct dry_run *d) {
     char text[256];
     if ((d->pid = engine_pid(d->config)) <= 0) {
@@ -245,6 +256,8 @@ static int run_checks(struct dry_run *d) {
     const struct machine *m = machine_of_number(d->custody.machine);
     if (!check(d, "disks", m && strcmp(m->platform, d->config->platform) == 0,
                "another platform needs a stop and a start"))
+        return 0;
+    if (!check_certificates(d))
         return 0;
     m->memory->boot_id(d->here.boot_id);
     if (!map_arena(d))

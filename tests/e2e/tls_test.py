@@ -251,6 +251,10 @@ def configuration(folder):
         os.kill(server.process.pid, 1)
         status = wait_until('the reload is refused', lambda: server.status()['reload']['failures'] and server.status())
         must_hold('told why', 'server-key.pem' in status['reload']['failure'])
+        dry = subprocess.run([PROGRAMS[0], '--qualify', '--store', server.store, '--control', server.control_path,
+                              *keys(bad, 'require')], capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        must_hold(f'a dry run tells it: {dry.stdout}', dry.returncode == 1 and 'server-key.pem' in dry.stdout
+                  and '"certificates"' in dry.stdout)
         expect('engine', status['reload']['generation'], generation)
         link.pwrite(b'a' * 4096, 0)
         server.disturb('kill')
@@ -260,6 +264,9 @@ def configuration(folder):
         expect('STARTTLS', raw.ask(OPT_STARTTLS), ERR_POLICY)
         expect('LIST', raw.ask(OPT_LIST), ERR_TLS_REQD)
         os.rename(bad + '/gone', bad + '/server-key.pem')
+        dry = subprocess.run([PROGRAMS[0], '--qualify', '--store', server.store, '--control', server.control_path,
+                              *keys(bad, 'require')], capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        must_hold(f'it would do now: {dry.stdout}', dry.returncode == 0)
         server.disturb('reload')
         expect('what was written', bytes(link.pread(8192, 0)), b'a' * 4096 + b'b' * 4096)
         link_to(server, bad).shutdown()
