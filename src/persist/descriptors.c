@@ -64,11 +64,31 @@ static enum persist_kind kind_of(int fd) {
     return domain == AF_UNIX ? PERSIST_UNIX : PERSIST_OTHER;
 }
 
+/* An entry is never taken back: an undone turn may have put it there, or need the one before. */
 static struct persist_record *record_of_fd(const struct perdure *p, int fd) {
-    for (uint32_t i = 0; i < p->record_count; i++)
-        if (persist_records(p)[i].state != PERSIST_FREE && persist_records(p)[i].fd == fd)
-            return persist_records(p) + i;
-    return NULL;
+    uint32_t at = fd >= 0 && (uint32_t)fd < p->by_fd_room ? p->by_fd[fd] : 0;
+    struct persist_record *r = persist_records(p) + at - 1;
+    return at > 0 && r->state != PERSIST_FREE && r->fd == fd ? r : NULL;
+}
+
+/* Room to note it. */
+static int make_room_for_fd(struct perdure *p, int fd) {
+    uint32_t room = p->by_fd_room ? p->by_fd_room : 256;
+    while (room <= (uint32_t)fd)
+        room *= 2;
+    if (room == p->by_fd_room)
+        return 0;
+    uint32_t *grown = realloc(p->by_fd, room * sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    memset(grown + p->by_fd_room, 0, (room - p->by_fd_room) * sizeof *grown);
+    p->by_fd = grown;
+    p->by_fd_room = room;
+    return 0;
+}
+
+static void note_fd(struct perdure *p, const struct persist_record *r) {
+    p->by_fd[r->fd] = (uint32_t)(r - persist_records(p)) + 1;
 }
 
 static int save(struct perdure *p, struct persist_record *r) {
@@ -80,11 +100,21 @@ static int is_usable(const struct perdure *p, const struct persist_record *r) {
     return r->state == PERSIST_FREE && (r->turn == 0 || r->turn < p->a.turn);
 }
 
-static struct persist_record *free_record(const struct perdure *p) {
-    for (uint32_t i = 0; i < p->record_count; i++)
-        if (is_usable(p, persist_records(p) + i))
-            return persist_records(p) + i;
+static struct persist_record *free_record(struct perdure *p) {
+    for (uint32_t i = 0; i < p->record_count; i++) {
+        uint32_t at = p->next_free < p->record_count ? p->next_free : 0;
+        p->next_free = at + 1;
+        if (is_usable(p, persist_records(p) + at))
+            return persist_records(p) + at;
+    }
     return NULL;
+}
+
+/* Whether there are so many, or more. */
+static int has_usable(const struct perdure *p, size_t count) {
+    for (uint32_t i = 0; count > 0 && i < p->record_count; i++)
+        count -= is_usable(p, persist_records(p) + (p->next_free + i) % p->record_count);
+    return count == 0;
 }
 
 static int preserve(struct perdure *p, int fd) {
@@ -92,6 +122,8 @@ static int preserve(struct perdure *p, int fd) {
         return -EBADF;
     if (record_of_fd(p, fd))
         return 0;
+    if (make_room_for_fd(p, fd) < 0)
+        return -ENOMEM;
     struct persist_record *r = free_record(p);
     if (!r || save(p, r) < 0)
         return -ENOSPC;
@@ -110,6 +142,7 @@ static int preserve(struct perdure *p, int fd) {
     r->listens = (uint16_t)listens;
     r->identity = descriptor_identity(fd);
     r->turn = p->a.turn;
+    note_fd(p, r);
     return 0;
 }
 
@@ -118,15 +151,14 @@ int perdure_preserve_sockets(struct perdure *p, const int *fds, size_t count) {
     uint64_t undo = arena_undo_left(&p->a);
     if (count > undo / 256)
         err = -ENOSPC;
-    uint32_t room = 0;
-    for (uint32_t i = 0; i < p->record_count; i++)
-        room += (uint32_t)is_usable(p, persist_records(p) + i);
+    size_t fresh = 0;
     for (size_t i = 0; err == 0 && i < count; i++) {
         if (fcntl(fds[i], F_GETFD) < 0)
             err = -EBADF;
-        else if (!record_of_fd(p, fds[i]) && room-- == 0)
-            err = -ENOSPC;
+        fresh += record_of_fd(p, fds[i]) == NULL;
     }
+    if (err == 0 && !has_usable(p, fresh))
+        err = -ENOSPC;
     for (size_t i = 0; err == 0 && i < count; i++)
         err = preserve(p, fds[i]);
     if (err < 0 && begun)
@@ -162,6 +194,8 @@ int perdure_reconnect_socket(struct perdure *p, uint32_t handle, int fd) {
         return -EBUSY;
     if (p->reloading || p->in_turn)
         return -EAGAIN;
+    if (make_room_for_fd(p, fd) < 0)
+        return -ENOMEM;
     int former = r->fd;
     /* Between the two a death leaves the one that the record names; the other one is closed by who succeeds. */
     if (dup2(former, fd) < 0)
@@ -173,6 +207,7 @@ int perdure_reconnect_socket(struct perdure *p, uint32_t handle, int fd) {
         return -ENOSPC;
     }
     r->fd = fd;
+    note_fd(p, r);
     perdure_commit(p);
     close(former);
     return fd;
@@ -261,8 +296,11 @@ void descriptors_attach(struct perdure *p) {
         if (r->state == PERSIST_FREE)
             continue;
         int there = !p->orphaned && descriptor_identity(r->fd) == r->identity;
-        if (there && r->state == PERSIST_KEPT && stream_attach(p, r) == 0)
+        if (there && r->state == PERSIST_KEPT && make_room_for_fd(p, r->fd) == 0 &&
+            stream_attach(p, r) == 0) {
+            note_fd(p, r);
             continue;
+        }
         p->lost += r->state == PERSIST_KEPT;
         if (there)
             end(r);

@@ -84,8 +84,11 @@ struct perdure {
     int may_merge;            /* blocks were freed since the last time */
     /* descriptors.c */
     uint32_t record_count;
-    uint32_t closing; /* records that a committed turn closes */
-    int *fresh;       /* accepted by a dead engine and not recorded */
+    uint32_t *by_fd; /* a record's index + 1; it counts if that record has the descriptor */
+    uint32_t by_fd_room;
+    uint32_t next_free; /* where free records are looked for */
+    uint32_t closing;   /* records that a committed turn closes */
+    int *fresh;         /* accepted by a dead engine and not recorded */
     uint32_t fresh_count;
 };
 

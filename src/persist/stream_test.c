@@ -304,6 +304,7 @@ static void test_sweep(void **state) {
     for (int i = 0; i < 3; i++)
         close(theirs[i]);
     free(w.p.fresh);
+    free(w.p.by_fd);
     close_world(&w);
 }
 
