@@ -133,9 +133,12 @@ static int part(struct world *w, uint8_t kind, const uint8_t *p, uint32_t bytes)
     if (n == 0)
         return 1;
     if (kind == 0) {
-        for (uint32_t less = 1; less < 4 && less < n; less++) /* not whole yet */
-            must(tls_open(&w->env, w->us, &w->links[0], w->stream, n - less, w->out).what ==
-                 TLS_MORE);
+        for (uint32_t less = 1; less < 4 && less < n;
+             less++) { /* not whole yet, or refused before */
+            enum tls_what what =
+                tls_open(&w->env, w->us, &w->links[0], w->stream, n - less, w->out).what;
+            must(what == TLS_MORE || what == TLS_BAD);
+        }
         return open_one(w, w->stream, n, p, bytes);
     }
     w->stream[p[0] % n] ^= (uint8_t)(p[bytes - 1] | 1);
