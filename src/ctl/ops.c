@@ -362,6 +362,14 @@ static const struct ctl_arg trace_args[] = {
      .choices = "0|1|2|3",
      .fallback = "0",
      .help = "of the engines before the last N deaths: 1 shows what the one that died last did"},
+    {.key = "limit",
+     .option = "limit",
+     .meta = "N",
+     .type = CTL_NUMBER,
+     .min = 1,
+     .max = 16384,
+     .fallback = "2000",
+     .help = "so many points at most, the newest"},
 };
 
 static const struct ctl_arg connections_args[] = {
@@ -783,7 +791,7 @@ const struct ctl_op ctl_ops[] = {
         .flags = CTL_READ,
         ARGS(trace_args),
         .summary = "show what the engine did last, or one that died",
-        .detail = "The newest points, at most 2000, oldest first. They lie in the memory that "
+        .detail = "The newest points, oldest first. They lie in the memory that "
                   "outlives the "
                   "engine, so they tell what it did just before a death, in the turn that was "
                   "undone too. "

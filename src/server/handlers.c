@@ -579,13 +579,12 @@ static int alerts(void *ctx, const struct ctl_request *q) {
     return reply_now(p, q, json_pack("{s:o}", "alerts", list));
 }
 
-#define TRACE_POINTS_TOLD 2000u
-
 static int trace(void *ctx, const struct ctl_request *q) {
     uint32_t deaths_ago = (uint32_t)(ctl_text(&q->args, "deaths_ago")[0] - '0');
     return reply_now(
         ctx, q,
-        json_pack("{s:o}", "points", perdured_trace_points(ctx, deaths_ago, TRACE_POINTS_TOLD)));
+        json_pack("{s:o}", "points",
+                  perdured_trace_points(ctx, deaths_ago, ctl_number(&q->args, "limit"))));
 }
 
 /* --- marks: rows of the catalogue --- */

@@ -14,7 +14,7 @@ WRITES = 50
 
 def points(server, deaths_ago=0):
     """(event, detail) of each point of that life."""
-    told = server.cli('trace', '--deaths-ago', deaths_ago)['points']
+    told = server.cli('trace', '--deaths-ago', deaths_ago, '--limit', 16384)['points']
     return [(point['event'], point['detail']) for point in told]
 
 
