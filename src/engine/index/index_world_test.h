@@ -32,7 +32,7 @@
 #define MEMTABLES 3u
 #define MEMTABLE_RECORDS 150u
 #define MEMTABLE_BLOCKS 256u
-#define SEGMENTS 512u
+#define SEGMENTS 1024u
 #define TIMELINES 1100u
 #define RUN_OFFSET 8192u
 

@@ -25,6 +25,9 @@
 #include "engine/index/index_priv.h"
 #include "engine/log.h"
 
+/* There may be more files than are used: those that a process left when it had put another in their place. */
+#define LOADED_MAX (2 * INDEX_MERGED_MAX)
+
 enum merging_kind { MERGING_LOAD = 1, MERGING_RUNS, MERGING_REMOVES };
 
 /* What the job in hand does. */
@@ -36,7 +39,7 @@ struct merging {
     /* LOAD: */
     struct file_system files;
     uint8_t store_id[16];
-    struct index_merged *loaded[INDEX_MERGED_MAX];
+    struct index_merged *loaded[LOADED_MAX];
     uint32_t loaded_count;
     /* REMOVES: */
     char path[MERGE_PATH_BYTES];
@@ -235,7 +238,7 @@ static int remove_one(struct index *x) {
 static void load_one(void *arg, const char *name) {
     struct merging *m = arg;
     struct index_merged *found = calloc(1, sizeof *found);
-    if (!found || m->loaded_count == INDEX_MERGED_MAX ||
+    if (!found || m->loaded_count == LOADED_MAX ||
         snprintf(found->path, sizeof found->path, MERGE_DIR "/%s", name) >=
             (int)sizeof found->path) {
         free(found);
@@ -612,12 +615,26 @@ static int is_path_in_use(const struct index *x, const char *path) {
     return 0;
 }
 
+/* There is room for so many files that were merged over levels, but not for one of each INDEX_FAN_IN of a thousand
+ * runs that nobody has merged before. */
+static int is_crowded(const struct index *x) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        count += x->merged[i] != NULL;
+    return count >= INDEX_MERGED_MAX / 4 * 3;
+}
+
+/* The lowest level first, as its runs are looked into one by one; but when files become many, the highest, which
+ * makes few of them. */
 static void merge_some(struct index *x) {
     struct source sources[MERGE_SOURCES_MAX];
     uint32_t count = 0, level = 0;
-    for (; level < MERGED_LEVEL_MAX && count == 0; level++)
+    int crowded = is_crowded(x);
+    for (uint32_t i = 0; i < MERGED_LEVEL_MAX && count == 0; i++) {
+        level = crowded ? MERGED_LEVEL_MAX - 1 - i : i;
         count = choose_of(x, level, sources);
-    struct merging *m = count ? prepare(x, sources, count, level) : NULL;
+    }
+    struct merging *m = count ? prepare(x, sources, count, level + 1) : NULL;
     if (m && is_path_in_use(x, m->work.path)) {
         let_go(m);
         m = NULL;

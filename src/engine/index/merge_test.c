@@ -159,6 +159,37 @@ static void changes_between_moments(void **state) {
     close_world(w);
 }
 
+/* Segments by the hundred that were never merged, as when the index's folder was removed: there is no room for a merged
+ * run of the first level for all of them. */
+static void more_runs_than_there_is_room_for(void **state) {
+    struct prng p = prng_seed(51);
+    struct world *w = open_world(51, 1, 60000);
+    w->x->parts.merge_fan_in = 1000; /* none is merged yet */
+    new_timeline(w, 1, 0, 0);
+    next_segment(w);
+    commit(w);
+    new_timeline(w, 2, 1, 0);
+    while (w->segment_number < 2 * INDEX_MERGED_MAX + 90) {
+        next_segment(w);
+        for (int i = 0; i < 8; i++)
+            random_version(w, &p, 2, 20, 4);
+        commit(w);
+    }
+    assert_int_equal(index_counts(w->x).merges, 0);
+    w->x->parts.merge_fan_in = 2;
+    w->x->merges_wait = 0;
+    settle(w);
+    struct index_counts n = index_counts(w->x);
+    assert_true(n.runs > 2 * INDEX_MERGED_MAX && n.uncovered < 16);
+    assert_in_range(n.merged, 1, 16);
+    assert_int_equal(files_in_directory(w), n.merged);
+    look_everywhere(w, 2, 22, INDEX_NOW);
+    look_everywhere(w, 2, 22, w->sequence / 3);
+    assert_int_equal(w->alerts, 0);
+    assert_no_pins(w);
+    close_world(w);
+}
+
 /* Deaths at any moment of merges, and look-ups and new segments meanwhile. */
 static void deaths_while_merging(void **state) {
     uint64_t merges = 0;
@@ -636,6 +667,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_are_merged_over_levels),
         cmocka_unit_test(changes_between_moments),
+        cmocka_unit_test(more_runs_than_there_is_room_for),
         cmocka_unit_test(deaths_while_merging),
         cmocka_unit_test(damage_does_not_matter),
         cmocka_unit_test(a_damaged_run_is_left_alone),
