@@ -17,7 +17,6 @@
 
 /* Merges get about a tenth of a processor that others want. */
 #define BACKGROUND_NICE 10
-#define INDEX_CACHE_BYTES (256 * MIB)
 
 static int32_t zone_offset_s(void *ctx, int64_t utc_s) {
     time_t t = (time_t)utc_s;
@@ -352,7 +351,7 @@ static int open_index(struct perdured *p) {
                                       .files = p->files,
                                       .ancestries = p->ancestries,
                                       .alerts = alerts_sink(&p->alerts),
-                                      .cache_bytes = INDEX_CACHE_BYTES};
+                                      .cache_bytes = p->config.index_cache_bytes};
     return index_open(&p->index, &parts);
 }
 

@@ -27,6 +27,8 @@ static const struct number {
      "memory for requests, replies and frames"},
     {"block-table", offsetof(struct config, block_table_bytes), 1, MIB, 512 * GIB, 256 * MIB,
      "memory that knows where blocks are"},
+    {"index-cache", offsetof(struct config, index_cache_bytes), 1, MIB, 512 * GIB, 256 * MIB,
+     "memory for what was read of the index of the past"},
     {"store-max", offsetof(struct config, store_max_bytes), 1, 0, UINT64_MAX, 0,
      "size of the log; 0: what the file system has"},
     {"connections", offsetof(struct config, connections), 0, 1, 65536, 12000,

@@ -31,6 +31,7 @@ struct config {
     uint64_t tls_verify_peer;
     uint64_t buffer_bytes;      /* data buffers: requests, replies, frames */
     uint64_t block_table_bytes; /* where each block is now */
+    uint64_t index_cache_bytes; /* what was read of runs */
     uint64_t store_max_bytes;   /* of the log; 0: what the file system has */
     uint64_t connections;       /* at most */
     uint64_t requests;          /* outstanding, at most */
