@@ -144,6 +144,7 @@ static int start_in(struct back *b, struct segment_h h) {
     b->segment_bytes = log_segment_bytes(l);
     b->files = l->env.files;
     b->data_end = s->data_end;
+    b->first_sequence = s->first_sequence;
     b->start = 0;
     if (s->slot.state != SEGMENT_SEALED) {
         const struct segment_notes *notes = segment_notes(l, s);
@@ -160,13 +161,11 @@ static int start_in(struct back *b, struct segment_h h) {
     return 0;
 }
 
-/* Where the job goes on: in the segment that was named, or, if that was freed, in the newest older one. */
+/* Where the job goes on: in the segment that was named, or, if that was freed, in the newest older one. That in which
+ * it was may have been freed too. */
 static struct segment_h segment_before(const struct log *l, const struct back *b) {
-    struct segment_h h = log_segment(l, b->before), at = log_segment(l, b->segment);
-    if (h.v || !at.v)
-        return h;
-    uint64_t first = segment_view(l->a, at)->first_sequence;
-    return history_at(l, 1, first - 1);
+    struct segment_h h = log_segment(l, b->before);
+    return h.v ? h : history_at(l, 1, b->first_sequence - 1);
 }
 
 static void back_done(struct job *job) {

@@ -26,8 +26,9 @@ struct back {
     struct file_system files;
     uint32_t segment, file, segment_bytes;
     uint32_t data_end;
-    uint32_t start; /* offset of a frame to begin at, 0: the footer's samples tell */
-    int result;     /* ERR_AGAIN: go on in segment `before` */
+    uint64_t first_sequence; /* of the segment */
+    uint32_t start;          /* offset of a frame to begin at, 0: the footer's samples tell */
+    int result;              /* ERR_AGAIN: go on in segment `before` */
     uint32_t before;
 };
 

@@ -904,6 +904,55 @@ static void what_was_recorded_is_listed(void **state) {
     rig_free(r);
 }
 
+/* While a job goes back through a segment, that and those before it are freed: what is older is told all the same. */
+static void what_is_freed_meanwhile_is_passed_over(void **state) {
+    struct rig *r = started(24);
+    struct ancestor line = {1, UINT64_MAX};
+    struct ancestry view = {.timeline = 1, .family = 1, .count = 1, .list = &line};
+    struct log_listed rows[2048];
+    int told = 0;
+    append_some(r, 1200);
+    rig_settle(r);
+    uint32_t oldest = log_next_sealed(r->l, 0), newest = oldest, next;
+    while ((next = log_next_sealed(r->l, newest)) != 0)
+        newest = next;
+    assert_true(newest > oldest + 2);
+    uint64_t of_oldest = 0, until = 0;
+    for (uint32_t i = 0; i < r->model_count; i++) {
+        const struct written *w = &r->model[i];
+        uint32_t segment = list_index_find(&r->index, w->sequence)->segment;
+        of_oldest += segment == oldest && w->timeline == 1;
+        until = segment == newest ? w->sequence : until;
+    }
+    assert_true(of_oldest > 0);
+    for (int freed = 0; until > 0;) {
+        struct log_listing g = {.view = &view,
+                                .end_sector = UINT64_MAX,
+                                .until = until,
+                                .rows = rows,
+                                .room = 2048,
+                                .done = listing_done,
+                                .owner = &told};
+        told = 0;
+        int err = log_list(r->l, &g);
+        for (uint32_t n = newest; err == 0 && !freed && n > oldest; n--)
+            log_free_segment(r->l, n); /* the first of them is being read */
+        freed |= err == 0;
+        for (int n = 0; err == 0 && !told; n++) {
+            assert_true(n < 1000);
+            rig_step(r);
+        }
+        assert_true(err == 1 || told == 1);
+        for (uint32_t i = 0; i < g.count; i++) {
+            const struct entry *e = list_index_find(&r->index, rows[i].sequence);
+            of_oldest -= e && e->segment == oldest;
+        }
+        until = g.next;
+    }
+    assert_int_equal(of_oldest, 0);
+    rig_free(r);
+}
+
 /* Stores that are not ours to open. ------------------------------------------------------------ */
 
 static void a_store_is_made_once(void **state) {
@@ -959,6 +1008,7 @@ int main(void) {
         cmocka_unit_test(a_time_gives_the_newest_whole_request),
         cmocka_unit_test(no_moment_lies_within_a_request),
         cmocka_unit_test(what_was_recorded_is_listed),
+        cmocka_unit_test(what_is_freed_meanwhile_is_passed_over),
         cmocka_unit_test(a_store_is_made_once),
         cmocka_unit_test(a_missing_or_damaged_store_is_told),
     };
