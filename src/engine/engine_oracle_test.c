@@ -132,6 +132,7 @@ struct run {
 struct seen {
     uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks, merged;
     uint64_t cleanings, freed, cold, dropped;
+    uint64_t looked_back, without_frames;
     uint64_t refused;                        /* statuses */
     uint64_t compared[REQUEST_STATUS_KINDS]; /* extents that say that something was written */
 };
@@ -148,6 +149,11 @@ static void add_fault(struct world *w, int any_kind) {
     }
     sim_fault_clear(w->sim);
     sim_fault_add(w->sim, &fault);
+}
+
+static void look_back(struct world *w) {
+    for (uint32_t i = 0; i < 2 * w->volumes; i++)
+        world_look_back(w, i / 2);
 }
 
 /* A volume that is written. */
@@ -220,7 +226,13 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     if (run->wide)
         sim_fault_clear(w->sim);
     world_wait_all(w);
+    look_back(w);
+    if (run->cleanings) {
+        clean_something(w);
+        look_back(w);
+    }
     world_settle(w);
+    look_back(w);
     for (uint32_t v = 0; v < w->volumes; v++)
         world_check_volume(w, v);
     for (int i = 0; i < 4 && w->volumes < WORLD_VOLUMES; i++) {
@@ -259,6 +271,8 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     seen->cleanings += c.passes;
     seen->freed += c.segments_freed;
     seen->cold += c.segments_made;
+    seen->looked_back += w->looked_back;
+    seen->without_frames += w->without_frames;
     for (uint32_t k = 0; k < REQUEST_STATUS_KINDS; k++)
         seen->compared[k] += w->compared[k];
     world_close(w);
@@ -458,6 +472,9 @@ static void many_lives(void (*one)(uint64_t seed, struct seen *seen), struct see
         one(seed, seen);
     }
     assert_true(seen->answers > 250 * count && 2 * seen->deaths > 5 * count);
+    printf("%llu changes told by looking back, %llu numbers without frames\n",
+           (unsigned long long)seen->looked_back, (unsigned long long)seen->without_frames);
+    assert_true(seen->looked_back > 8 * count);
     assert_true(4 * seen->runs > 3 * count && 2 * seen->forks > 5 * count);
 }
 
@@ -482,6 +499,7 @@ static void with_cleanings(void **state) {
     printf("%llu cleanings, %llu segments freed, %llu cold\n", (unsigned long long)seen.cleanings,
            (unsigned long long)seen.freed, (unsigned long long)seen.cold);
     assert_true(seen.cleanings > 4 && seen.freed > 8 && seen.cold > 2);
+    assert_true(seen.without_frames > 0);
 }
 
 /* Changes since a moment, and versions. */

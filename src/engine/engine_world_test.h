@@ -127,7 +127,9 @@ struct world {
     uint64_t answered; /* newest sequence of an answer; after a power cut, of a promise */
     uint64_t compared[REQUEST_STATUS_KINDS]; /* extents of a block status that were not 0 */
     uint64_t since;                          /* of the next BLOCK_STATUS with CHANGES */
-    int ignore_data;                         /* answers are not compared: the test does so */
+    uint64_t looked_back;                    /* changes that were told */
+    uint64_t without_frames; /* numbers of versions, of which nothing else is known */
+    int ignore_data;         /* answers are not compared: the test does so */
     /* Cleaning. What the catalogue knows, over deaths: */
     struct clean *clean;
     uint64_t horizon; /* older moments are not promised */
@@ -226,5 +228,8 @@ void world_check_read(struct world *w, const struct asked *q);
 void world_take_status(struct world *w, struct asked *q, const struct request *r);
 void world_check_status(struct world *w, const struct asked *q);
 int world_may_refuse_since(const struct world *w, const struct asked *q);
+
+/* engine_world_looking_test.c: some part of a volume, of which nothing is under way, between some moments. */
+void world_look_back(struct world *w, uint32_t v);
 
 #endif

@@ -360,13 +360,14 @@ int log_find_moment(struct log *l, enum log_moment_kind kind, uint64_t value,
                     void (*done)(void *owner, int result, const struct log_moment *m), void *owner);
 
 /* What was recorded of some sectors, newest first: the records that a timeline sees, of `since` < number <= `until`.
- * time_ns: store time; wall_ns: what the wall clock showed. start_sector, sectors: as the client asked, also in parts of
- * blocks. Of segments that a cleaning has put together, nothing is told, as they have no frames. */
+ * time_ns: store time; wall_ns: what the wall clock showed. start_sector, sectors: what it changed, also parts of blocks;
+ * a trim changes whole ones. Of segments that a cleaning has put together, nothing is told, as they have no frames. */
 struct log_listed {
     uint64_t sequence, time_ns, wall_ns;
     enum place_kind kind;
     uint32_t flags; /* enum log_record_flag */
     uint64_t start_sector, sectors;
+    uint32_t source;       /* as it was appended */
     uint32_t ref_timeline; /* REFERENCE */
     uint64_t ref_sequence;
 };

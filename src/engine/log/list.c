@@ -30,10 +30,19 @@ static int add(struct listing *t, const struct log_listed *row) {
     return 0;
 }
 
-static int is_asked(const struct log_listing *g, const struct record *r, uint64_t sequence) {
-    return sequence > g->since && sequence <= g->until && r->start_sector < g->end_sector &&
-           r->start_sector + r->sectors > g->start_sector &&
-           sequence <= ancestry_limit(g->view, r->timeline);
+/* The sectors that were asked for, as far as they lie in the blocks that have a new version. */
+static void put_range(struct log_listed *row, const struct record *r) {
+    uint64_t first = max_u64(r->start_sector, r->block * BLOCK_SECTORS);
+    uint64_t end = min_u64(r->start_sector + r->sectors, (r->block + r->blocks) * BLOCK_SECTORS);
+    row->start_sector = first;
+    row->sectors = end > first ? end - first : 0;
+}
+
+static int is_asked(const struct log_listing *g, const struct log_listed *row, uint32_t timeline) {
+    return row->sequence > g->since && row->sequence <= g->until &&
+           row->start_sector < g->end_sector &&
+           row->start_sector + row->sectors > g->start_sector &&
+           row->sequence <= ancestry_limit(g->view, timeline);
 }
 
 static int list_frame(struct back *b, const struct frame_header *h, struct frame_walk *w) {
@@ -47,11 +56,11 @@ static int list_frame(struct back *b, const struct frame_header *h, struct frame
                                  .time_ns = h->time_ns + r->delta_us * NS_PER_US,
                                  .kind = r->kind,
                                  .flags = r->flags & RECORD_CALLER_FLAGS,
-                                 .start_sector = r->start_sector,
-                                 .sectors = r->sectors,
+                                 .source = r->source,
                                  .ref_timeline = r->ref_timeline,
                                  .ref_sequence = r->ref_sequence};
-        if (is_asked(g, r, row.sequence) && add(t, &row) < 0)
+        put_range(&row, r);
+        if (is_asked(g, &row, r->timeline) && add(t, &row) < 0)
             return ERR_NOMEM;
     }
     if (n < 0)
