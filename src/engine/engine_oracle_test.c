@@ -156,6 +156,12 @@ static void look_back(struct world *w) {
         world_look_back(w, i / 2);
 }
 
+/* Right after a start. In other lives not: they are to stay the same. */
+static void look_back_once(struct world *w, const struct run *run) {
+    if (run->sections)
+        world_look_back(w, (uint32_t)prng_below(&w->prng, w->volumes));
+}
+
 /* A volume that is written. */
 static uint32_t some_volume(struct world *w) {
     uint32_t v;
@@ -212,14 +218,17 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
         if (run->power_cuts && prng_one_in(&w->prng, (uint64_t)run->power_cuts)) {
             sim_fault_clear(w->sim);
             world_power_cut(w);
+            look_back_once(w, run);
         }
         if (run->cold_starts && prng_one_in(&w->prng, (uint64_t)run->cold_starts)) {
             sim_fault_clear(w->sim);
             world_start_cold(w);
+            look_back_once(w, run);
         }
         if (run->stops && prng_one_in(&w->prng, (uint64_t)run->stops)) {
             sim_fault_clear(w->sim);
             world_stop(w);
+            look_back_once(w, run);
         }
         assert_string_equal(w->loss, "");
     }

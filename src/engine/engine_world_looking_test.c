@@ -210,7 +210,8 @@ void world_look_back(struct world *w, uint32_t v) {
                        .since = prng_one_in(&w->prng, 3)   ? world_some_moment(w)
                                 : prng_one_in(&w->prng, 2) ? w->horizon
                                                            : oldest,
-                       .until = prng_one_in(&w->prng, 3) ? world_some_moment(w) : world_now(w)};
+                       .until = prng_one_in(&w->prng, 3) ? world_some_moment(w)
+                                                         : engine_recorded_whole(w->engine)};
     if (k.since >= k.until)
         return;
     k.view = ancestry_take(w->ancestries, k.line);
