@@ -31,6 +31,7 @@ struct bisect {
     json_int_t unclear[UNCLEAR_MAX]; /* between them */
     uint32_t unclear_count;
     json_t *steps;
+    sigset_t mask; /* of this program, while there is no image */
 };
 
 /* A new reference to the result, or NULL, and the failure is told. args: its reference is taken. */
@@ -66,48 +67,68 @@ static json_t *sequence_text(json_int_t sequence) {
     return json_sprintf("seq:%" JSON_INTEGER_FORMAT, sequence);
 }
 
-/* The newest write with good < number <= to, which ends a request: a new reference. NULL with *err 0: there is none. */
-static json_t *newest_write(struct bisect *b, json_int_t from, json_int_t to, int *err) {
-    json_t *row = NULL;
+/* The newest write between two moments, in as many answers as it takes: a new reference, or NULL, and *err is 0: there
+ * is none. The moments' references are taken; *first is the first answer, if that is asked for. */
+static json_t *newest_between(struct bisect *b, json_t *from, json_t *to, json_t **first,
+                              int *err) {
+    json_t *row = NULL, *result = NULL;
+    json_int_t below = 0;
     *err = OK;
-    if (to <= from)
-        return NULL;
-    json_t *result = ask(b, "when",
-                         json_pack("{s:s,s:o,s:o,s:i}", "name", b->volume, "from",
-                                   sequence_text(from), "to", sequence_text(to), "limit", 1));
-    if (!result)
-        *err = b->failure->err;
-    else
+    do {
+        json_decref(result);
+        result = ask(b, "when",
+                     json_pack("{s:s,s:O,s:O,s:i,s:I}", "name", b->volume, "from", from, "to", to,
+                               "limit", 1, "below", below));
+        *err = result ? OK : b->failure->err;
         row = json_incref(json_array_get(json_object_get(result, "writes"), 0));
+        below = json_integer_value(json_object_get(result, "older"));
+        if (first && !*first)
+            *first = json_incref(result);
+    } while (result && !row && below);
     json_decref(result);
+    json_decref(from);
+    json_decref(to);
     return row;
 }
 
+/* That with from < number <= to, which ends a request. */
+static json_t *newest_write(struct bisect *b, json_int_t from, json_int_t to, int *err) {
+    *err = OK;
+    return to > from ? newest_between(b, sequence_text(from), sequence_text(to), NULL, err) : NULL;
+}
+
 /* The command with {} replaced; the words are argv's, or allocated and never freed: this is a child. */
-static void exec_command(const struct cli_command *c, const char *uri, const sigset_t *mask) {
+static void exec_command(const struct bisect *b, const char *uri) {
+    const struct cli_command *c = b->command;
     char **words = calloc((size_t)c->rest_count + 1, sizeof *words);
     for (int i = 0; words && i < c->rest_count; i++)
         words[i] = strcmp(c->rest[i], "{}") == 0 ? strdup(uri) : c->rest[i];
-    sigprocmask(SIG_SETMASK, mask, NULL);
+    sigprocmask(SIG_SETMASK, &b->mask, NULL);
+    if (b->cli->json) /* the result alone goes to standard output */
+        dup2(STDERR_FILENO, STDOUT_FILENO);
     if (words && setenv("PERDURE_IMAGE_URI", uri, 1) == 0)
         execvp(words[0], words);
     fprintf(stderr, "perdure: %s cannot be run: %s\n", c->rest[0], strerror(errno));
     _exit(CODE_MAX + 1);
 }
 
-/* Signals wait for this process meanwhile, and reach the command. */
+static const int enders[] = {SIGINT, SIGTERM, SIGHUP};
+
+static int is_to_end(void) {
+    sigset_t waits;
+    int n = 0;
+    sigpending(&waits);
+    for (uint32_t i = 0; i < sizeof enders / sizeof *enders; i++)
+        n |= sigismember(&waits, enders[i]) == 1;
+    return n;
+}
+
 static int judge(struct bisect *b, const char *uri, enum verdict *verdict) {
-    sigset_t wait, old;
     int status = 0;
-    sigemptyset(&wait);
-    sigaddset(&wait, SIGINT);
-    sigaddset(&wait, SIGTERM);
-    sigaddset(&wait, SIGHUP);
-    sigprocmask(SIG_BLOCK, &wait, &old);
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0)
-        exec_command(b->command, uri, &old);
+        exec_command(b, uri);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (pid < 0)
@@ -135,19 +156,29 @@ static int close_image(struct bisect *b, const json_t *image) {
     return err;
 }
 
+/* Of a moment, in local time; "-" if that is not known. */
+static void local_time(const struct bisect *b, const json_t *at, char text[MOMENT_TEXT_BYTES]) {
+    const char *s = json_string_value(json_object_get(at, "time"));
+    struct moment m;
+    if (s && moment_parse(s, strlen(s), 0, NULL, &m, NULL) == OK && m.kind == MOMENT_TIME)
+        moment_format_local(m.time_ns, 6, &b->cli->zone, text);
+    else
+        snprintf(text, MOMENT_TEXT_BYTES, "-");
+}
+
 static const char *const words_of[] = {[GOOD] = "good", [BAD] = "bad", [UNCLEAR] = "unclear"};
 
 static void put_step(struct bisect *b, json_int_t sequence, const json_t *image,
                      enum verdict verdict) {
-    const char *time = json_string_value(json_object_get(json_object_get(image, "at"), "time"));
+    char time[MOMENT_TEXT_BYTES];
+    local_time(b, json_object_get(image, "at"), time);
     json_array_append_new(
         b->steps, json_pack("{s:I,s:s}", "sequence", sequence, "verdict", words_of[verdict]));
     if (!b->cli->json)
-        printf("seq:%" JSON_INTEGER_FORMAT "  %s  %s\n", sequence, time ? time : "-",
-               words_of[verdict]);
+        printf("seq:%" JSON_INTEGER_FORMAT "  %s  %s\n", sequence, time, words_of[verdict]);
 }
 
-static int try_moment(struct bisect *b, json_int_t sequence, enum verdict *verdict) {
+static int judge_moment(struct bisect *b, json_int_t sequence, enum verdict *verdict) {
     json_t *image = ask(b, "image.open",
                         json_pack("{s:[s],s:o,s:I}", "volumes", b->volume, "at",
                                   sequence_text(sequence), "lease_ns", (json_int_t)LEASE_NS));
@@ -160,6 +191,8 @@ static int try_moment(struct bisect *b, json_int_t sequence, enum verdict *verdi
     if (!uri)
         err = cli_fail(b->failure, ERR_UNSUPPORTED,
                        "the image has no address that a command could use");
+    else if (is_to_end())
+        err = cli_fail(b->failure, ERR_CANCELLED, "interrupted");
     else if (sequence_of(image) ==
              sequence) /* else that moment is not kept, and another is shown */
         err = judge(b, uri, verdict);
@@ -167,10 +200,21 @@ static int try_moment(struct bisect *b, json_int_t sequence, enum verdict *verdi
         put_step(b, sequence, image, *verdict);
     int closed = close_image(b, image);
     json_decref(image);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL); /* one that came meanwhile ends this program here */
     return err ? err : closed;
+}
+
+/* While there is an image, signals that would end this program wait; they reach the command. One that came ends
+ * it when the image is closed. */
+static int try_moment(struct bisect *b, json_int_t sequence, enum verdict *verdict) {
+    sigset_t wait;
+    sigemptyset(&wait);
+    for (uint32_t i = 0; i < sizeof enders / sizeof *enders; i++)
+        sigaddset(&wait, enders[i]);
+    sigprocmask(SIG_BLOCK, &wait, &b->mask);
+    int err = judge_moment(b, sequence, verdict);
+    fflush(stdout);
+    sigprocmask(SIG_SETMASK, &b->mask, NULL);
+    return err;
 }
 
 static int is_unclear(const struct bisect *b, json_int_t sequence) {
@@ -233,21 +277,27 @@ static int search(struct bisect *b) {
 
 /* What the two ends are, and that the command sees them so. */
 static int begin(struct bisect *b) {
-    json_t *ends = ask(b, "when",
-                       json_pack("{s:s,s:O,s:O,s:i}", "name", b->volume, "from",
-                                 json_object_get(b->command->args, "good"), "to",
-                                 json_object_get(b->command->args, "bad"), "limit", 1));
-    if (!ends)
-        return b->failure->err;
+    int err;
+    json_t *ends = NULL;
+    b->first_bad =
+        newest_between(b, json_incref(json_object_get(b->command->args, "good")),
+                       json_incref(json_object_get(b->command->args, "bad")), &ends, &err);
     b->good = json_integer_value(json_object_get(json_object_get(ends, "from"), "sequence"));
-    b->first_bad = json_incref(json_array_get(json_object_get(ends, "writes"), 0));
     json_decref(ends);
+    if (err == ERR_INVAL) {
+        cli_fail(b->failure, err, "the good moment is later than the bad one");
+        cli_hint(b->failure,
+                 "it looks for what broke; for what mended, exchange the two, and what the "
+                 "command says");
+    }
+    if (err)
+        return err;
     if (!b->first_bad)
         return cli_fail(b->failure, ERR_RANGE, "nothing was written to %s between the two moments",
                         b->volume);
     b->bad = sequence_of(b->first_bad);
     enum verdict good = UNCLEAR, bad = UNCLEAR;
-    int err = try_moment(b, b->good, &good);
+    err = try_moment(b, b->good, &good);
     if (!err && good != GOOD)
         return cli_fail(b->failure, ERR_INVAL,
                         "the command does not say of the good moment that it is good");
@@ -277,11 +327,14 @@ static void show(struct bisect *b) {
         return;
     }
     const char *kind = json_string_value(json_object_get(b->first_bad, "kind"));
-    printf("the first bad moment is seq:%" JSON_INTEGER_FORMAT ": a %s of %" JSON_INTEGER_FORMAT
-           " bytes at %" JSON_INTEGER_FORMAT "\n",
-           b->bad, kind ? kind : "write",
-           json_integer_value(json_object_get(b->first_bad, "length_bytes")),
-           json_integer_value(json_object_get(b->first_bad, "offset_bytes")));
+    char time[MOMENT_TEXT_BYTES];
+    local_time(b, json_object_get(b->first_bad, "at"), time);
+    printf("the first bad moment is %s (seq:%" JSON_INTEGER_FORMAT ")", time, b->bad);
+    if (kind)
+        printf(": a %s of %" JSON_INTEGER_FORMAT " bytes at %" JSON_INTEGER_FORMAT, kind,
+               json_integer_value(json_object_get(b->first_bad, "length_bytes")),
+               json_integer_value(json_object_get(b->first_bad, "offset_bytes")));
+    putchar('\n');
     if (unclear_between(b))
         printf("or one of %u before it, of which the command could not tell\n", unclear_between(b));
     printf("go back to the last good one with: perdure restore %s --at seq:%" JSON_INTEGER_FORMAT

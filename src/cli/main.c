@@ -137,6 +137,32 @@ static int ask_all(struct call *c, struct cli_failure *f) {
     return err;
 }
 
+/* `when`: an answer may end before the limit; "older" of it is "below" of the next request. */
+static int ask_older(struct call *c, struct cli_failure *f) {
+    const struct ctl_op *op = c->command->op;
+    json_int_t limit = json_integer_value(json_object_get(c->command->args, "limit"));
+    limit = limit ? limit : strtoll(ctl_arg_find(op, "limit")->fallback, NULL, 10);
+    int err = call_server(c, f);
+    json_t *all = c->result;
+    json_t *writes = json_object_get(all, "writes");
+    while (!err && json_is_integer(json_object_get(all, "older")) &&
+           (json_int_t)json_array_size(writes) < limit) {
+        if (json_object_set(c->command->args, "below", json_object_get(all, "older")) < 0 ||
+            json_object_set_new(c->command->args, "limit",
+                                json_integer(limit - (json_int_t)json_array_size(writes))) < 0)
+            return cli_fail(f, ERR_NOMEM, "out of memory");
+        err = call_server(c, f);
+        if (err)
+            break;
+        if (json_array_extend(writes, json_object_get(c->result, "writes")) < 0 ||
+            json_object_set(all, "older", json_object_get(c->result, "older")) < 0)
+            err = cli_fail(f, ERR_NOMEM, "out of memory");
+        json_decref(c->result);
+    }
+    c->result = all;
+    return err;
+}
+
 static const char *local_text(const struct cli_command *command, const char *key) {
     const struct ctl_arg *arg = ctl_arg_find(command->op, key);
     return arg ? command->local[arg - command->op->args] : NULL;
@@ -164,6 +190,8 @@ static int run(const struct cli *cli, const struct cli_command *command, struct 
     if (strcmp(command->op->name, "mark.create") == 0)
         err = hook_around(local_text(command, "exec_before"), local_text(command, "exec_after"),
                           call_server, &c, f);
+    else if (strcmp(command->op->name, "when") == 0)
+        err = ask_older(&c, f);
     else
         err = ask_all(&c, f);
     if (!err && strcmp(command->op->name, "reload") == 0) {

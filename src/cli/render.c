@@ -438,14 +438,18 @@ static void writes_of(const struct view *v, const json_t *list) {
     struct table t;
     size_t i;
     json_t *item;
-    table_begin(&t, "MOMENT|>SEQUENCE|WHAT|>OFFSET|>LENGTH");
+    table_begin(&t, "MOMENT|>SEQUENCE|WHAT|>OFFSET|>LENGTH|>CONNECTION");
     json_array_foreach(list, i, item) {
         const json_t *at = json_object_get(item, "at");
         table_cell(&t, "%s", time_of(v, at, "time", 6).s);
         table_cell(&t, "%s", count_of(at, "sequence").s);
-        table_cell(&t, "%s", text_of(item, "kind").s);
+        if (is_there(item, "restored_from"))
+            table_cell(&t, "restore of seq:%s", count_of(item, "restored_from").s);
+        else
+            table_cell(&t, "%s", text_of(item, "kind").s);
         table_cell(&t, "%s", count_of(item, "offset_bytes").s);
         table_cell(&t, "%s", count_of(item, "length_bytes").s);
+        table_cell(&t, "%s", count_of(item, "connection").s);
     }
     table_end(&t, v->out);
 }
@@ -457,6 +461,10 @@ static void when(const struct view *v) {
     else
         fprintf(v->out, "nothing is known to have been written from %s to %s\n",
                 moment_of(v, v->result, "from").s, moment_of(v, v->result, "to").s);
+    const json_t *complete = json_object_get(v->result, "every_write_since");
+    if (number_of(complete, "sequence") > number_of(json_object_get(v->result, "from"), "sequence"))
+        fprintf(v->out, "up to %s history was thinned: writes may be missing\n",
+                moment_of(v, v->result, "every_write_since").s);
     if (is_there(v->result, "older"))
         fprintf(v->out, "older ones: --below %s\n", count_of(v->result, "older").s);
 }

@@ -561,20 +561,24 @@ const struct ctl_op ctl_ops[] = {
         .flags = CTL_READ,
         ARGS(when_args),
         .summary = "list the writes of a volume, or of a part of it, newest first",
-        .detail = "Of the volume as it is now: what a restore took back is not among it. Each "
-                  "write's data "
-                  "are those of the export NAME@seq:N, and what was there before those of "
-                  "NAME@seq:M with "
-                  "M one less; a write of several records is a row for each, of which the newest "
-                  "ends the "
-                  "request, and is the moment that shows it. Of writes in history that was thinned "
-                  "or put "
-                  "together, only the number may be known, or they are left out. "
-                  "\"older\" is null at the end, else there may be older ones: --below that.",
-        .result = "{\"volume\": string, \"from\": MOMENT, \"to\": MOMENT, \"older\": integer?, "
+        .detail =
+            "Of the volume as it is now: what a restore took back is not among it. Each write's "
+            "data are those of the export NAME@seq:N, and what was there before those of "
+            "NAME@seq:M with M one less; a write of several records is a row for each, of which "
+            "the newest ends the request, and is the moment that shows it. What is zero is told "
+            "as such, whoever wrote it; of a trim, the whole blocks that it took. \"connection\" "
+            "is the id that it had in the list of connections, \"restored_from\" the moment "
+            "whose content a restored range got. \"from\" is not before the oldest moment. "
+            "Where \"every_write_since\" is later, older history was thinned: of writes there, "
+            "only the number may be known, or they are left out. \"older\" is null at the end, "
+            "else there may be older ones: --below that. A server ends an answer before the limit "
+            "if it had to look far; the command asks on.",
+        .result = "{\"volume\": string, \"from\": MOMENT, \"to\": MOMENT, "
+                  "\"every_write_since\": MOMENT, \"older\": integer?, "
                   "\"writes\": [{\"at\": MOMENT, \"kind\": \"write\" | \"zero\" | \"trim\" | "
                   "\"restore\"?, \"offset_bytes\": integer?, \"length_bytes\": integer?, "
-                  "\"ends_request\": boolean?}]}",
+                  "\"ends_request\": boolean?, \"connection\": integer?, \"restored_from\": "
+                  "integer?}]}",
         .example = "perdure when demo\n"
                    "perdure when demo --range 1M:64K --from -1h --json",
     },
@@ -586,18 +590,17 @@ const struct ctl_op ctl_ops[] = {
         .summary = "find the write that made something go wrong",
         .detail =
             "Opens read-only images of moments between the two, halving what lies between them, "
-            "and "
-            "runs the command on each, with the image's NBD address in place of the word {} and in "
-            "PERDURE_IMAGE_URI. Exit code 0 says good, 125 that it cannot tell, others up to 127 "
-            "bad; a "
-            "signal, or a code above, ends the search. Both ends are judged first.",
+            "and runs the command on each, with the image's NBD address in place of the word {} "
+            "and in PERDURE_IMAGE_URI. Exit code 0 says good, 125 that it cannot tell, others up "
+            "to 127 bad; a signal, or a code above, ends the search. Both ends are judged first. "
+            "With --json, what the command prints goes to standard error.",
         .result = "{\"volume\": string, \"last_good\": integer, \"first_bad\": {\"at\": MOMENT, "
                   "\"kind\": string?, \"offset_bytes\": integer?, \"length_bytes\": integer?, "
-                  "\"ends_request\": boolean?}, \"unclear\": integer, \"steps\": [{\"sequence\": "
+                  "\"ends_request\": boolean?, \"connection\": integer?, \"restored_from\": "
+                  "integer?}, \"unclear\": integer, \"steps\": [{\"sequence\": "
                   "integer, \"verdict\": \"good\" | \"bad\" | \"unclear\"}]}",
         .example = "perdure bisect demo --good -1h --bad now -- sh -c 'nbdcopy $PERDURE_IMAGE_URI "
-                   "a.img && "
-                   "e2fsck -fn a.img'",
+                   "a.img && e2fsck -fn a.img'",
     },
     {
         .name = "check",

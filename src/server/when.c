@@ -12,13 +12,16 @@
 
 #define SMALL_BLOCKS (64u * 256) /* 64 MiB */
 #define ROWS_ASKED 256u          /* of the log at once */
-#define SLICES_MAX 64u           /* of the log, in one answer */
+#define SLICES_MAX 8u            /* of the log, in one answer */
+#define NUMBERS_MAX 4096u        /* of the index, in one answer */
 
 struct when {
     struct looking l; /* first */
     struct ctl_range range;
     uint64_t limit, until;
-    uint32_t timeline, slices;
+    uint32_t timeline;
+    uint32_t asked; /* slices of the log, or numbers of the index */
+    uint64_t complete_since, complete_ns;
     int is_small, is_short; /* short: there may be older ones */
     const struct ancestry *view;
     struct engine_changes changes;
@@ -42,10 +45,12 @@ static void fail(struct when *w, int err) {
 static void tell(struct when *w) {
     const struct looking *l = &w->l;
     json_t *older = w->is_short ? json_integer((json_int_t)w->until + 1) : json_null();
-    end(w, ctl_reply_ok(l->id, json_pack("{s:s,s:o,s:o,s:o,s:o}", "volume", l->name, "from",
-                                         reply_moment(l->sequence[0], l->wall_ns[0]), "to",
-                                         reply_moment(l->sequence[1], l->wall_ns[1]), "writes",
-                                         w->writes, "older", older)));
+    end(w, ctl_reply_ok(l->id,
+                        json_pack("{s:s,s:o,s:o,s:o,s:o,s:o}", "volume", l->name, "from",
+                                  reply_moment(l->sequence[0], l->wall_ns[0]), "to",
+                                  reply_moment(l->sequence[1], l->wall_ns[1]), "every_write_since",
+                                  reply_moment(w->complete_since, w->complete_ns), "writes",
+                                  w->writes, "older", older)));
 }
 
 static const char *kind_of(enum place_kind kind) {
@@ -61,24 +66,32 @@ static const char *kind_of(enum place_kind kind) {
     }
 }
 
+static json_t *known_or_null(uint64_t number) {
+    return number ? json_integer((json_int_t)number) : json_null();
+}
+
 static void add(struct when *w, const struct log_listed *row) {
     json_array_append_new(
-        w->writes, json_pack("{s:o,s:s,s:I,s:I,s:b}", "at",
-                             reply_moment(row->sequence, row->wall_ns), "kind", kind_of(row->kind),
-                             "offset_bytes", (json_int_t)(row->start_sector * SECTOR_BYTES),
-                             "length_bytes", (json_int_t)(row->sectors * SECTOR_BYTES),
-                             "ends_request", (row->flags & LOG_MORE) == 0));
+        w->writes,
+        json_pack("{s:o,s:s,s:I,s:I,s:b,s:o,s:o}", "at", reply_moment(row->sequence, row->wall_ns),
+                  "kind", kind_of(row->kind), "offset_bytes",
+                  (json_int_t)(row->start_sector * SECTOR_BYTES), "length_bytes",
+                  (json_int_t)(row->sectors * SECTOR_BYTES), "ends_request",
+                  (row->flags & LOG_MORE) == 0, "connection", known_or_null(row->source),
+                  "restored_from", known_or_null(row->ref_sequence)));
 }
 
 static void add_unknown(struct when *w, uint64_t sequence) {
     json_array_append_new(w->writes,
-                          json_pack("{s:o,s:n,s:n,s:n,s:n}", "at", reply_moment(sequence, 0),
-                                    "kind", "offset_bytes", "length_bytes", "ends_request"));
+                          json_pack("{s:o,s:n,s:n,s:n,s:n,s:n,s:n}", "at",
+                                    reply_moment(sequence, 0), "kind", "offset_bytes",
+                                    "length_bytes", "ends_request", "connection", "restored_from"));
 }
 
 static int is_done(struct when *w) {
-    w->is_short = w->until > w->l.sequence[0] &&
-                  (json_array_size(w->writes) >= w->limit || w->slices >= SLICES_MAX);
+    w->is_short =
+        w->until > w->l.sequence[0] && (json_array_size(w->writes) >= w->limit ||
+                                        w->asked >= (w->is_small ? NUMBERS_MAX : SLICES_MAX));
     return w->is_short || w->until <= w->l.sequence[0];
 }
 
@@ -103,10 +116,10 @@ static void take_rows(struct when *w) {
     for (uint32_t i = 0; i < w->listing.count; i++)
         add(w, &w->rows[i]);
     w->until = w->listing.next;
-    w->slices++;
 }
 
 static void take(struct when *w) {
+    w->asked++;
     if (w->is_small)
         take_one(w);
     else
@@ -204,6 +217,8 @@ static void look(struct looking *l, const struct volume *v) {
         l->sequence[0] = v->oldest_sequence;
         l->wall_ns[0] = v->oldest_ns;
     }
+    w->complete_since = max_u64(l->sequence[0], v->fine_sequence);
+    w->complete_ns = v->fine_sequence > l->sequence[0] ? v->fine_ns : l->wall_ns[0];
     w->timeline = timeline_view(&l->p->core.r.a, v->timeline)->id;
     w->view = ancestry_take(l->p->ancestries, w->timeline);
     w->is_small = w->range.length_bytes <= SMALL_BLOCKS * BLOCK_BYTES;

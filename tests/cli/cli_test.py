@@ -6,9 +6,11 @@ usage: cli_test.py PERDURE REFERENCE
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.dont_write_bytecode = True
@@ -289,15 +291,19 @@ ROWS = [
      " OFFSET  LENGTH\n   4096    8192\n1048576    4096\n"),
     ("when demo --range 4K:8K --from seq:5", "when",
      {"name": "demo", "from": "seq:5", "range": {"offset_bytes": 4096, "length_bytes": 8192}},
-     {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"), "to": moment(9, "2026-11-22T16:00:01Z"), "older": 8,
+     {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"), "to": moment(9, "2026-11-22T16:00:01Z"), "older": None,
+      "every_write_since": moment(8, "2026-11-22T16:00:01Z"),
       "writes": [{"at": moment(9, "2026-11-22T16:00:01Z"), "kind": "trim", "offset_bytes": 0, "length_bytes": 8192,
-                  "ends_request": True},
-                 {"at": moment(8, None), "kind": None, "offset_bytes": None, "length_bytes": None,
-                  "ends_request": None}]},
-     "MOMENT                             SEQUENCE  WHAT  OFFSET  LENGTH\n"
-     "2026-11-22 17:00:01.000000 +01:00         9  trim       0    8192\n"
-     "-                                         8  -          -       -\n"
-     "older ones: --below 8\n"),
+                  "ends_request": True, "connection": 65537, "restored_from": None},
+                 {"at": moment(8, "2026-11-22T16:00:01Z"), "kind": "restore", "offset_bytes": 0, "length_bytes": 4096,
+                  "ends_request": True, "connection": None, "restored_from": 3},
+                 {"at": moment(7, None), "kind": None, "offset_bytes": None, "length_bytes": None,
+                  "ends_request": None, "connection": None, "restored_from": None}]},
+     "MOMENT                             SEQUENCE  WHAT              OFFSET  LENGTH  CONNECTION\n"
+     "2026-11-22 17:00:01.000000 +01:00         9  trim                   0    8192       65537\n"
+     "2026-11-22 17:00:01.000000 +01:00         8  restore of seq:3       0    4096           -\n"
+     "-                                         7  -                      -       -           -\n"
+     "up to 2026-11-22 17:00:01.000 +01:00 (seq:8) history was thinned: writes may be missing\n"),
     ("when demo", "when", {"name": "demo"},
      {"volume": "demo", "from": moment(5, "2026-11-22T16:00:00Z"), "to": moment(9, "2026-11-22T16:00:01Z"),
       "older": None, "writes": []},
@@ -571,6 +577,78 @@ class CliTest(unittest.TestCase):
                                                "to": "2026-11-22T16:00:00Z", "after": 1795359660})
         done, _ = self.ask("connections", {"next": 9, "connections": parts[0]}, Refusal("io", "that is why"))
         self.assertEqual((done.returncode, done.stdout), (1, ""))
+
+    def test_writes_in_parts(self):
+        told = {"volume": "demo", "from": moment(5, None), "to": moment(9, None), "every_write_since": moment(5, None)}
+        rows = [{"at": moment(9, None)}, {"at": moment(6, None)}]
+        done, requests = self.ask("when demo --limit 3 --json", dict(told, older=8, writes=rows[:1]),
+                                  dict(told, older=7, writes=[]), dict(told, older=None, writes=rows[1:]))
+        self.assertEqual(json.loads(done.stdout), dict(told, older=None, writes=rows))
+        self.assertEqual([request["args"] for request in requests],
+                         [{"name": "demo", "limit": 3}, {"name": "demo", "limit": 2, "below": 8},
+                          {"name": "demo", "limit": 2, "below": 7}])
+        done, requests = self.ask("when demo --limit 1 --json", dict(told, older=8, writes=rows[:1]))
+        self.assertEqual((json.loads(done.stdout)["older"], len(requests)), (8, 1))
+        done, requests = self.ask("when demo --json", *[dict(told, older=2, writes=rows)] * 50)
+        self.assertEqual(len(json.loads(done.stdout)["writes"]), 100)
+
+    def bisect(self, words, first_bad, serve=None):
+        """Writes 10, 12, ... 40; a server that never tells of one in its first answer."""
+        def past(request):
+            op, args = request["op"], request["args"]
+            if op == "image.open":
+                n = int(args["at"][4:])
+                return {"name": f"i-{n}", "at": moment(n, f"2026-11-22T16:00:{n}Z"),
+                        "disks": [{"volume": "demo", "addresses": [f"nbd://here/{n}"]}]}
+            if op == "image.close":
+                return {}
+            after, to = (9 if args[key] == "-1h" else 41 if args[key] == "now" else int(args[key][4:])
+                         for key in ("from", "to"))
+            if after > to:
+                return Refusal("invalid", "--from is a later moment than --to")
+            newest = max((n for n in range(10, 42, 2) if after < n <= to), default=None)
+            asked = args.get("below")
+            return {"from": moment(after, None), "to": moment(to, None), "older": None if asked else to + 1,
+                    "writes": [{"at": moment(newest, f"2026-11-22T16:00:{newest}Z"), "kind": "write",
+                                "offset_bytes": 512, "length_bytes": 4096}] if asked and newest else []}
+        judge = f"echo judged; test ${{PERDURE_IMAGE_URI##*/}} -lt {first_bad} && test $0 = $PERDURE_IMAGE_URI"
+        return self.ask(words.split() + ["--", "sh", "-c", judge, "{}"], *[serve or past] * 100)
+
+    def test_bisect(self):
+        words = "bisect demo --good -1h --bad now"
+        for first_bad in (10, 12, 26, 40):
+            done, requests = self.bisect(words, first_bad)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(f"the first bad moment is 2026-11-22 17:00:{first_bad}.000000 +01:00 (seq:{first_bad}): "
+                          "a write of 4096 bytes at 512\n", done.stdout)
+            last_good = first_bad - 2 if first_bad > 10 else 9
+            self.assertIn(f"perdure restore demo --at seq:{last_good}\n", done.stdout)
+            ops = [request["op"] for request in requests]
+            self.assertEqual(ops.count("image.open"), ops.count("image.close"))
+            self.assertLessEqual(ops.count("image.open"), 2 + 5)
+        done, _ = self.bisect(words + " --json", 26)
+        self.assertEqual((done.returncode, json.loads(done.stdout)["first_bad"]["at"]["sequence"]), (0, 26))
+        self.assertIn("judged", done.stderr)
+        done, requests = self.bisect("bisect demo --good now --bad -1h", 26)
+        self.assertEqual((done.returncode, len(requests)), (2, 1))
+        self.assertIn("the good moment is later than the bad one", done.stderr)
+
+    def test_bisect_is_interrupted(self):
+        """While an image is being opened: it is closed, and the command does not run."""
+        child, started, ran = [], threading.Event(), os.path.join(self.dir, "ran")
+        told = {"from": moment(9, None), "to": moment(41, None), "older": None, "writes": [{"at": moment(40, None)}]}
+
+        def interrupt(_):
+            started.wait()
+            child[0].send_signal(signal.SIGINT)
+            return dict(IMAGE, at=moment(9, None))
+        with FakeServer(self.socket, [told, interrupt, {}, told]) as server:
+            child.append(subprocess.Popen([PERDURE, "bisect", "demo", "--good", "-1h", "--bad", "now", "--", "touch", ran],
+                                          env={"PATH": os.environ["PATH"], "PERDURE_SOCKET": self.socket}))
+            started.set()
+            self.assertEqual(child[0].wait(60), -signal.SIGINT)
+        self.assertEqual([request["op"] for request in server.requests], ["when", "image.open", "image.close"])
+        self.assertFalse(os.path.exists(ran))
 
     def test_full_output(self):
         with FakeServer(self.socket, [STATUS]), open("/dev/full", "w") as full:
