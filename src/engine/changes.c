@@ -102,8 +102,7 @@ int engine_changes_begin(struct engine_run *e, struct engine_changes *c) {
 }
 
 static int can_go_on(const struct engine_changes *c) {
-    const struct index *x = c->engine->index;
-    return !c->waits && (c->until <= index_applied(x) || index_all_applied(x));
+    return !c->waits && c->until <= index_complete(c->engine->index);
 }
 
 void changes_go_on(struct engine_run *e) {

@@ -403,8 +403,8 @@ static void take_up(struct engine_run *e, struct work **ready, uint32_t ready_co
 int engine_attach(struct engine_run *e) {
     uint32_t used = request_used(e->a), ready_count = 0, applied_count = 0;
     /* A request that ran out of space in its middle has left records that nobody has ended. */
-    e->chain_open = index_applied(e->index) < log_recorded(e->log);
-    e->whole = index_applied(e->index);
+    e->chain_open = index_complete(e->index) < log_recorded(e->log);
+    e->whole = index_complete(e->index);
     struct work **ready = calloc((size_t)used * 2 + 1, sizeof(struct work *));
     if (!ready)
         return ERR_NOMEM;

@@ -748,6 +748,9 @@ static void changes_between_moments(void **state) {
         ask_changes(w, fork, at[13], log_recorded(w->log), 64, changed, BLOCKS);
         assert_memory_equal(changed, expected, BLOCKS);
         assert_true(engine_deadline(w->engine) > 0);
+        uint64_t newest = engine_recorded_whole(w->engine);
+        world_kill(w);
+        assert_int_equal(engine_recorded_whole(w->engine), newest);
     }
     world_close(w);
 }

@@ -691,8 +691,14 @@ static int changes_disk(const struct asked *q) {
     return q->op == REQUEST_WRITE || q->op == REQUEST_TRIM || q->op == REQUEST_ZERO;
 }
 
+static void check_newest_moment(struct world *w) {
+    assert_true(engine_recorded_whole(w->engine) >= w->whole);
+    w->whole = engine_recorded_whole(w->engine);
+}
+
 /* The turn has happened: so have its answers, and the records of requests that wait. */
 static void take_turn(struct world *w) {
+    check_newest_moment(w);
     for (uint32_t i = 0; i < WORLD_REQUESTS; i++) {
         struct asked *q = &w->asked[i];
         int changes = changes_disk(q);

@@ -123,8 +123,9 @@ uint64_t index_known_data(struct index *x, const struct ancestry *view, uint64_t
 
 /* Newest sequence that look-ups see. */
 uint64_t index_applied(const struct index *x);
-/* 1: they see all that is recorded; numbers above index_applied() are then those of nothing, as after a start. */
-int index_all_applied(const struct index *x);
+/* They see every record up to this number: the one before that of the first record that they do not see, UINT64_MAX if
+ * there is none. After a start it is above index_applied(), as numbers are left out. */
+uint64_t index_complete(const struct index *x);
 
 /* Whether a segment is live; whether it is sealed, so that its file does not change any more. */
 int index_segment_is_live(const struct index *x, uint32_t segment);

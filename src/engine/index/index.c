@@ -392,8 +392,15 @@ uint64_t index_applied(const struct index *x) {
     return x->applied;
 }
 
-int index_all_applied(const struct index *x) {
-    return !x->dirty;
+uint64_t index_complete(const struct index *x) {
+    uint64_t complete = UINT64_MAX;
+    for (struct memtable_h h = memtable_next(x->a, (struct memtable_h){0}); x->dirty && h.v;
+         h = memtable_next(x->a, h)) {
+        struct memtable_view v = memtable_at(x->a, h);
+        if (v.area->applied < memtable_view(x->a, h)->entries)
+            complete = min_u64(complete, v.entries[v.area->applied].sequence - 1);
+    }
+    return complete;
 }
 
 struct index_counts index_counts(const struct index *x) {
