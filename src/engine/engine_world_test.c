@@ -342,6 +342,7 @@ static void begin_log(struct world *w, const void *dead, uint64_t dead_bytes) {
 static void cold_start(struct world *w, void *dead) {
     uint64_t dead_bytes = arena_plan_bytes(&w->plan);
     w->commit.wanted = 0; /* the catalogue tells the log */
+    w->whole = 0;         /* and which numbers are known to somebody, which it does not here */
     if (w->options.starts_in_little) {
         uint32_t memtables = w->options.memtables;
         w->options.memtables = 3 + (uint32_t)prng_below(&w->prng, 2);

@@ -127,7 +127,7 @@ struct world {
     uint64_t answered; /* newest sequence of an answer; after a power cut, of a promise */
     uint64_t compared[REQUEST_STATUS_KINDS]; /* extents of a block status that were not 0 */
     uint64_t since;                          /* of the next BLOCK_STATUS with CHANGES */
-    uint64_t whole;          /* the newest moment that there has been; it never goes back */
+    uint64_t whole; /* the newest moment that there has been; it goes back at cold starts only */
     uint64_t looked_back;    /* changes that were told */
     uint64_t without_frames; /* numbers of versions, of which nothing else is known */
     int ignore_data;         /* answers are not compared: the test does so */

@@ -5,6 +5,8 @@ import random
 import sys
 import time
 
+import nbd
+
 sys.dont_write_bytecode = True
 from perdure import Server, Tap, link_to, must_hold, wait_until
 
@@ -119,6 +121,72 @@ def every_write():
         return f'{len(model.done)} writes'
 
 
+def nothing_since_a_start():
+    """A start leaves numbers out: the newest moment is that of no write. It is one all the same, over engines."""
+    with Server(PROGRAMS) as server:
+        model = Model(server, random.Random(5))
+        model.some(3)
+        ends = {'from': f'seq:{model.done[0][0]}', 'to': 'now'}
+        changed = server.ask('diff', name='v', **ends)['ranges']
+        for nth, disturbance in enumerate(('cold', 'kill', 'reload', 'cold')):
+            newest = model.newest()
+            label = f'nothing-{nth}'
+            server.ask('mark.create', volumes=['v'], label=label)
+            server.go_through(disturbance)
+            must_hold('the newest moment goes on', model.newest() >= newest)
+            must_hold('diff up to now', server.ask('diff', name='v', **ends)['ranges'] == changed)
+            must_hold('diff since the mark',
+                      not server.ask('diff', name='v', **{'from': label, 'to': 'now'})['ranges'])
+            must_hold('the writes', len(when(server, **ends)['writes']) >= 2)
+            server.ask('restore', volumes=['v'], at=label, dry_run=True)
+        return f'up to seq:{newest}'
+
+
+def who_wrote():
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=SIZE)
+        links = [link_to(server, 'v') for _ in range(2)]
+        ids = []
+        for at, link in enumerate(links):
+            link.pwrite(b'x' * 4096, at * 4096)
+            ids += [one['id'] for one in server.ask('connections')['connections']
+                    if one['written_bytes'] and one['id'] not in ids]
+        must_hold(f'{ids}: two connections', len(ids) == 2)
+        told = [(row['offset_bytes'] // 4096, row['connection']) for row in when(server)['writes']]
+        must_hold(f'{told} are of {ids}', told == [(1, ids[1]), (0, ids[0])])
+        for link in links:
+            link.shutdown()
+        return 'known'
+
+
+def far_between():
+    """An answer ends when the server has looked far enough; the next goes on there, and the command asks on."""
+    size = 128 * MIB
+    with Server(PROGRAMS) as server:
+        for name in ('v', 'w'):
+            server.ask('volume.create', name=name, size_bytes=size)
+        written = []
+        for at in range(3):
+            link = link_to(server, 'v')
+            link.pwrite(b'v' * 4096, at * 4096)
+            link.shutdown()
+            written.append(server.status()['store']['newest']['sequence'])
+            other = link_to(server, 'w')
+            for n in range(1200 if at == 1 else 3):
+                other.pwrite(b'w' * 4096, n % 64 * 4096, nbd.CMD_FLAG_FUA)
+            other.shutdown()
+        first = when(server)
+        must_hold(f'a short answer: {first}', len(first['writes']) == 1 and first['older'] is not None)
+        must_hold('all of them', [row['at']['sequence'] for row in all_of(server, 100)] == written[::-1])
+        told = server.cli('when', 'v')
+        must_hold(f'the command asks on: {told}', [row['at']['sequence'] for row in told['writes']] == written[::-1])
+        found = server.cli('bisect', 'v', '--good', f'seq:{written[0]}', '--bad', 'now', '--', '/usr/bin/python3', '-c',
+                           'import nbd,sys; h=nbd.NBD(); h.connect_uri(sys.argv[1]); '
+                           'sys.exit(any(h.pread(4096, 4096)))', '{}')
+        must_hold(f'{found}', found['first_bad']['at']['sequence'] == written[1])
+        return f'{len(written)} writes among 1200'
+
+
 def between_moments():
     with Server(PROGRAMS) as server:
         model = Model(server, random.Random(2))
@@ -130,7 +198,7 @@ def between_moments():
         # A restored range is told as such, and what a restore took back is not there.
         server.ask('restore', volumes=['v'], at=f'seq:{first}', range={'offset_bytes': 0, 'length_bytes': MIB})
         newest = when(server, limit=1, range={'offset_bytes': 0, 'length_bytes': 4096})['writes'][0]
-        must_hold(f'a restore: {newest}', newest['kind'] == 'restore')
+        must_hold(f'a restore: {newest}', newest['kind'] == 'restore' and newest['restored_from'] == first)
         server.ask('restore', volumes=['v'], at=f'seq:{first}')
         rows = all_of(server, 100)
         must_hold('ten are left', [row['at']['sequence'] for row in rows if row['ends_request']]
@@ -231,7 +299,10 @@ def bad_input():
 def main():
     tap = Tap()
     tap.case('every write', every_write)
+    tap.case('nothing since a start', nothing_since_a_start)
     tap.case('between moments', between_moments)
+    tap.case('who wrote', who_wrote)
+    tap.case('far between', far_between)
     tap.case('of cleaned history', of_cleaned_history)
     tap.case('bisected', bisected)
     tap.case('bad input', bad_input)

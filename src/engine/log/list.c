@@ -6,7 +6,7 @@
 #include "engine/ancestry.h"
 #include "engine/log/back.h"
 
-#define LIST_FRAMES_MAX 256u /* of one answer: of each, up to 256 KiB are read */
+#define LIST_FRAMES_MAX 128u /* of one answer: of each, up to 256 KiB are read */
 
 struct listing {
     struct back back; /* first */
