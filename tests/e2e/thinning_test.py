@@ -153,6 +153,38 @@ def look_around(server, clock, v, u, marked, began_s):
         must_hold('a young moment is exact', v.must_open(f'seq:{one[0]}')['exact'])
 
 
+def writes_of(server, name, part):
+    """All that is told of a part, and since when it is all."""
+    rows, below = [], 0
+    while below is not None:
+        answer = server.ask('when', name=name, limit=4096, below=below,
+                            range={'offset_bytes': part * (MIB // PARTS), 'length_bytes': MIB // PARTS})
+        rows += answer['writes']
+        below = answer['older']
+    return rows, answer['every_write_since']
+
+
+def writes_are_told(server, v):
+    """Each of those since when every moment is kept; of older ones some, and of some of these the number alone."""
+    without = 0
+    for part in range(PARTS):
+        rows, complete = writes_of(server, v.name, part)
+        must_hold('as the volume says', complete == server.ask('volume.show', name=v.name)['every_moment_since'])
+        before, told = 0, set()
+        for step, (newest, _, parts) in enumerate(v.moments):
+            if parts[part] == step + 1:
+                told |= {row['at']['sequence'] for row in rows if before < row['at']['sequence'] <= newest}
+                of_it = [row for row in rows if before < row['at']['sequence'] <= newest and row['kind']]
+                must_hold(f'seq:{newest} is told whole', newest <= complete['sequence']
+                          or sum(row['length_bytes'] for row in of_it) == MIB // PARTS)
+            before = newest
+        must_hold('and no others', told == {row['at']['sequence'] for row in rows})
+        unknown = [row['at']['sequence'] for row in rows if row['kind'] is None]
+        must_hold(f'{unknown} are old', all(sequence <= complete['sequence'] for sequence in unknown))
+        without += len(unknown)
+    must_hold('of some writes the number alone is known', without > 0)
+
+
 def refused(server, v):
     fine = server.ask('volume.show', name='v')['every_moment_since']['sequence']
     old = [one[0] for one in v.moments if one[0] < fine]
@@ -185,9 +217,11 @@ def hours_in_seconds():
             thin(server, 'v')
             look_around(server, clock, v, u, marked, began_s)
             refused(server, v)
+            writes_are_told(server, v)
             for disturbance in ('reload', 'kill', 'cold'):
                 server.go_through(disturbance)
                 look_around(server, clock, v, u, marked, began_s)
+            writes_are_told(server, v)
             grow(server, clock, [v, u], rng, 0.5)
             back = server.ask('restore', volumes=['v'], at=utc(clock.now_s() - 4000), force=True)
             must_hold(f'a restore says which moment it took: {back["to"]}', back['exact'] in (True, False))
