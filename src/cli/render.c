@@ -619,6 +619,22 @@ static void trace(const struct view *v) {
     table_end(&t, v->out);
 }
 
+static void scrub(const struct view *v) {
+    const json_t *r = v->result;
+    struct table t;
+    table_begin(&t, "|");
+    row(&t, "under way since", time_of(v, r, "began_at", 0));
+    row(&t, "last whole pass", time_of(v, r, "ended_at", 0));
+    table_cell(&t, "looked at");
+    table_cell(&t, "%s of %s files, %s", count_of(r, "files").s, count_of(r, "of_files").s,
+               size_of(r, "bytes").s);
+    row(&t, "damaged files", count_of(r, "damaged_files"));
+    row(&t, "files that mend", count_of(r, "mended_files"));
+    table_end(&t, v->out);
+    if (number_of(r, "damaged_files") > 0)
+        fputs("perdure alerts tells what is wrong\n", v->out);
+}
+
 static void clock_confirm(const struct view *v) {
     fprintf(v->out,
             is_true(v->result, "was_suspect") ? "it is %s; history is as old as that says\n"
@@ -658,6 +674,9 @@ static const struct renderer renderers[] = {
     {"status", status},
     {"clean", clean},
     {"clock.confirm", clock_confirm},
+    {"scrub.show", scrub},
+    {"scrub.start", scrub},
+    {"scrub.stop", scrub},
     {"connections", connections},
     {"reload", reload},
     {"pauses", pauses},

@@ -765,6 +765,40 @@ const struct ctl_op ctl_ops[] = {
         .example = "perdure clean",
     },
     {
+        .name = "scrub.show",
+        .noun = "scrub",
+        .verb = "show",
+        .flags = CTL_READ,
+        .summary = "tell how far the check of all that is stored has come",
+        .result = "SCRUB",
+        .example = "perdure scrub show",
+    },
+    {
+        .name = "scrub.start",
+        .noun = "scrub",
+        .verb = "start",
+        .flags = 0,
+        .summary = "read and check everything that is stored",
+        .detail = "In the background, file by file, as fast as the configuration allows "
+                  "(scrub-mib-s); it goes on over "
+                  "reloads and deaths of the engine. What is damaged is told in alerts, each with "
+                  "the file, what is "
+                  "wrong and what to do; nothing of it is ever returned to a client. The server "
+                  "does so by itself "
+                  "now and then (scrub-days).",
+        .result = "SCRUB",
+        .example = "perdure scrub start",
+    },
+    {
+        .name = "scrub.stop",
+        .noun = "scrub",
+        .verb = "stop",
+        .flags = 0,
+        .summary = "stop that, without its end",
+        .result = "SCRUB",
+        .example = "perdure scrub stop",
+    },
+    {
         .name = "clock.confirm",
         .noun = "clock",
         .verb = "confirm",

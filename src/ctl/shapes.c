@@ -47,6 +47,14 @@ const struct ctl_shape ctl_shapes[] = {
               "            \"export\": string,\n"
               "            \"clients\": integer,\n"
               "            \"addresses\": [string]}]}"},
+    {"SCRUB", "{\"running\": boolean,\n"
+              " \"files\": integer,\n"
+              " \"of_files\": integer,\n"
+              " \"bytes\": integer,\n"
+              " \"damaged_files\": integer,\n"
+              " \"mended_files\": integer,\n"
+              " \"began_at\": time?,\n"
+              " \"ended_at\": time?}"},
     {"MARK", "{\"volume\": string, \"label\": string, \"at\": MOMENT, \"created_at\": time}"},
     {"PAUSES", "{\"count\": integer,\n"
                " \"half_below_ns\": integer?,\n"

@@ -194,9 +194,8 @@ void world_stop(struct world *w);
 /* The process dies between two turns. */
 void world_kill(struct world *w);
 
-/* Gives up what is older than a moment, and begins a cleaning up to a sequence number, if none is under
- * way. From now on only lines that volumes show are promised, and what references name. */
-/* What is older than `fine` is thinned, what is older than `horizon` given up. */
+/* Gives up what is older than `horizon`, thins what is older than `fine`, and begins a cleaning up to a sequence
+ * number, if none is under way. From now on only lines that volumes show are promised, and what references name. */
 void world_clean(struct world *w, uint64_t horizon, uint64_t fine, uint64_t up_to);
 /* The step of which a moment is chosen, should history be thinned. */
 uint32_t world_step_of(uint64_t sequence);

@@ -5,6 +5,7 @@
  *
  * log_*    where the log goes on (log/)
  * time_*   store time (log/)
+ * scrub_*  how far a pass has come (scrub.h)
  */
 #ifndef ENGINE_ROOT_H
 #define ENGINE_ROOT_H
@@ -63,11 +64,18 @@ enum log_move {
     F(uint64_t, time_mono_ns)                                                                      \
     F(uint64_t, time_wall_ns)                                                                      \
     F(uint32_t, time_suspect)                                                                      \
-    F(uint32_t, log_attempts)  /* at the oldest frame that failed */                               \
-    F(uint64_t, log_catalogue) /* transactions that the catalogue has committed */                 \
-    F(int64_t, time_jump_ns)   /* that made it suspect */                                          \
-    F(uint32_t, log_left_out)  /* of the store header, as of the last cold start */                \
-    A(uint8_t, reserved, 108)
+    F(uint32_t, log_attempts)   /* at the oldest frame that failed */                              \
+    F(uint64_t, log_catalogue)  /* transactions that the catalogue has committed */                \
+    F(int64_t, time_jump_ns)    /* that made it suspect */                                         \
+    F(uint32_t, log_left_out)   /* of the store header, as of the last cold start */               \
+    F(uint32_t, scrub_segment)  /* looked at last */                                               \
+    F(uint64_t, scrub_began_ns) /* wall; 0: no pass is under way */                                \
+    F(uint64_t, scrub_ended_ns) /* wall: of the last whole pass */                                 \
+    F(uint64_t, scrub_bytes)                                                                       \
+    F(uint32_t, scrub_files)                                                                       \
+    F(uint32_t, scrub_damaged)                                                                     \
+    F(uint32_t, scrub_mended)                                                                      \
+    A(uint8_t, reserved, 68)
 HANDLE(engine)
 SLOT_STRUCT(engine, ENGINE_FIELDS)
 SLOT_TABLE(engine, TABLE_ENGINE)

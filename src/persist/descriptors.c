@@ -67,8 +67,8 @@ static enum persist_kind kind_of(int fd) {
 /* An entry is never taken back: an undone turn may have put it there, or need the one before. */
 static struct persist_record *record_of_fd(const struct perdure *p, int fd) {
     uint32_t at = fd >= 0 && (uint32_t)fd < p->by_fd_room ? p->by_fd[fd] : 0;
-    struct persist_record *r = persist_records(p) + at - 1;
-    return at > 0 && r->state != PERSIST_FREE && r->fd == fd ? r : NULL;
+    struct persist_record *r = at > 0 ? persist_records(p) + (at - 1) : NULL;
+    return r && r->state != PERSIST_FREE && r->fd == fd ? r : NULL;
 }
 
 /* Room to note it. */

@@ -36,6 +36,8 @@ struct file_ops {
     /* Makes room; what was there stays, the rest reads as zeroes. The file grows to offset + bytes. */
     int (*allocate)(void *ctx, int file, uint64_t offset_bytes, uint64_t bytes);
     int (*sync)(void *ctx, int file); /* data and what is needed to read it back */
+    /* What is on disk need not stay in memory: it is not read soon, or is to be read from there. */
+    void (*forget)(void *ctx, int file);
     int (*make_dir)(void *ctx, const char *path);
     int (*sync_dir)(void *ctx, const char *path);
     /* A file; replaces a file of the new name. */

@@ -259,7 +259,16 @@ static int open_admin(struct perdured *p) {
         err = clean_open(&p->clean, &parts);
     if (err == 0)
         admin_clean_with(&p->admin, p->clean, oldest_reader, p);
-    return err;
+    const struct scrub_parts scrub = {.a = &p->core.r.a,
+                                      .log = p->log,
+                                      .index = p->index,
+                                      .files = p->files,
+                                      .jobs = posix_jobs(p->background_jobs),
+                                      .alerts = alerts_sink(&p->alerts),
+                                      .clock = p->core.r.clock,
+                                      .bytes_per_s = p->config.scrub_mib_s * MIB,
+                                      .period_ns = p->config.scrub_days * 86400 * NS_PER_S};
+    return err < 0 ? err : scrub_open(&p->scrub, &scrub);
 }
 
 /* --- cold --- */

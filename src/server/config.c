@@ -53,6 +53,10 @@ static const struct number {
      "an engine is replaced whose turn takes longer; 0: it is not"},
     {"stall-s", offsetof(struct config, stall_s), 0, 1, 3600, 20,
      "clients that hold buffers so long idly are closed for others"},
+    {"scrub-mib-s", offsetof(struct config, scrub_mib_s), 0, 0, 1048576, 64,
+     "a scrub reads so much a second; 0: as much as it can"},
+    {"scrub-days", offsetof(struct config, scrub_days), 0, 0, 3660, 30,
+     "the store is scrubbed so often; 0: when told"},
     {"stop-s", offsetof(struct config, stop_s), 0, 1, 3600, 20,
      "a stop waits so long for a disk that does not answer"},
 };

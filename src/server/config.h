@@ -44,6 +44,8 @@ struct config {
     uint64_t crash_loop;        /* deaths in CORE_FAULTS_S, then a cold start; 0: any number */
     uint64_t hang_s;            /* watch.h; 0: nobody watches */
     uint64_t stall_s;           /* share.h, rule 3 */
+    uint64_t scrub_mib_s;       /* scrub.h */
+    uint64_t scrub_days;        /* the same */
     uint64_t stop_s;            /* a stop waits so long for the log */
 };
 

@@ -60,6 +60,7 @@ static void handlers(void *ctx) {
     history_turn(p);
     forecast_turn(p);
     make_room(p);
+    scrub_turn(p->scrub);
     index_turn(p->index);
     log_turn_end(p->log);
 }
@@ -78,6 +79,7 @@ static uint64_t deadline(void *ctx) {
     if (p->let_go_by_ns > 0)
         at = min_u64(at, p->core.r.handshakes > 0 ? p->let_go_by_ns : 0);
     at = min_u64(at, engine_deadline(p->engine));
+    at = min_u64(at, scrub_deadline(p->scrub));
     if (p->control.accept_again_ns > 0)
         at = min_u64(at, p->control.accept_again_ns);
     return min_u64(at, p->cp.ops->next_ns(p->cp.ctx));

@@ -5,6 +5,7 @@
 
 #include "arena/constants.h"
 #include "arena/control_plane.h"
+#include "engine/scrub.h"
 #include "engine/admin.h"
 #include "engine/ancestry.h"
 #include "engine/clean/clean.h"
@@ -84,6 +85,7 @@ struct perdured {
     struct catalogue_snapshot *snapshot; /* while starting cold */
     struct admin admin;
     struct clean *clean;
+    struct scrub *scrub;
     int admin_waits; /* operations that go on in the next turn */
     struct nbd_front nbd;
     struct gnutls_credentials *credentials; /* NULL: TLS is off, or they cannot be read */
@@ -127,6 +129,10 @@ int pauses_handler(void *perdured, const struct ctl_request *q);
 /* server/diff.c, server/when.c */
 int diff_handler(void *perdured, const struct ctl_request *q);
 int when_handler(void *perdured, const struct ctl_request *q);
+/* server/scrubs.c */
+int scrub_start_handler(void *perdured, const struct ctl_request *q);
+int scrub_stop_handler(void *perdured, const struct ctl_request *q);
+int scrub_show_handler(void *perdured, const struct ctl_request *q);
 /* server/looking.c: an operation that has ended, which may be part of one of them. */
 void looking_resolved(struct perdured *p, const struct operation *o);
 

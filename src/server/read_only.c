@@ -148,11 +148,14 @@ static int file_space(void *ctx, uint64_t *total_bytes, uint64_t *free_bytes) {
     return r->below.ops->space(r->below.ctx, total_bytes, free_bytes);
 }
 
+static void file_forget(void *ctx, int file) {
+}
+
 struct file_system read_only_files(struct read_only *r, struct file_system below) {
     static const struct file_ops ops = {file_open,   file_close,    file_read,     file_write,
                                         file_size,   file_truncate, file_allocate, file_sync,
-                                        any_dir,     any_dir,       file_rename,   file_remove,
-                                        file_exists, file_list,     file_space};
+                                        file_forget, any_dir,       any_dir,       file_rename,
+                                        file_remove, file_exists,   file_list,     file_space};
     *r = (struct read_only){.below = below};
     return (struct file_system){&ops, r};
 }

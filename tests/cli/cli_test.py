@@ -147,6 +147,9 @@ CONNECTION = {
 }
 
 # words, operation, arguments sent, result, output (None: shown by another row)
+SCRUB = {"running": False, "files": 7, "of_files": 8, "bytes": 448 << 20, "damaged_files": 0, "mended_files": 0,
+         "began_at": None, "ended_at": "2026-11-22T16:00:00Z"}
+
 ROWS = [
     ("volume create demo --size 10G", "volume.create",
      {"name": "demo", "size_bytes": 10 << 30}, VOLUME, VOLUME_TEXT),
@@ -347,6 +350,14 @@ ROWS = [
      " 7  127.0.0.1:51234  demo    serving      1000         32  4 KiB   10 MiB       12"
      "  2026-11-22 17:00:00 +01:00\n"),
     ("clean", "clean", {}, {}, "a cleaning begins; status tells what comes of it\n"),
+    ("scrub show", "scrub.show", {}, SCRUB,
+     "under way since  -\nlast whole pass  2026-11-22 17:00:00 +01:00\nlooked at        7 of 8 files, 448 MiB\n"
+     "damaged files    0\nfiles that mend  0\n"),
+    ("scrub start", "scrub.start", {}, dict(SCRUB, running=True, began_at="2026-11-22T16:00:00Z", ended_at=None,
+                                            damaged_files=1),
+     "under way since  2026-11-22 17:00:00 +01:00\nlast whole pass  -\nlooked at        7 of 8 files, 448 MiB\n"
+     "damaged files    1\nfiles that mend  0\nperdure alerts tells what is wrong\n"),
+    ("scrub stop", "scrub.stop", {}, SCRUB, None),
     ("clock confirm", "clock.confirm", {}, {"was_suspect": True, "time": "2026-11-22T16:00:00Z"},
      "it is 2026-11-22 17:00:00 +01:00; history is as old as that says\n"),
     ("clock confirm", "clock.confirm", {}, {"was_suspect": False, "time": "2026-11-22T16:00:00Z"},

@@ -71,6 +71,7 @@ const char *check_text(enum check_code code);
 const char *check_advice(enum check_code code);
 
 #define CHECK_REPAIR 1u /* what can be made of what is left, and is proven to be the same */
+#define CHECK_ALONE 2u /* a server has the store: each file by itself, and as it lies on the disk */
 
 struct check {
     /* Given: */

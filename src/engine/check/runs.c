@@ -386,7 +386,7 @@ int check_merged_file(struct check *c, const char *path) {
     err = file < 0 ? file : check_pieces(c, path, &t, file, &entries);
     if (file >= 0)
         c->files.ops->close(c->files.ctx, file);
-    if (err == 0 && !has_what_they_have(c, &t, entries))
+    if (err == 0 && !(c->flags & CHECK_ALONE) && !has_what_they_have(c, &t, entries))
         tell_merged(c, path, CHECK_MERGED_DISAGREES, 0, BLOCK_BYTES, &t);
     merged_free(&t);
     return err == ERR_NOMEM ? err : 0;

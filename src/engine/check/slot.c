@@ -228,8 +228,12 @@ int check_read_slot(struct check *c, struct check_slot_state *s) {
     int file = c->files.ops->open(c->files.ctx, s->path, FILE_READ);
     int64_t n = file < 0 ? file : c->files.ops->size(c->files.ctx, file);
     int right = n == (int64_t)c->segment_bytes;
+    if (right && c->flags & CHECK_ALONE)
+        c->files.ops->forget(c->files.ctx, file);
     if (right)
         n = c->files.ops->read(c->files.ctx, file, c->buffer, c->segment_bytes, 0);
+    if (right && c->flags & CHECK_ALONE)
+        c->files.ops->forget(c->files.ctx, file);
     if (file >= 0)
         c->files.ops->close(c->files.ctx, file);
     if (right && n == (int64_t)c->segment_bytes) {

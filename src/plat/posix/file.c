@@ -161,6 +161,10 @@ static int space(void *ctx, uint64_t *total_bytes, uint64_t *free_bytes) {
     return 0;
 }
 
+static void forget_file(void *ctx, int file) {
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static const struct file_ops file_ops = {
     .open = open_file,
     .close = close_file,
@@ -170,6 +174,7 @@ static const struct file_ops file_ops = {
     .truncate = truncate_file,
     .allocate = allocate,
     .sync = sync_file,
+    .forget = forget_file,
     .make_dir = make_dir,
     .sync_dir = sync_dir,
     .rename = rename_file,

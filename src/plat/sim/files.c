@@ -249,6 +249,10 @@ void sim_close_all(struct sim *sim) {
     }
 }
 
+/* There is no cache. */
+static void forget_file(void *ctx, int file) {
+}
+
 static const struct file_ops sim_file_ops = {
     .open = open_file,
     .close = close_file,
@@ -258,6 +262,7 @@ static const struct file_ops sim_file_ops = {
     .truncate = truncate_file,
     .allocate = allocate,
     .sync = sync_file,
+    .forget = forget_file,
     .make_dir = make_dir,
     .sync_dir = sync_dir,
     .rename = rename_file,
