@@ -54,6 +54,7 @@ static void close_engine(struct world *w) {
     for (unsigned i = 0; i < PERSIST_BINS; i++)
         free(w->p.bins[i].blocks);
     free(w->p.freed.blocks);
+    free(w->p.by_fd);
     arena_detach(&w->p.a);
 }
 
@@ -304,7 +305,6 @@ static void test_sweep(void **state) {
     for (int i = 0; i < 3; i++)
         close(theirs[i]);
     free(w.p.fresh);
-    free(w.p.by_fd);
     close_world(&w);
 }
 

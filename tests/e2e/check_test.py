@@ -198,18 +198,44 @@ def a_run_is_repaired(server):
     must_hold('whole', check(server.store)['clean'])
 
 
+class Copies:
+    """Makes a store what a copy of it is, again and again: files that were not touched since are left as they are."""
+
+    def __init__(self, copy, store):
+        self.copy, self.store, self.made = copy, store, {}
+
+    @staticmethod
+    def files(folder):
+        return {os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names}
+
+    def state(self, name):
+        stat = os.stat(os.path.join(self.store, name))
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def restore(self):
+        for name in self.files(self.store) - self.files(self.copy):
+            os.remove(os.path.join(self.store, name))
+        for name in self.files(self.copy):
+            to = os.path.join(self.store, name)
+            if os.path.exists(to) and self.made.get(name) == self.state(name):
+                continue
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            run('cp', '--sparse=always', os.path.join(self.copy, name), to)
+            self.made[name] = self.state(name)
+
+
 def flips_are_never_read(server):
     """Whoever reads gets what was written, or an error; moments that have nothing to do with it are right."""
     kinds = {'frame header', 'data', 'run header', 'run leaf', 'footer', 'store header', 'last frame', 'last data'}
     told, seen, again = [], [], 0
     copy = os.path.join(server.dir, 'copy')
     os.rename(server.store, copy)
+    copies = Copies(copy, server.store)
     for what, path, offset, _ in [('nothing', None, 0, None), *places(copy)]:
         seen.append(what)
         if seen.count(what) > (20 if MANY else 2) or not (MANY or what in kinds | {'nothing'}):
             continue
-        run('rm', '-rf', server.store)
-        run('cp', '-r', '--sparse=always', copy, server.store)
+        copies.restore()
         if path:
             Flipped(path.replace(copy, server.store), offset).turn()
         try:
