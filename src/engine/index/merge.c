@@ -286,7 +286,7 @@ static void run_load(struct job *job) {
     m->files.ops->list(m->files.ctx, MERGE_DIR, load_one, m);
 }
 
-static uint64_t first_unsealed(const struct index *x) {
+uint64_t index_first_unsealed(const struct index *x) {
     struct memtable_h all[INDEX_MEMTABLES_MAX];
     uint64_t first = UINT64_MAX;
     for (uint32_t i = index_memtables(x, all); i-- > 0;) {
@@ -309,7 +309,7 @@ static int names_what_is_gone(const struct index *x, const struct merged_table *
 static int may_install(struct index *x, const struct index_merged *m) {
     const struct merged_table *t = &m->t;
     uint32_t at = 0, fresh = 0;
-    if (merged_last_sequence(t) >= first_unsealed(x) || names_what_is_gone(x, t))
+    if (merged_last_sequence(t) >= index_first_unsealed(x) || names_what_is_gone(x, t))
         return 0;
     for (uint32_t i = first_within(x, t); is_within(x, i, t); i++) {
         const struct index_run *run = &x->runs[i];
@@ -396,7 +396,7 @@ static uint32_t segments_of(const struct source *s) {
 /* The oldest neighbours of which INDEX_FAN_IN are of this level, and none above. One that was left
  * over between them goes with them. */
 static uint32_t choose_of(struct index *x, uint32_t level, struct source out[MERGE_SOURCES_MAX]) {
-    uint64_t limit = first_unsealed(x);
+    uint64_t limit = index_first_unsealed(x);
     uint32_t count = 0, of_level = 0;
     uint32_t fan_in = x->parts.merge_fan_in ? x->parts.merge_fan_in : INDEX_FAN_IN;
     for (uint32_t i = 0; i < x->run_count;) {
@@ -488,87 +488,6 @@ static void merge_ended(struct job *job) {
     else
         x->merges_wait = 1;
     let_go(m);
-}
-
-/* ---- For a cleaning ---- */
-
-static int take_for_cleaning(struct index *x, const struct source *s, struct index_sources *out) {
-    uint32_t n = out->count, count = s->merged ? s->merged->t.piece_count : 1, file;
-    const struct index_piece *pieces = s->merged ? s->merged->pieces : &s->run->piece;
-    struct merge_source *to = &out->sources[n];
-    to->pieces = calloc(count, sizeof *to->pieces);
-    if (!to->pieces)
-        return ERR_NOMEM;
-    to->piece_count = count;
-    out->count++;
-    for (uint32_t i = 0; i < count; i++)
-        to->pieces[i] = (struct merge_source_piece){pieces[i].identity, pieces[i].offset_bytes,
-                                                    pieces[i].size_bytes};
-    if (s->merged) {
-        memcpy(to->path, s->merged->path, sizeof to->path);
-        out->pinned[n] = s->merged;
-        s->merged->pins++;
-        return 0;
-    }
-    int err = log_pin_segment(x->log, s->run->piece.segment, &file);
-    if (err < 0)
-        return err;
-    out->pinned_segments[n] = s->run->piece.segment;
-    log_slot_path(file, to->path);
-    return 0;
-}
-
-int index_take_sources(struct index *x, uint64_t up_to, uint32_t max, struct index_sources *out) {
-    uint64_t limit = first_unsealed(x);
-    int err = 0;
-    *out = (struct index_sources){0};
-    if (!x->merged_are_known)
-        return ERR_AGAIN;
-    out->sources = calloc(max + 1u, sizeof *out->sources);
-    out->pinned = calloc(max + 1u, sizeof *out->pinned);
-    out->pinned_segments = calloc(max + 1u, sizeof *out->pinned_segments);
-    out->segments = calloc(x->run_count + 1u, sizeof *out->segments);
-    if (!out->sources || !out->pinned || !out->pinned_segments || !out->segments)
-        err = ERR_NOMEM;
-    for (uint32_t i = 0, n; i < x->run_count && err == 0 && out->count < max; i += n) {
-        struct source s = {&x->runs[i], x->runs[i].covered_by};
-        n = s.merged ? s.merged->covers : 1;
-        if (last_of(&s) >= limit || first_of(&s) > up_to)
-            break;
-        err = take_for_cleaning(x, &s, out);
-        for (uint32_t k = i; k < i + n; k++)
-            out->segments[out->segment_count++] = (struct merged_segment){
-                x->runs[k].piece.segment, x->runs[k].first_sequence, x->runs[k].last_sequence};
-        out->last_sequence = x->runs[i + n - 1].last_sequence;
-    }
-    if (err < 0)
-        index_give_sources(x, out);
-    return err;
-}
-
-void index_sources_free(struct index_sources *s) {
-    for (uint32_t i = 0; i < s->count; i++)
-        free(s->sources[i].pieces);
-    free(s->sources);
-    free(s->pinned);
-    free(s->pinned_segments);
-    free(s->segments);
-    *s = (struct index_sources){0};
-}
-
-void index_give_sources(struct index *x, struct index_sources *s) {
-    for (uint32_t i = 0; i < s->count; i++) {
-        if (s->pinned[i])
-            index_merged_unpin(s->pinned[i]);
-        if (s->pinned_segments[i])
-            log_unpin_segment(x->log, s->pinned_segments[i]);
-    }
-    index_sources_free(s);
-}
-
-void index_blame_source(struct index *x, const struct index_sources *s, uint32_t source) {
-    if (s->pinned[source])
-        index_distrust(x, s->pinned[source]);
 }
 
 /* ---- Merging, from the loop ---- */
