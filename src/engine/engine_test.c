@@ -519,7 +519,7 @@ static void a_write_that_cannot_be_ended_holds_up_no_other(void **state) {
     world_settle(w);
     int i = world_ask(w, 0, REQUEST_WRITE, 0, 2 * MIB + SECTOR_BYTES, 0);
     do
-        world_turn(w, WORLD_LIVES);
+        world_step(w);
     while (request_view(w->a, w->asked[i].h)->progress == 0);
     struct sim_fault fault = {.kind = SIM_READ_FAILS};
     sim_fault_add(w->sim, &fault);

@@ -179,6 +179,8 @@ void index_distrust(struct index *x, struct index_merged *m);
 /* A segment whose run it covers is gone. */
 void index_segment_gone(struct index *x, struct index_merged *m);
 void index_merged_unpin(struct index_merged *m);
+/* Where the oldest memtable begins that has versions; UINT64_MAX: none has. */
+uint64_t index_first_unsealed(const struct index *x);
 /* For struct log_index_ops; and the number for io.device. */
 int index_device(void *ctx, uint32_t device);
 uint32_t index_merged_device(const struct index_merged *m);

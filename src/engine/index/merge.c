@@ -25,9 +25,6 @@
 #include "engine/index/index_priv.h"
 #include "engine/log.h"
 
-/* There may be more files than are used: those that a process left when it had put another in their place. */
-#define LOADED_MAX (2 * INDEX_MERGED_MAX)
-
 enum merging_kind { MERGING_LOAD = 1, MERGING_RUNS, MERGING_REMOVES };
 
 /* What the job in hand does. */
@@ -39,8 +36,8 @@ struct merging {
     /* LOAD: */
     struct file_system files;
     uint8_t store_id[16];
-    struct index_merged *loaded[LOADED_MAX];
-    uint32_t loaded_count;
+    struct index_merged **loaded; /* what the directory has; then what of it is not used */
+    uint32_t loaded_count, loaded_room;
     /* REMOVES: */
     char path[MERGE_PATH_BYTES];
     /* RUNS: */
@@ -165,13 +162,24 @@ void index_distrust(struct index *x, struct index_merged *m) {
                               "be read. Nothing is lost: it is made again. Check the disk.");
 }
 
-/* From now on look-ups ask `m` for what it covers. */
-static int install(struct index *x, struct index_merged *m) {
-    uint32_t number = 0, left = 0;
+/* A file has one until it is removed, whether it is looked into or not. */
+static int take_number(struct index *x, struct index_merged *m) {
+    uint32_t number = 0;
     while (number < INDEX_MERGED_MAX && x->merged[number])
         number++;
     if (number == INDEX_MERGED_MAX)
         return ERR_NOSPC;
+    m->number = number;
+    x->merged[number] = m;
+    return 0;
+}
+
+/* From now on look-ups ask `m` for what it covers. */
+static int install(struct index *x, struct index_merged *m) {
+    uint32_t left = 0;
+    int err = take_number(x, m);
+    if (err < 0)
+        return err;
     for (uint32_t i = first_within(x, &m->t);
          is_within(x, i, &m->t) && left < m->t.segment_count;) {
         struct index_run *run = &x->runs[i];
@@ -190,8 +198,6 @@ static int install(struct index *x, struct index_merged *m) {
             i++;
         }
     }
-    m->number = number;
-    x->merged[number] = m;
     if (m->covers == 0)
         leave(x, m);
     return 0;
@@ -234,11 +240,24 @@ static int remove_one(struct index *x) {
 
 /* ---- What the store has ---- */
 
-/* A directory has few files: those of levels, and what a merge has left. */
+static int has_room(struct merging *m) {
+    if (m->loaded_count < m->loaded_room)
+        return 1;
+    uint32_t room = 2 * m->loaded_room + 64;
+    struct index_merged **more = realloc(m->loaded, room * sizeof *more);
+    if (!more)
+        return 0;
+    m->loaded = more;
+    m->loaded_room = room;
+    return 1;
+}
+
+/* All files are read, however many a process has left. One for which there is no memory stays, and what it says is merged
+ * again, into its place. */
 static void load_one(void *arg, const char *name) {
     struct merging *m = arg;
     struct index_merged *found = calloc(1, sizeof *found);
-    if (!found || m->loaded_count == LOADED_MAX ||
+    if (!found || !has_room(m) ||
         snprintf(found->path, sizeof found->path, MERGE_DIR "/%s", name) >=
             (int)sizeof found->path) {
         free(found);
@@ -267,7 +286,7 @@ static void run_load(struct job *job) {
     m->files.ops->list(m->files.ctx, MERGE_DIR, load_one, m);
 }
 
-static uint64_t first_unsealed(const struct index *x) {
+uint64_t index_first_unsealed(const struct index *x) {
     struct memtable_h all[INDEX_MEMTABLES_MAX];
     uint64_t first = UINT64_MAX;
     for (uint32_t i = index_memtables(x, all); i-- > 0;) {
@@ -290,7 +309,7 @@ static int names_what_is_gone(const struct index *x, const struct merged_table *
 static int may_install(struct index *x, const struct index_merged *m) {
     const struct merged_table *t = &m->t;
     uint32_t at = 0, fresh = 0;
-    if (merged_last_sequence(t) >= first_unsealed(x) || names_what_is_gone(x, t))
+    if (merged_last_sequence(t) >= index_first_unsealed(x) || names_what_is_gone(x, t))
         return 0;
     for (uint32_t i = first_within(x, t); is_within(x, i, t); i++) {
         const struct index_run *run = &x->runs[i];
@@ -304,29 +323,42 @@ static int may_install(struct index *x, const struct index_merged *m) {
     return fresh > 0;
 }
 
-/* A file that is not looked into takes a number too, until it is removed. */
-static void reject(struct index *x, struct index_merged *m) {
-    m->is_leaving = 1;
-    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
-        if (!x->merged[i]) {
-            m->number = i;
-            x->merged[i] = m;
-            return;
-        }
-    free_merged(m);
+static void free_loaded(struct merging *m) {
+    for (uint32_t i = 0; i < m->loaded_count; i++)
+        free_merged(m->loaded[i]);
+    free(m->loaded);
 }
 
+static void run_remove_loaded(struct job *job) {
+    struct merging *m = (struct merging *)(void *)job;
+    for (uint32_t i = 0; i < m->loaded_count; i++)
+        m->files.ops->remove(m->files.ctx, m->loaded[i]->path);
+}
+
+static void loaded_removed(struct job *job) {
+    struct merging *m = (struct merging *)(void *)job;
+    m->x->merging = NULL;
+    free_loaded(m);
+    free(m);
+}
+
+/* What is not used goes: its names may be wanted. */
 static void loaded(struct job *job) {
     struct merging *m = (struct merging *)(void *)job;
     struct index *x = m->x;
-    x->merging = NULL;
+    uint32_t left = 0;
     x->merged_are_known = 1;
     for (uint32_t level = MERGED_LEVEL_MAX; level > 0; level--)
         for (uint32_t i = 0; i < m->loaded_count; i++)
-            if (m->loaded[i]->t.level == level &&
-                !(may_install(x, m->loaded[i]) && install(x, m->loaded[i]) == 0))
-                reject(x, m->loaded[i]);
-    free(m);
+            if (m->loaded[i] && m->loaded[i]->t.level == level && may_install(x, m->loaded[i]) &&
+                install(x, m->loaded[i]) == 0)
+                m->loaded[i] = NULL;
+    for (uint32_t i = 0; i < m->loaded_count; i++)
+        if (m->loaded[i])
+            m->loaded[left++] = m->loaded[i];
+    m->loaded_count = left;
+    m->job = (struct job){.run = run_remove_loaded, .done = loaded_removed};
+    start(m);
 }
 
 static void load(struct index *x) {
@@ -364,7 +396,7 @@ static uint32_t segments_of(const struct source *s) {
 /* The oldest neighbours of which INDEX_FAN_IN are of this level, and none above. One that was left
  * over between them goes with them. */
 static uint32_t choose_of(struct index *x, uint32_t level, struct source out[MERGE_SOURCES_MAX]) {
-    uint64_t limit = first_unsealed(x);
+    uint64_t limit = index_first_unsealed(x);
     uint32_t count = 0, of_level = 0;
     uint32_t fan_in = x->parts.merge_fan_in ? x->parts.merge_fan_in : INDEX_FAN_IN;
     for (uint32_t i = 0; i < x->run_count;) {
@@ -410,12 +442,9 @@ static int install_new(struct merging *m) {
     m->work.table.segments = NULL;
     memcpy(n->path, m->work.path, sizeof n->path);
     int err = make_pieces(n);
-    if (err == 0 && names_what_is_gone(m->x, &n->t)) {
-        reject(m->x, n);
-        return 0;
-    }
+    n->is_leaving = names_what_is_gone(m->x, &n->t);
     if (err == 0)
-        err = install(m->x, n);
+        err = n->is_leaving ? take_number(m->x, n) : install(m->x, n);
     if (err < 0)
         free_merged(n);
     return err;
@@ -459,87 +488,6 @@ static void merge_ended(struct job *job) {
     else
         x->merges_wait = 1;
     let_go(m);
-}
-
-/* ---- For a cleaning ---- */
-
-static int take_for_cleaning(struct index *x, const struct source *s, struct index_sources *out) {
-    uint32_t n = out->count, count = s->merged ? s->merged->t.piece_count : 1, file;
-    const struct index_piece *pieces = s->merged ? s->merged->pieces : &s->run->piece;
-    struct merge_source *to = &out->sources[n];
-    to->pieces = calloc(count, sizeof *to->pieces);
-    if (!to->pieces)
-        return ERR_NOMEM;
-    to->piece_count = count;
-    out->count++;
-    for (uint32_t i = 0; i < count; i++)
-        to->pieces[i] = (struct merge_source_piece){pieces[i].identity, pieces[i].offset_bytes,
-                                                    pieces[i].size_bytes};
-    if (s->merged) {
-        memcpy(to->path, s->merged->path, sizeof to->path);
-        out->pinned[n] = s->merged;
-        s->merged->pins++;
-        return 0;
-    }
-    int err = log_pin_segment(x->log, s->run->piece.segment, &file);
-    if (err < 0)
-        return err;
-    out->pinned_segments[n] = s->run->piece.segment;
-    log_slot_path(file, to->path);
-    return 0;
-}
-
-int index_take_sources(struct index *x, uint64_t up_to, uint32_t max, struct index_sources *out) {
-    uint64_t limit = first_unsealed(x);
-    int err = 0;
-    *out = (struct index_sources){0};
-    if (!x->merged_are_known)
-        return ERR_AGAIN;
-    out->sources = calloc(max + 1u, sizeof *out->sources);
-    out->pinned = calloc(max + 1u, sizeof *out->pinned);
-    out->pinned_segments = calloc(max + 1u, sizeof *out->pinned_segments);
-    out->segments = calloc(x->run_count + 1u, sizeof *out->segments);
-    if (!out->sources || !out->pinned || !out->pinned_segments || !out->segments)
-        err = ERR_NOMEM;
-    for (uint32_t i = 0, n; i < x->run_count && err == 0 && out->count < max; i += n) {
-        struct source s = {&x->runs[i], x->runs[i].covered_by};
-        n = s.merged ? s.merged->covers : 1;
-        if (last_of(&s) >= limit || first_of(&s) > up_to)
-            break;
-        err = take_for_cleaning(x, &s, out);
-        for (uint32_t k = i; k < i + n; k++)
-            out->segments[out->segment_count++] = (struct merged_segment){
-                x->runs[k].piece.segment, x->runs[k].first_sequence, x->runs[k].last_sequence};
-        out->last_sequence = x->runs[i + n - 1].last_sequence;
-    }
-    if (err < 0)
-        index_give_sources(x, out);
-    return err;
-}
-
-void index_sources_free(struct index_sources *s) {
-    for (uint32_t i = 0; i < s->count; i++)
-        free(s->sources[i].pieces);
-    free(s->sources);
-    free(s->pinned);
-    free(s->pinned_segments);
-    free(s->segments);
-    *s = (struct index_sources){0};
-}
-
-void index_give_sources(struct index *x, struct index_sources *s) {
-    for (uint32_t i = 0; i < s->count; i++) {
-        if (s->pinned[i])
-            index_merged_unpin(s->pinned[i]);
-        if (s->pinned_segments[i])
-            log_unpin_segment(x->log, s->pinned_segments[i]);
-    }
-    index_sources_free(s);
-}
-
-void index_blame_source(struct index *x, const struct index_sources *s, uint32_t source) {
-    if (s->pinned[source])
-        index_distrust(x, s->pinned[source]);
 }
 
 /* ---- Merging, from the loop ---- */
@@ -615,25 +563,32 @@ static int is_path_in_use(const struct index *x, const char *path) {
     return 0;
 }
 
-/* There is room for so many files that were merged over levels, but not for one of each INDEX_FAN_IN of a thousand
- * runs that nobody has merged before. */
-static int is_crowded(const struct index *x) {
+/* Merged runs and files that are to be removed. */
+static uint32_t numbers_taken(const struct index *x) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
         count += x->merged[i] != NULL;
-    return count >= INDEX_MERGED_MAX / 4 * 3;
+    return count;
 }
 
-/* The lowest level first, as its runs are looked into one by one; but when files become many, the highest, which
- * makes few of them. */
+/* There is room for so many files that were merged over levels, but not for one of each INDEX_FAN_IN of a thousand
+ * runs that nobody has merged before. So the lowest level comes first, as its runs are looked into one by one; but when
+ * files become many, the highest, which makes few of them. */
+static uint32_t choose(struct index *x, struct source out[MERGE_SOURCES_MAX], uint32_t *level) {
+    uint32_t count = 0, taken = numbers_taken(x);
+    int crowded = taken >= INDEX_MERGED_MAX / 4 * 3;
+    if (taken == INDEX_MERGED_MAX)
+        return 0; /* until one is removed */
+    for (uint32_t i = 0; i < MERGED_LEVEL_MAX && count == 0; i++) {
+        *level = crowded ? MERGED_LEVEL_MAX - 1 - i : i;
+        count = choose_of(x, *level, out);
+    }
+    return count;
+}
+
 static void merge_some(struct index *x) {
     struct source sources[MERGE_SOURCES_MAX];
-    uint32_t count = 0, level = 0;
-    int crowded = is_crowded(x);
-    for (uint32_t i = 0; i < MERGED_LEVEL_MAX && count == 0; i++) {
-        level = crowded ? MERGED_LEVEL_MAX - 1 - i : i;
-        count = choose_of(x, level, sources);
-    }
+    uint32_t level = 0, count = choose(x, sources, &level);
     struct merging *m = count ? prepare(x, sources, count, level + 1) : NULL;
     if (m && is_path_in_use(x, m->work.path)) {
         let_go(m);
@@ -657,8 +612,8 @@ void index_merge(struct index *x) {
 /* The runner has been drained, or the process is dead: no job runs. */
 void index_close_merged(struct index *x) {
     struct merging *m = x->merging;
-    for (uint32_t i = 0; m && i < m->loaded_count; i++)
-        free_merged(m->loaded[i]);
+    if (m)
+        free_loaded(m);
     if (m && m->kind == MERGING_RUNS)
         merge_free(&m->work);
     free(m);

@@ -161,9 +161,9 @@ static void changes_between_moments(void **state) {
 
 /* Segments by the hundred that were never merged, as when the index's folder was removed: there is no room for a merged
  * run of the first level for all of them. */
-static void more_runs_than_there_is_room_for(void **state) {
-    struct prng p = prng_seed(51);
-    struct world *w = open_world(51, 1, 60000);
+static struct world *never_merged(uint64_t seed) {
+    struct prng p = prng_seed(seed);
+    struct world *w = open_world(seed, 1, 60000);
     w->x->parts.merge_fan_in = 1000; /* none is merged yet */
     new_timeline(w, 1, 0, 0);
     next_segment(w);
@@ -178,6 +178,11 @@ static void more_runs_than_there_is_room_for(void **state) {
     assert_int_equal(index_counts(w->x).merges, 0);
     w->x->parts.merge_fan_in = 2;
     w->x->merges_wait = 0;
+    return w;
+}
+
+static void more_runs_than_there_is_room_for(void **state) {
+    struct world *w = never_merged(51);
     settle(w);
     struct index_counts n = index_counts(w->x);
     assert_true(n.runs > 2 * INDEX_MERGED_MAX && n.uncovered < 16);
@@ -186,6 +191,85 @@ static void more_runs_than_there_is_room_for(void **state) {
     look_everywhere(w, 2, 22, INDEX_NOW);
     look_everywhere(w, 2, 22, w->sequence / 3);
     assert_int_equal(w->alerts, 0);
+    assert_no_pins(w);
+    close_world(w);
+}
+
+/* Merged runs that cannot be merged further take all the room: no merge is begun of which the result would have none,
+ * and merging goes on when one of them has left. */
+static void no_room_is_left(void **state) {
+    struct world *w = never_merged(53);
+    for (uint32_t quiet = 0; quiet < 10; quiet = w->x->merging ? 0 : quiet + 1) {
+        for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+            if (w->x->merged[i])
+                w->x->merged[i]->is_final = 1;
+        step(w);
+    }
+    struct index_counts n = index_counts(w->x);
+    assert_int_equal(n.merged, INDEX_MERGED_MAX);
+    assert_true(n.uncovered > 16);
+    for (int i = 0; i < 20; i++) {
+        w->x->merges_wait = 0; /* as if a segment had been sealed */
+        step(w);
+        assert_null(w->x->merging);
+    }
+    assert_int_equal(files_in_directory(w), INDEX_MERGED_MAX);
+    for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+        w->x->merged[i]->is_final = 0;
+    index_distrust(w->x, w->x->merged[7]);
+    settle(w);
+    n = index_counts(w->x);
+    assert_true(n.merged <= 16 && n.uncovered < 16);
+    assert_int_equal(files_in_directory(w), n.merged);
+    look_everywhere(w, 2, 22, w->sequence / 3);
+    assert_no_pins(w);
+    close_world(w);
+}
+
+/* A merged run of this store, whole, of a segment that is gone. */
+static void put_file_of_what_is_gone(struct world *w, uint32_t segment, uint32_t level) {
+    struct file_system fs = sim_files(w->sim);
+    struct merged_piece piece = {.offset = MERGED_PAGE_BYTES, .bytes = MERGED_PAGE_BYTES};
+    struct merged_segment gone = {segment, 5, 9};
+    struct merged_table t = {.identity = merged_identity(segment, level),
+                             .level = level,
+                             .piece_count = 1,
+                             .segment_count = 1,
+                             .pieces = &piece,
+                             .segments = &gone};
+    uint8_t table[256], page[MERGED_PAGE_BYTES];
+    char path[MERGE_PATH_BYTES];
+    memcpy(t.store_id, log_store_id(&w->log), sizeof t.store_id);
+    merged_encode(&t, 2 * MERGED_PAGE_BYTES, table, page);
+    snprintf(path, sizeof path, MERGE_DIR "/run-%08x-%u", segment, level);
+    int f = fs.ops->open(fs.ctx, path, FILE_WRITE | FILE_CREATE);
+    assert_true(f >= 0);
+    assert_int_equal(fs.ops->write(fs.ctx, f, page, sizeof page, 0), sizeof page);
+    assert_int_equal(fs.ops->write(fs.ctx, f, page, sizeof page, MERGED_PAGE_BYTES), sizeof page);
+    size_t bytes = merged_table_bytes(&t);
+    assert_int_equal(fs.ops->write(fs.ctx, f, table, bytes, 2 * MERGED_PAGE_BYTES), bytes);
+    fs.ops->close(fs.ctx, f);
+    struct merged_table read;
+    assert_int_equal(merge_read_table(&fs, path, &read), 0);
+    merged_free(&read);
+}
+
+/* However many files there are that are not used, those that are used are found, and the others go. */
+static void more_files_than_there_is_room_for(void **state) {
+    struct world *w = many_runs(52, 30, 20);
+    settle(w);
+    struct index_counts n = index_counts(w->x);
+    assert_int_equal(files_in_directory(w), n.merged);
+    for (uint32_t i = 0; i < 3 * INDEX_MERGED_MAX; i++)
+        put_file_of_what_is_gone(w, 5000 + i, 1 + i % MERGED_LEVEL_MAX);
+    assert_int_equal(files_in_directory(w), n.merged + 3 * INDEX_MERGED_MAX);
+    die_and_attach(w);
+    settle(w);
+    assert_int_equal(files_in_directory(w), n.merged);
+    assert_int_equal(index_counts(w->x).merged, n.merged);
+    assert_int_equal(index_counts(w->x).uncovered, n.uncovered);
+    assert_int_equal(index_counts(w->x).merges, 0); /* nothing was merged again */
+    look_everywhere(w, 2, 22, w->sequence / 2);
     assert_no_pins(w);
     close_world(w);
 }
@@ -337,6 +421,38 @@ static void freed_segments(void **state) {
     }
     settle(w);
     assert_int_equal(files_in_directory(w), merged - 1);
+    close_world(w);
+}
+
+static int names_segment(const struct index_merged *m, uint32_t number) {
+    for (uint32_t i = 0; i < m->t.segment_count; i++)
+        if (m->t.segments[i].number == number)
+            return 1;
+    return 0;
+}
+
+/* A segment is freed while its run is merged with others: what was made of it is not looked into, and goes. */
+static void freed_while_merging(void **state) {
+    struct world *w = never_merged(54);
+    step(w);
+    assert_non_null(w->x->merging);
+    uint32_t number = 0;
+    while (w->log.pins[number] == 0)
+        number++;
+    index_log_ops.freed(w->x, segment_slot(w, number));
+    segment_free(w->a, segment_slot(w, number));
+    w->log.device[number] = -1;
+    commit(w);
+    for (uint32_t quiet = 0; quiet < 10; quiet = w->x->merging ? 0 : quiet + 1) {
+        step(w);
+        for (uint32_t i = 0; i < INDEX_MERGED_MAX; i++)
+            if (w->x->merged[i] && !w->x->merged[i]->is_leaving)
+                assert_false(names_segment(w->x->merged[i], number));
+    }
+    settle(w);
+    assert_true(index_counts(w->x).merges > 0 && index_counts(w->x).uncovered < 16);
+    assert_int_equal(files_in_directory(w), index_counts(w->x).merged);
+    assert_no_pins(w);
     close_world(w);
 }
 
@@ -668,11 +784,14 @@ int main(void) {
         cmocka_unit_test(runs_are_merged_over_levels),
         cmocka_unit_test(changes_between_moments),
         cmocka_unit_test(more_runs_than_there_is_room_for),
+        cmocka_unit_test(no_room_is_left),
+        cmocka_unit_test(more_files_than_there_is_room_for),
         cmocka_unit_test(deaths_while_merging),
         cmocka_unit_test(damage_does_not_matter),
         cmocka_unit_test(a_damaged_run_is_left_alone),
         cmocka_unit_test(strange_files),
         cmocka_unit_test(freed_segments),
+        cmocka_unit_test(freed_while_merging),
         cmocka_unit_test(made_again_of_other_segments),
         cmocka_unit_test(faults_at_every_call),
         cmocka_unit_test(a_directory_that_fails),
