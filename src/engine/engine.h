@@ -126,6 +126,7 @@ int engine_check_since(struct engine_run *e, struct volume_h v, uint64_t since);
 struct engine_counts {
     uint64_t reads, writes, flushes, others, failed;
     uint64_t partial_blocks; /* read to be completed before they were written */
+    uint64_t same_blocks;    /* written with what they held */
     uint64_t blocks_from_log, blocks_from_cache, blocks_from_disk;
     uint64_t advised_blocks; /* read ahead */
     uint64_t checks_failed;  /* blocks whose checksum did not match when they were read */

@@ -50,6 +50,23 @@ static void random_request(struct world *w, uint32_t v, uint64_t long_one_in, in
     world_ask(w, v, op, at * unit, length * unit, flags);
 }
 
+/* One of the last writes, once more. */
+static void random_rewrite(struct world *w) {
+    uint64_t stamps = w->stamps, back = 1 + prng_below(&w->prng, 12);
+    uint32_t v = (uint32_t)prng_below(&w->prng, w->volumes);
+    const struct volume *volume = volume_view(w->a, w->volume[v]);
+    if (back > w->change_count || (volume->flags & VOLUME_READ_ONLY))
+        return;
+    const struct change_made *c = &w->changes[w->change_count - back];
+    uint64_t offset = c->first * SECTOR_BYTES, length = c->sectors * SECTOR_BYTES;
+    if (c->stamp == 0 || c->timeline != world_volume_line(w, v) ||
+        offset + length > volume->size_bytes)
+        return;
+    w->stamps = c->stamp - 1;
+    world_ask(w, v, REQUEST_WRITE, offset, length, 0);
+    w->stamps = stamps;
+}
+
 static void fork_something(struct world *w) {
     uint32_t parent;
     do
@@ -123,6 +140,7 @@ struct run {
     int little;   /* memory at some cold starts */
     int wide;     /* all volumes are restored, writes are longer, faults of all kinds */
     int sections; /* block status tells changes and versions too */
+    int rewrites; /* writes are repeated */
     uint32_t table_sets;
     uint64_t cache_bytes;
     uint32_t buffer_pages;
@@ -132,7 +150,7 @@ struct run {
 struct seen {
     uint64_t answers, deaths, partial, from_log, from_cache, from_disk, runs, misses, forks, merged;
     uint64_t cleanings, freed, cold, dropped;
-    uint64_t looked_back, without_frames;
+    uint64_t looked_back, without_frames, same;
     uint64_t refused;                        /* statuses */
     uint64_t compared[REQUEST_STATUS_KINDS]; /* extents that say that something was written */
 };
@@ -180,13 +198,16 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
                                                          .starts_in_little = run->little,
                                                          .memtables = run->wide ? 12 : 6});
     w->thins = run->thins;
-    world_volume(w, world_line(w, 0, 0), SIZE, 512, 0);
+    uint32_t unit = run->rewrites ? 4096 : 512;
+    world_volume(w, world_line(w, 0, 0), SIZE / unit * unit, unit, 0);
     world_volume(w, world_line(w, 0, 0), 2 * MIB, 4096, VOLUME_DURABLE_WRITES);
     world_turn(w, WORLD_LIVES);
     for (int i = 0; i < run->turns; i++) {
         for (uint64_t n = prng_below(&w->prng, 5); n > 0; n--)
             random_request(w, (uint32_t)prng_below(&w->prng, w->volumes), run->wide ? 4 : 12,
                            run->sections);
+        for (uint64_t n = run->rewrites ? 8 : 0; n > 0; n--)
+            random_rewrite(w);
         if (run->kills && prng_one_in(&w->prng, (uint64_t)run->kills))
             world_turn(w, (enum world_stage)(1 + prng_below(&w->prng, 4)));
         else
@@ -281,6 +302,7 @@ static void live(uint64_t seed, const struct run *run, struct seen *seen) {
     seen->freed += c.segments_freed;
     seen->cold += c.segments_made;
     seen->looked_back += w->looked_back;
+    seen->same += n.same_blocks;
     seen->without_frames += w->without_frames;
     for (uint32_t k = 0; k < REQUEST_STATUS_KINDS; k++)
         seen->compared[k] += w->compared[k];
@@ -449,6 +471,24 @@ static void live_with_sections(uint64_t seed, struct seen *seen) {
     live(seed, &run, seen);
 }
 
+/* What was written is written again. */
+static void live_with_rewrites(uint64_t seed, struct seen *seen) {
+    static const uint32_t pages[] = {1500, 2600, 6000};
+    struct prng p = prng_seed(seed);
+    struct run run = {.turns = 200,
+                      .table_sets = 64,
+                      .cache_bytes = 9000u << prng_below(&p, 8),
+                      .buffer_pages = pages[prng_below(&p, 3)],
+                      .kills = (int)prng_below(&p, 2) * 20,
+                      .power_cuts = (int)prng_below(&p, 2) * 70,
+                      .faults = (int)prng_below(&p, 3) / 2 * 30,
+                      .cold_starts = (int)prng_below(&p, 2) * 70,
+                      .cleanings = (int)prng_below(&p, 2) * 8,
+                      .rewrites = 1,
+                      .wide = (int)prng_below(&p, 2)};
+    live(seed, &run, seen);
+}
+
 /* Cold starts and cuts often, each after one with little memory. */
 static void live_with_little_memory(uint64_t seed, struct seen *seen) {
     struct prng p = prng_seed(seed);
@@ -509,6 +549,13 @@ static void with_cleanings(void **state) {
            (unsigned long long)seen.freed, (unsigned long long)seen.cold);
     assert_true(seen.cleanings > 4 && seen.freed > 8 && seen.cold > 2);
     assert_true(seen.without_frames > 0);
+}
+
+static void with_rewrites(void **state) {
+    struct seen seen = {0};
+    many_lives(live_with_rewrites, &seen, 4);
+    printf("%llu blocks were written with what they held\n", (unsigned long long)seen.same);
+    assert_true(seen.same > 100);
 }
 
 /* Changes since a moment, and versions. */
@@ -593,6 +640,7 @@ int main(void) {
         cmocka_unit_test(with_more),
         cmocka_unit_test(with_cleanings),
         cmocka_unit_test(with_sections),
+        cmocka_unit_test(with_rewrites),
         cmocka_unit_test(with_a_fork_that_reads_what_moves),
         cmocka_unit_test(with_a_later_segment_sealed_first),
         cmocka_unit_test(with_a_request_cut_off_across_segments),

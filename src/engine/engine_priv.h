@@ -7,6 +7,7 @@
  *   read.c      READ, CACHE
  *   ahead.c     what is read in order comes into the machine's cache before it is asked for
  *   write.c     WRITE, TRIM, ZERO: into the log, whole and in order
+ *   same.c      writes of what is there already
  *   order.c     overlapping writes in order
  *   status.c    BLOCK_STATUS
  *   sampler.c   what was read lately, what compresses: for the activity of volumes
@@ -139,6 +140,7 @@ struct work {
     int error;
     struct extent edge[2]; /* pages for the old first and last block */
     uint32_t last_edge;    /* which of them is the last block */
+    int same;              /* it has been compared: it changes nothing */
     /* BLOCK_STATUS */
     uint64_t at;
     uint32_t chunks;
@@ -226,7 +228,12 @@ void read_begin(struct work *w);
 /* write.c */
 void write_begin(struct work *w);
 void write_go_on(struct work *w);     /* its turn in the order has come */
+void write_ready(struct work *w);     /* it may be recorded */
 void write_log(struct engine_run *e); /* records what is ready, as far as the log takes it */
+/* same.c: whether a request is a write of what is there, as far as checksums tell; 1: that is being read,
+ * write_ready() will follow; 0: it may be recorded. */
+int same_seems(const struct work *w, const struct request *q);
+int same_compare(struct work *w);
 /* status.c */
 void status_begin(struct work *w);
 void status_go_on(struct work *w);

@@ -210,22 +210,6 @@ static void what_was_under_way_is_flagged(void **state) {
     world_close(w);
 }
 
-/* Where block `block` of volume 0 lies on disk: path of the file, offset in it. */
-static uint64_t find_on_disk(struct world *w, uint64_t block, char path[40]) {
-    const struct ancestry *view = ancestry_take(w->ancestries, world_volume_line(w, 0));
-    struct index_find f = {.view = view,
-                           .limit = INDEX_NOW,
-                           .chunk = chunk_of_block(block),
-                           .want = UINT64_C(1) << block % CHUNK_BLOCKS};
-    assert_int_equal(index_find(w->index, &f), 0);
-    ancestry_give(w->ancestries, view);
-    uint64_t place = f.found[block % CHUNK_BLOCKS].place;
-    assert_int_equal(place_kind(place), PLACE_DATA);
-    struct segment_h s = log_segment(w->log, place_segment(place));
-    snprintf(path, 40, "log/slot-%08u", segment_view(w->a, s)->file);
-    return place_offset_bytes(place);
-}
-
 /* A bad block is reported and never returned; its neighbours are readable, and a write of part of it
  * fails and changes nothing. */
 static void a_bad_block_is_told(void **state) {
@@ -233,7 +217,7 @@ static void a_bad_block_is_told(void **state) {
     char path[40];
     world_do(w, 0, REQUEST_WRITE, 0, 64 * 4096, 0);
     world_settle(w);
-    uint64_t at = find_on_disk(w, 10, path);
+    uint64_t at = world_find_on_disk(w, 10, path);
     assert_int_equal(sim_corrupt(w->sim, path, at + 1000, 4), 0);
     assert_int_equal(world_do(w, 0, REQUEST_READ, 10 * 4096, 4096, 0), ERR_INTEGRITY);
     assert_string_equal(w->alert, "block_damaged");
@@ -289,7 +273,7 @@ static void a_passing_error_passes(void **state) {
     char path[40];
     world_do(w, 0, REQUEST_WRITE, 0, 64 * 4096, 0);
     world_settle(w);
-    uint64_t at = find_on_disk(w, 10, path);
+    uint64_t at = world_find_on_disk(w, 10, path);
     struct sim_fault fault = {
         .path = path, .kind = SIM_READ_FLIPS, .offset_bytes = at, .bytes = 4096, .count = 1};
     sim_fault_add(w->sim, &fault);
@@ -315,7 +299,7 @@ static void what_is_read_again_is_of_the_same_moment(void **state) {
         char path[40];
         world_do(w, 0, REQUEST_WRITE, 0, 64 * 4096, 0);
         world_settle(w);
-        uint64_t at = find_on_disk(w, 10, path);
+        uint64_t at = world_find_on_disk(w, 10, path);
         struct sim_fault fault = {
             .path = path, .kind = SIM_READ_FLIPS, .offset_bytes = at, .bytes = 4096, .count = 1};
         sim_fault_add(w->sim, &fault);

@@ -164,7 +164,23 @@ static void check_rows(struct world *w, const struct looked *k) {
     }
 }
 
-/* Every change after `since` of which all moments are kept is told whole. */
+/* What was written was there before. */
+static int changes_nothing(struct world *w, const struct change_made *c) {
+    uint64_t *stamps = malloc(2 * c->sectors * sizeof *stamps);
+    unsigned char before[SECTOR_BYTES], after[SECTOR_BYTES];
+    int is = c->kind == CHANGE_STAMP;
+    world_model(w, c->timeline, c->sequence - 1, c->first, c->sectors, stamps);
+    world_model(w, c->timeline, c->sequence, c->first, c->sectors, stamps + c->sectors);
+    for (uint64_t i = 0; i < c->sectors && is; i++) {
+        world_fill_sector(before, stamps[i], c->first + i);
+        world_fill_sector(after, stamps[c->sectors + i], c->first + i);
+        is = memcmp(before, after, SECTOR_BYTES) == 0;
+    }
+    free(stamps);
+    return is;
+}
+
+/* Every change after `since` of which all moments are kept is told whole, but writes of what was there. */
 static uint32_t check_changes(struct world *w, const struct looked *k) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->change_count && w->changes[i].sequence <= k->until; i++) {
@@ -172,7 +188,10 @@ static uint32_t check_changes(struct world *w, const struct looked *k) {
         uint64_t from = max_u64(c->first, k->first), end = min_u64(c->first + c->sectors, k->end);
         if (c->sequence <= k->since || c->sequence <= w->fine || from >= end || !is_seen(w, k, c))
             continue;
-        assert_int_equal(told_of(w, k, c), end - from);
+        uint64_t told = told_of(w, k, c);
+        if (told == 0 && changes_nothing(w, c))
+            continue;
+        assert_int_equal(told, end - from);
         n++;
     }
     return n;

@@ -899,3 +899,18 @@ void world_check_volume(struct world *w, uint32_t v) {
     for (uint64_t at = 0; at < size; at += MIB)
         assert_int_equal(world_do(w, v, REQUEST_READ, at, min_u64(MIB, size - at), 0), 0);
 }
+
+uint64_t world_find_on_disk(struct world *w, uint64_t block, char path[40]) {
+    const struct ancestry *view = ancestry_take(w->ancestries, world_volume_line(w, 0));
+    struct index_find f = {.view = view,
+                           .limit = INDEX_NOW,
+                           .chunk = chunk_of_block(block),
+                           .want = UINT64_C(1) << block % CHUNK_BLOCKS};
+    assert_int_equal(index_find(w->index, &f), 0);
+    ancestry_give(w->ancestries, view);
+    uint64_t place = f.found[block % CHUNK_BLOCKS].place;
+    assert_int_equal(place_kind(place), PLACE_DATA);
+    struct segment_h s = log_segment(w->log, place_segment(place));
+    snprintf(path, 40, "log/slot-%08u", segment_view(w->a, s)->file);
+    return place_offset_bytes(place);
+}

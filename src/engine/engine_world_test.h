@@ -215,6 +215,9 @@ void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector);
 /* A range of whole blocks of a held volume becomes a hole, as when its size changes. */
 void world_hole(struct world *w, uint32_t v, uint64_t offset, uint64_t length);
 
+/* Where block `block` of volume 0 lies on disk: path of the file, offset in it. */
+uint64_t world_find_on_disk(struct world *w, uint64_t block, char path[40]);
+
 /* Reads all of the volume and compares. */
 void world_check_volume(struct world *w, uint32_t v);
 

@@ -120,6 +120,8 @@ void index_forget(struct index *x, const struct ancestry *view, uint64_t block,
 /* How many of these blocks are known now to hold data; of what is not in memory, none. */
 uint64_t index_known_data(struct index *x, const struct ancestry *view, uint64_t block,
                           uint64_t blocks);
+/* 1: the block is known now to hold data with this checksum (version_crc). */
+int index_known_check(struct index *x, const struct ancestry *view, uint64_t block, uint32_t crc);
 
 /* Newest sequence that look-ups see. */
 uint64_t index_applied(const struct index *x);

@@ -25,6 +25,7 @@ enum place_kind {
     PLACE_ZERO = 2,      /* zeroed on request */
     PLACE_HOLE = 3,      /* trimmed, or never written */
     PLACE_REFERENCE = 4, /* look in timeline `ref_timeline` as of `ref_sequence` */
+    PLACE_SAME = 5, /* of records alone: what was written was there before, and makes no version */
 };
 
 #define PLACE_FULL_BLOCK_SECTORS 8u

@@ -9,6 +9,8 @@
  *   ZERO    the first and last block as above, in pages of their own; zeroes between
  *   TRIM    holes for the whole blocks inside
  *
+ * A WRITE that changes nothing is recorded without blocks (same.c).
+ *
  * What lies beyond the end of the volume in its last block is zero. So a write up to the end needs no
  * old bytes there, and a trim up to the end takes the last block.
  *
@@ -120,6 +122,15 @@ static int next_step(const struct work *w, const struct request *q, struct step 
     }
     if (at >= end)
         return 0;
+    if (w->same) {
+        *s = (struct step){.kind = PLACE_SAME,
+                           .block = block_of_byte(at),
+                           .from = at,
+                           .to = end,
+                           .pages = (uint32_t)block_of_byte(end - at),
+                           .last = 1};
+        return 1;
+    }
     if (q->op == REQUEST_WRITE)
         write_step(w, q, at, s);
     else
@@ -158,15 +169,15 @@ static void drop_first_pages(struct request *q, uint32_t n) {
 }
 
 /* Of whole blocks that were written: how many held data or were read before, and how well they compress.
- * first: the first one's data; NULL: they are zeroes. */
+ * first: the first one's data; NULL: none is recorded. */
 static void count_data(struct work *w, struct activity *t, const struct step *s,
                        const unsigned char *first) {
     struct engine_run *e = w->e;
-    uint64_t *n = t->counted;
+    uint64_t *n = t->counted, blocks = max_u64(s->blocks, s->pages);
     n[ACTIVITY_overwritten_bytes] +=
-        block_to_bytes(index_known_data(e->index, w->view, s->block, s->blocks));
+        block_to_bytes(index_known_data(e->index, w->view, s->block, blocks));
     n[ACTIVITY_reread_bytes] +=
-        block_to_bytes(sampler_was_read(e->sampler, t->volume_id, s->block, s->blocks));
+        block_to_bytes(sampler_was_read(e->sampler, t->volume_id, s->block, blocks));
     if (!first)
         return;
     n[ACTIVITY_recorded_bytes] += block_to_bytes(s->blocks);
@@ -226,7 +237,7 @@ static int record_step(struct work *w, const struct step *s, uint64_t *sequence)
     } else if (s->pages > 0) {
         r.data_extents = first_pages(q, s->pages, pages);
     }
-    uint32_t elided = s->kind == PLACE_ZERO ? r.data_extents : 0;
+    uint32_t elided = s->kind != PLACE_DATA ? r.data_extents : 0;
     r.data_extents -= elided;
     int err = log_append(e->log, &r, sequence);
     if (err < 0)
@@ -390,6 +401,11 @@ static void compose_zero(struct work *w, const struct request *q) {
     }
 }
 
+void write_ready(struct work *w) {
+    work_push(&w->e->log_queue, w);
+    write_log(w->e);
+}
+
 static void old_blocks_are_there(struct work *w) {
     const struct request *q = request_view(w->e->a, w->h);
     if (w->error) {
@@ -402,8 +418,7 @@ static void old_blocks_are_there(struct work *w) {
     } else if (q->op == REQUEST_ZERO) {
         compose_zero(w, q);
     }
-    work_push(&w->e->log_queue, w);
-    write_log(w->e);
+    write_ready(w);
 }
 
 static void has_old_block(struct reader *r, int err) {
@@ -434,6 +449,8 @@ static uint32_t old_blocks(const struct work *w, const struct request *q) {
 void write_go_on(struct work *w) {
     struct engine_run *e = w->e;
     const struct request *q = request_view(e->a, w->h);
+    if (w->change->node.reads && old_blocks(w, q) == 0 && same_compare(w))
+        return;
     uint32_t need = old_blocks(w, q);
     struct extent pages[2];
     uint32_t count = (need & 1) + (need >> 1);
@@ -495,7 +512,7 @@ void write_begin(struct work *w) {
         return;
     }
     *w->change = (struct change){.node = {.volume = w->volume,
-                                          .reads = old_blocks(w, q) != 0,
+                                          .reads = old_blocks(w, q) != 0 || same_seems(w, q),
                                           .first = block_of_byte(q->offset_bytes),
                                           .last = block_of_byte(end_of(q) - 1),
                                           .ready = order_ready},

@@ -97,6 +97,31 @@ def counts_once():
         return f'{made["writes"]} writes'
 
 
+def what_was_there():
+    """Writes of what is there already are counted, and take no room; nothing has changed."""
+    data = random.Random(2).randbytes(4 << 20)
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=SIZE)
+        for disturbance in (None, 'kill', 'reload'):
+            if disturbance:
+                server.disturb(disturbance)
+            link = link_to(server, 'v')
+            for at in range(0, len(data), 64 << 10):
+                link.pwrite(data[at:at + (64 << 10)], at)
+            link.flush()
+            if not disturbance:
+                once = server.status()['store']['newest']['sequence']
+        sums = totals(server)
+        expect('all are counted', (sums['writes'], sums['write_bytes']), (3 * 64, 3 * len(data)))
+        expect('one took room', sums['recorded_bytes'], len(data))
+        newest = server.status()['store']['newest']['sequence']
+        must_hold(f'each is a moment: {once}, {newest}', newest >= once + 2 * 64)
+        expect('nothing changed', server.ask('diff', name='v', **{'from': f'seq:{once}', 'to': 'now'})['ranges'], [])
+        server.cold()
+        expect('the data', link_to(server, 'v').pread(len(data), 0), data)
+        expect('when', len(server.ask('when', name='v', limit=1000)['writes']), 64)
+
+
 def refusals():
     with Server(PROGRAMS) as server:
         server.ask('volume.create', name='v', size_bytes=SIZE)
@@ -158,6 +183,7 @@ def main():
     os.environ.setdefault('TZ', 'UTC')
     tap = Tap()
     tap.case('what clients do is counted once', counts_once)
+    tap.case('writes of what was there', what_was_there)
     tap.case('what is refused', refusals)
     tap.case('a limit by bytes', a_limit_by_bytes)
     tap.end()

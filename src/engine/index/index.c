@@ -282,6 +282,13 @@ uint64_t index_known_data(struct index *x, const struct ancestry *view, uint64_t
     return n;
 }
 
+int index_known_check(struct index *x, const struct ancestry *view, uint64_t block, uint32_t crc) {
+    uint32_t page = block_table_find(&x->table, view->timeline, chunk_of_block(block));
+    struct block_place p;
+    return page != TABLE_NO_PAGE &&
+           block_table_get(&x->table, page, view->family, block, &p) == PLACE_DATA && p.crc == crc;
+}
+
 /* ---- After the commit ---- */
 
 /* At a cold start, segments that are sealed already may be newer than one that is not: then what its

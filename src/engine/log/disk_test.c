@@ -260,6 +260,8 @@ static void records_are_read_back(void **state) {
         {{PLACE_REFERENCE, 0, 5, 1, 0, 9, 0, 1, 1, 1, 1, 4, 3}, 72},
         {{PLACE_ZERO, 0, 5, 5, RECORD_SECTOR_MAX - 7, 7, RECORD_SECTOR_MAX / 8, 1, 0, 0, 0, 0, 0},
          32},
+        {{PLACE_SAME, 0, 5, 5, 16, 248 * 8, 2, 0, 1, 1, 1, 0, 0}, 32},
+        {{PLACE_SAME, 0, 5, 6, 16, 8, 2, 0, 1, 1, 1, 0, 0}, 36},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint8_t at[RECORD_BYTES_MAX];
@@ -286,6 +288,7 @@ static void impossible_records_are_refused(void **state) {
         {{PLACE_DATA, 0, 5, 0, 8, 8, 1, 1, 9, 2, 3, 0, 0}, ERR_INVAL},
         {{PLACE_DATA, 4, 5, 5, 8, 8, 1, 1, 9, 2, 3, 0, 0}, ERR_INVAL},
         {{PLACE_ZERO, 0, 5, 5, 8, 8, 1, 0, 9, 2, 3, 0, 0}, ERR_INVAL},
+        {{PLACE_SAME, 0, 5, 5, 8, 8, 1, 1, 9, 2, 3, 0, 0}, ERR_INVAL},
         {{PLACE_DATA, 0, 5, 5, 8, 249 * 8, 1, 249, 9, 2, 3, 0, 0}, ERR_TOOBIG},
         {{PLACE_ZERO, 0, 5, 5, RECORD_SECTOR_MAX + 1, 0, 0, 1, 9, 2, 3, 0, 0}, ERR_RANGE},
         {{PLACE_ZERO, 0, 5, 5, 1, RECORD_SECTOR_MAX, 0, 1, 9, 2, 3, 0, 0}, ERR_RANGE},
@@ -297,7 +300,7 @@ static void impossible_records_are_refused(void **state) {
     uint8_t at[RECORD_BYTES_MAX];
     struct record ok = {PLACE_DATA, 0, 5, 5, 8, 8, 1, 1, 9, 2, 3, 0, 0}, r;
     uint32_t crc[RECORD_BLOCKS_MAX];
-    static const uint8_t kinds[] = {0, 5, 6, 255}, flags[] = {16, 32, 64, 128};
+    static const uint8_t kinds[] = {0, 6, 7, 255}, flags[] = {16, 32, 64, 128};
     for (int i = 0; i < 4; i++) {
         record_encode(&ok, crcs, at);
         at[4] = kinds[i];
@@ -320,7 +323,7 @@ static void any_bytes_may_stand_in_a_record(void **state) {
         for (uint32_t k = 0; k < room; k++)
             at[k] = prng_one_in(&p, 2) ? 0 : (uint8_t)prng_next(&p);
         if (room > 5) {
-            at[4] = (uint8_t)prng_below(&p, 6);
+            at[4] = (uint8_t)prng_below(&p, 7);
             at[5] = (uint8_t)prng_below(&p, 18);
         }
         int n = record_decode(at, room, &r, crc);

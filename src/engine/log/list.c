@@ -39,7 +39,7 @@ static void put_range(struct log_listed *row, const struct record *r) {
 }
 
 static int is_asked(const struct log_listing *g, const struct log_listed *row, uint32_t timeline) {
-    return row->sequence > g->since && row->sequence <= g->until &&
+    return row->sequence > g->since && row->sequence <= g->until && row->sectors > 0 &&
            row->start_sector < g->end_sector &&
            row->start_sector + row->sectors > g->start_sector &&
            row->sequence <= ancestry_limit(g->view, timeline);

@@ -19,6 +19,8 @@ static int disk_kind(enum place_kind kind) {
         return RECORD_TRIM;
     case PLACE_REFERENCE:
         return RECORD_REFERENCE;
+    case PLACE_SAME:
+        return RECORD_SAME;
     case PLACE_UNKNOWN:
         break;
     }
@@ -35,6 +37,8 @@ static enum place_kind place_of(uint8_t kind) {
         return PLACE_HOLE;
     case RECORD_REFERENCE:
         return PLACE_REFERENCE;
+    case RECORD_SAME:
+        return PLACE_SAME;
     }
     return PLACE_UNKNOWN;
 }
@@ -47,13 +51,17 @@ static uint64_t touched_count(uint64_t start_sector, uint64_t sectors) {
         return 0;
     return (start_sector + sectors - 1) / BLOCK_SECTORS - start_sector / BLOCK_SECTORS + 1;
 }
+/* Blocks that have a new version, if the record does not say otherwise. */
+static uint64_t made_count(enum place_kind kind, uint64_t start_sector, uint64_t sectors) {
+    return kind == PLACE_SAME ? 0 : touched_count(start_sector, sectors);
+}
 
 static uint32_t disk_flags(const struct record *r) {
     uint32_t flags = r->flags & RECORD_CALLER_FLAGS;
     if (r->family != r->timeline)
         flags |= RECORD_HAS_FAMILY;
     if (r->sectors > UINT32_MAX || r->block != touched_first(r->start_sector) ||
-        r->blocks != touched_count(r->start_sector, r->sectors))
+        r->blocks != made_count(r->kind, r->start_sector, r->sectors))
         flags |= RECORD_HAS_RANGE;
     return flags;
 }
@@ -76,7 +84,8 @@ uint32_t record_bytes(const struct record *r) {
 }
 
 int record_check(const struct record *r) {
-    if (disk_kind(r->kind) == 0 || r->timeline == 0 || r->family == 0 || r->blocks == 0 ||
+    if (disk_kind(r->kind) == 0 || r->timeline == 0 || r->family == 0 ||
+        (r->blocks == 0) != (r->kind == PLACE_SAME) ||
         (r->flags & ~(uint32_t)RECORD_CALLER_FLAGS) != 0)
         return ERR_INVAL;
     uint64_t block_max = RECORD_SECTOR_MAX / BLOCK_SECTORS;
@@ -144,7 +153,7 @@ int record_decode(const uint8_t *at, uint32_t room, struct record *r, uint32_t *
         p += FAMILY_BYTES;
     }
     r->block = touched_first(r->start_sector);
-    r->blocks = touched_count(r->start_sector, r->sectors);
+    r->blocks = made_count(r->kind, r->start_sector, r->sectors);
     if (flags & RECORD_HAS_RANGE) {
         r->block = get_le64(p);
         r->blocks = get_le64(p + 8);

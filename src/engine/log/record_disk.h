@@ -17,6 +17,7 @@ enum record_kind {
     RECORD_ZERO = 2,
     RECORD_TRIM = 3,
     RECORD_REFERENCE = 4,
+    RECORD_SAME = 5,
 };
 
 /* The first two are enum log_record_flag; the others only stand on disk. */
@@ -47,8 +48,8 @@ struct record {
 /* Bytes that record_encode writes for it. */
 uint32_t record_bytes(const struct record *r);
 
-/* Whether the record can be written down: kind, ranges, at least one block. 0 or ERR_INVAL,
- * ERR_RANGE, ERR_TOOBIG. */
+/* Whether the record can be written down: kind, ranges, at least one block, of RECORD_SAME none. 0 or
+ * ERR_INVAL, ERR_RANGE, ERR_TOOBIG. */
 int record_check(const struct record *r);
 
 /* crc: one per block of RECORD_DATA, else not looked at. Returns record_bytes(). */
