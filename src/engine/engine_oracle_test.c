@@ -484,6 +484,7 @@ static void live_with_rewrites(uint64_t seed, struct seen *seen) {
                       .faults = (int)prng_below(&p, 3) / 2 * 30,
                       .cold_starts = (int)prng_below(&p, 2) * 70,
                       .cleanings = (int)prng_below(&p, 2) * 8,
+                      .sections = (int)prng_below(&p, 2),
                       .rewrites = 1,
                       .wide = (int)prng_below(&p, 2)};
     live(seed, &run, seen);
@@ -615,6 +616,11 @@ static void with_an_orphan_where_a_cold_segment_could_lie(void **state) {
     assert_true(seen.cold > 0);
 }
 
+/* A life in which two store headers of dead processes landed over those of cold starts, one after the other. */
+static void with_two_headers_that_land_late(void **state) {
+    one_life(live_with_more, 209);
+}
+
 /* A life in which a segment was sealed before an older one, with the end of a request that begins there. */
 static void with_a_request_that_ends_in_a_sealed_segment(void **state) {
     one_life(live_with_little_memory, 5779634);
@@ -649,6 +655,7 @@ int main(void) {
         cmocka_unit_test(with_a_request_cut_off_twice),
         cmocka_unit_test(with_a_request_that_ends_in_a_sealed_segment),
         cmocka_unit_test(with_a_half_that_is_forgotten),
+        cmocka_unit_test(with_two_headers_that_land_late),
         cmocka_unit_test(with_an_orphan_where_a_cold_segment_could_lie),
     };
     return cmocka_run_group_tests_name("engine_oracle", tests, NULL, NULL);

@@ -63,6 +63,21 @@ void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t fir
             apply_change(w, &w->changes[i], first, count, stamps);
 }
 
+int world_changes_nothing(struct world *w, const struct change_made *c) {
+    uint64_t *stamps = malloc(2 * c->sectors * sizeof *stamps);
+    unsigned char before[SECTOR_BYTES], after[SECTOR_BYTES];
+    int is = c->kind == CHANGE_STAMP;
+    world_model(w, c->timeline, c->sequence - 1, c->first, c->sectors, stamps);
+    world_model(w, c->timeline, c->sequence, c->first, c->sectors, stamps + c->sectors);
+    for (uint64_t i = 0; i < c->sectors && is; i++) {
+        world_fill_sector(before, stamps[i], c->first + i);
+        world_fill_sector(after, stamps[c->sectors + i], c->first + i);
+        is = memcmp(before, after, SECTOR_BYTES) == 0;
+    }
+    free(stamps);
+    return is;
+}
+
 uint64_t world_now(struct world *w) {
     return w->change_count ? w->changes[w->change_count - 1].sequence : 0;
 }

@@ -209,6 +209,8 @@ uint64_t world_some_moment(struct world *w);
 /* Stamps of sectors [first, first + count) of a timeline as of a sequence. */
 void world_model(struct world *w, uint32_t line, uint64_t sequence, uint64_t first, uint64_t count,
                  uint64_t *stamps);
+/* 1: what was written was there before. */
+int world_changes_nothing(struct world *w, const struct change_made *c);
 int world_sector_is_zero(uint64_t stamp, uint64_t sector);
 void world_fill_sector(unsigned char *p, uint64_t stamp, uint64_t sector);
 

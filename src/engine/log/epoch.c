@@ -6,7 +6,8 @@
  *
  * Each writing goes to the other one of the two copies, and only one is in flight, so there is
  * always a whole one. A cold start writes both: one that a dead process had in flight may land late, over
- * one of them.
+ * one of them. It counts less than the other, as a cold start leaves out more counters than dead
+ * processes can have used that it does not know of.
  */
 #include "base/err.h"
 #include "engine/log/log_priv.h"

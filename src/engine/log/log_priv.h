@@ -38,7 +38,9 @@
 #define LOG_RETRY_MIN_NS (10 * NS_PER_MS)
 #define LOG_RETRY_MAX_NS NS_PER_S
 #define LOG_NUMBERS_GAP (UINT64_C(1) << 24) /* more than can be recorded and not durable */
-#define LOG_SEGMENT_GAP 16u                 /* segment numbers that a start leaves out */
+#define LOG_HEADERS_GAP                                                                            \
+    (UINT64_C(1) << 16)     /* more writings of the store header than may land late */
+#define LOG_SEGMENT_GAP 16u /* segment numbers that a start leaves out */
 
 /* Samples and families of a segment that is not sealed, in a page of the buffers. Written beyond the
  * counts in the segment's slot. */

@@ -216,7 +216,7 @@ static int make_root(struct log *l, struct recovery *r) {
     root->log_segment_records = h->segment_records;
     root->log_features_ignore = h->features_ignore;
     root->log_epoch = r->highest_epoch + 1;
-    root->log_store_counter = h->counter;
+    root->log_store_counter = h->counter + LOG_HEADERS_GAP;
     root->log_epoch_state = LOG_EPOCH_DURABLE;
     root->log_next_segment = r->highest_segment + 1 + LOG_SEGMENT_GAP;
     if (tail) {
