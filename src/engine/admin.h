@@ -87,8 +87,8 @@ struct admin_log_ops {
     /* 1: all its records belong to these families (rising); 0: they do not; ERR_AGAIN: not known
      * yet, ask again in a later turn. */
     int (*segment_families)(void *ctx, uint32_t segment, const uint32_t *families, uint32_t count);
-    /* That it is free is durable: it may be used again. */
-    void (*segment_freed)(void *ctx, uint32_t segment);
+    /* That it is free is durable: it may be used again. Returns the bytes that it had. */
+    uint64_t (*segment_freed)(void *ctx, uint32_t segment);
     uint64_t (*last_sequence)(void *ctx, uint32_t segment); /* of a sealed one */
     /* For cleanings; as log_sealed_in, log_clean, log_cold_drop_others, log_expect_room, log_history,
      * log_history_end, log_clock_suspect. */

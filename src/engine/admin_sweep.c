@@ -44,8 +44,7 @@ static void freed(struct admin *ad, struct operation_h h) {
     struct admin_pending *p = admin_pending(ad, h);
     ad->c.log->catalogue_is(ad->c.log_ctx, p->request->generation);
     for (uint32_t i = 0; i < p->segment_count; i++)
-        ad->c.log->segment_freed(ad->c.log_ctx, p->segments[i]);
-    op->results[3] += (uint64_t)p->segment_count * LOG_SEGMENT_BYTES;
+        op->results[3] += ad->c.log->segment_freed(ad->c.log_ctx, p->segments[i]);
     op->cursor = p->scanned;
     p->segment_count = 0;
     admin_forget_request(p);

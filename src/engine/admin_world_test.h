@@ -145,11 +145,12 @@ static inline int test_segment_families(void *ctx, uint32_t segment, const uint3
     }
     return 0;
 }
-static inline void test_segment_freed(void *ctx, uint32_t segment) {
+static inline uint64_t test_segment_freed(void *ctx, uint32_t segment) {
     struct test *t = ctx;
     assert_int_not_equal(t->log.segments[segment - 1], 0);
     t->log.segments[segment - 1] = 0;
     t->log.freed++;
+    return LOG_SEGMENT_BYTES;
 }
 static inline uint64_t test_last_sequence(void *ctx, uint32_t segment) {
     return segment;

@@ -169,7 +169,6 @@ static void open_clean(struct world *w, struct alert_sink alerts) {
                                 .files = sim_files(w->sim),
                                 .jobs = sim_jobs(w->sim),
                                 .alerts = alerts,
-                                .segment_bytes = WORLD_SEGMENT_BYTES,
                                 .ops = &clean_ops,
                                 .ctx = w};
     assert_int_equal(clean_open(&w->clean, &parts), 0);

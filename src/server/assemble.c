@@ -149,8 +149,11 @@ static int segment_families(void *ctx, uint32_t segment, const uint32_t *familie
     return index_segment_families(((struct perdured *)ctx)->index, segment, families, count);
 }
 
-static void segment_freed(void *ctx, uint32_t segment) {
+static uint64_t segment_freed(void *ctx, uint32_t segment) {
+    struct log_space space;
     log_free_segment(((struct perdured *)ctx)->log, segment);
+    log_space(((struct perdured *)ctx)->log, &space);
+    return space.segment_bytes;
 }
 
 static uint64_t last_sequence(void *ctx, uint32_t segment) {
@@ -251,7 +254,6 @@ static int open_admin(struct perdured *p) {
                                       .files = p->files,
                                       .jobs = posix_jobs(p->background_jobs),
                                       .alerts = alerts_sink(&p->alerts),
-                                      .segment_bytes = LOG_SEGMENT_BYTES,
                                       .ops = &admin_clean_ops,
                                       .ctx = &p->admin};
     int err = admin_open(&p->admin, &config);
@@ -393,8 +395,9 @@ static int new_store(struct perdured *p, uint8_t id[16]) {
     return log_create_store(&p->files, &create);
 }
 
-/* Which store it is; the catalogue must be of the same. */
-static int store_id(struct perdured *p, uint8_t id[16]) {
+/* Which store it is; the catalogue must be of the same. It is new if no start came to its end yet: then there
+ * may be no catalogue. */
+static int read_store(struct perdured *p, uint8_t id[16], int *is_new) {
     static uint8_t blocks[2 * BLOCK_BYTES];
     struct store_header h;
     int file = p->files.ops->open(p->files.ctx, STORE_FILE, FILE_READ);
@@ -403,9 +406,21 @@ static int store_id(struct perdured *p, uint8_t id[16]) {
     int64_t n = p->files.ops->read(p->files.ctx, file, blocks, sizeof blocks, 0);
     p->files.ops->close(p->files.ctx, file);
     int err = n == (int64_t)sizeof blocks ? store_decode_copies(blocks, &h) : ERR_FORMAT;
-    if (err == 0)
+    if (err == 0) {
         memcpy(id, h.id, 16);
+        *is_new = h.epoch == 0;
+    }
     return err;
+}
+
+static int fail_without_catalogue(char *why, size_t room) {
+    snprintf(why, room,
+             "the catalogue is missing: %s is not in the store, and only it knows the volumes; "
+             "nothing was "
+             "changed; put it back in its place (with its catalogue.db-journal, if there is one) "
+             "and start again",
+             CATALOGUE_PATH);
+    return ERR_NOTFOUND;
 }
 
 /* No disk is served whose answered writes may be missing, until a person has said that it is known: at once,
@@ -472,7 +487,8 @@ static int recover_log(struct perdured *p, char *why, size_t room) {
     else if ((err = catalogue_is_current(p, r->generation, why, room)) == 0 &&
              ((err = ask(p, r, CATALOGUE_COLD_START)) < 0 || (err = ask_snapshot(p, r)) < 0))
         err = fail_catalogue(why, room, err, r);
-    log_catalogue_is(p->log, catalogue_generation(&p->catalogue));
+    if (err == 0)
+        log_catalogue_is(p->log, catalogue_generation(&p->catalogue));
     free(r);
     return err;
 }
@@ -496,8 +512,10 @@ static int assemble_cold(struct perdured *p, char *why, size_t room) {
         return fail(why, room, err, "the store cannot be made");
     if ((err = open_parts(p)) < 0)
         return fail(why, room, err, "the engine cannot be made");
-    if (!is_new && (err = store_id(p, id)) < 0)
+    if (!is_new && (err = read_store(p, id, &is_new)) < 0)
         return fail(why, room, err, "the store's header cannot be read");
+    if (!is_new && p->files.ops->exists(p->files.ctx, CATALOGUE_PATH) != 1)
+        return fail_without_catalogue(why, room);
     if ((err = open_catalogue(p, id, is_new)) < 0)
         return fail(why, room, err, "the catalogue");
     if ((err = recover_log(p, why, room)) < 0)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 from perdure import Server, Tap, expect, must_hold
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '../golden'))
+from make_store import prepare as golden_store
 
 PROGRAMS = sys.argv[1:3]
 
@@ -44,15 +46,15 @@ def contents(server):
     return found
 
 
-def must_refuse(server):
+def must_refuse(server, reason='the catalogue is older than the log', remedy='put the newest catalogue.db of this store back'):
     before = contents(server)
     try:
         server.start()
     except AssertionError:
         pass
     expect('exit status', server.process.poll(), 1)
-    must_hold('the reason is told', 'the catalogue is older than the log' in server.log())
-    must_hold('what to do is told', 'put the newest catalogue.db of this store back' in server.log())
+    must_hold('the reason is told', reason in server.log())
+    must_hold('what to do is told', remedy in server.log())
     expect('the store after the refusal', contents(server), before)
 
 
@@ -110,8 +112,39 @@ def ahead_of_the_log():
         io(server, 'read -P 3 0 64k', '-r')
 
 
+def missing():
+    """Removed from a store that was used."""
+    with Server(PROGRAMS) as server:
+        server.ask('volume.create', name='v', size_bytes=1 << 20)
+        io(server, 'write -P 4 0 64k')
+        server.stop()
+        where = copy_catalogue(server, 'old')
+        os.remove(os.path.join(server.store, 'catalogue.db'))
+        must_refuse(server, 'the catalogue is missing', 'put it back in its place')
+        put_catalogue(server, where)
+        server.start()
+        io(server, 'read -P 4 0 64k', '-r')
+
+
+def not_made_yet():
+    """The first start died when there was a store header, and no catalogue, or an empty one."""
+    for empty in (False, True):
+        def prepare(store):
+            golden_store(store)
+            if empty:
+                with open(os.path.join(store, 'catalogue.db'), 'wb'):
+                    pass
+        with Server(PROGRAMS, prepare=prepare) as server:
+            server.ask('volume.create', name='v', size_bytes=1 << 20)
+            io(server, 'write -P 5 0 64k')
+            server.cold()
+            io(server, 'read -P 5 0 64k', '-r')
+
+
 def main():
     tap = Tap()
+    tap.case('a missing catalogue is refused', missing)
+    tap.case('a catalogue that was not made yet is made', not_made_yet)
     tap.case('an old catalogue after a stop in order is refused', stopped_between)
     tap.case('an old catalogue after a kill is refused', killed_with_writes)
     tap.case('a catalogue ahead of the log starts', ahead_of_the_log)

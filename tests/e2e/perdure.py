@@ -123,9 +123,10 @@ def free_port():
 
 class Server:
     """perdured on a store of its own. `programs` is (perdured, perdure); `under` starts perdured, and is a
-    program that execs it. PERDURE_OPTIONS and PERDURE_UNDER have every server of a suite run so."""
+    program that execs it; `prepare` makes the store's folder, if that is not to be new. PERDURE_OPTIONS and
+    PERDURE_UNDER have every server of a suite run so."""
 
-    def __init__(self, programs, *options, where=None, under=None):
+    def __init__(self, programs, *options, where=None, under=None, prepare=None):
         self.perdured, self.perdure = programs
         self.under = under or os.environ.get('PERDURE_UNDER', '').split()
         self.options = [*os.environ.get('PERDURE_OPTIONS', '').split(), *options]
@@ -136,6 +137,8 @@ class Server:
         self.log_path = os.path.join(self.dir, 'stderr')
         self.process = None
         self.port = free_port()
+        if prepare:
+            prepare(self.store)
         self.start()
 
     def start(self):

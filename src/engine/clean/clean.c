@@ -195,6 +195,12 @@ static void surveyed(struct job *job) {
         c->state = CLEAN_TAKE;
 }
 
+static uint32_t segment_bytes(const struct clean *c) {
+    struct log_space space;
+    log_space(c->parts.log, &space);
+    return (uint32_t)space.segment_bytes;
+}
+
 static int begin_survey(struct clean *c, const struct keep_promises *promises) {
     int err = index_take_sources(c->parts.index, c->up_to, SOURCES_MAX, &c->sources);
     if (err < 0)
@@ -206,7 +212,7 @@ static int begin_survey(struct clean *c, const struct keep_promises *promises) {
     uint64_t complete =
         min_u64(c->sources.last_sequence, c->parts.ops->oldest_reader(c->parts.ctx));
     complete = min_u64(complete, index_oldest_search(c->parts.index));
-    s->segment_bytes = c->parts.segment_bytes;
+    s->segment_bytes = segment_bytes(c);
     s->counts_only = c->is_survey;
     err = take_segments(c, s);
     if (err == 0)
@@ -251,7 +257,7 @@ static int begin_write(struct clean *c, struct clean_group *g) {
     }
     w->files = c->parts.files;
     memcpy(w->store_id, log_store_id(c->parts.log), sizeof w->store_id);
-    w->segment_bytes = c->parts.segment_bytes;
+    w->segment_bytes = segment_bytes(c);
     w->group = g;
     w->cold.first_sequence = first_of(c, g);
     w->cold.last_sequence = last_of(c, g);

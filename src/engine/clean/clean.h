@@ -44,7 +44,6 @@ struct clean_parts {
     struct file_system files;
     struct job_runner jobs; /* in the background */
     struct alert_sink alerts;
-    uint32_t segment_bytes;
     const struct clean_ops *ops;
     void *ctx;
 };
