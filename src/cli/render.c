@@ -512,6 +512,10 @@ static void history(const struct view *v) {
     json_array_foreach(json_object_get(v->result, "marks"), i, item) {
         fprintf(v->out, "mark %s: %s\n", text_of(item, "label").s, moment_of(v, item, "at").s);
     }
+    json_array_foreach(json_object_get(v->result, "clock_jumps"), i, item) {
+        fprintf(v->out, "the clock was set from %s to %s\n", time_of(v, item, "from", 0).s,
+                time_of(v, item, "to", 0).s);
+    }
 }
 
 static void connections(const struct view *v) {

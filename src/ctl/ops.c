@@ -629,8 +629,9 @@ const struct ctl_op ctl_ops[] = {
             "size are complete. overwritten_bytes counts blocks that were known in memory to hold "
             "data before, reread_bytes those that had been read in the last minute, and some that "
             "had not; one block in 64 is tried with LZ4: of sampled_bytes it made packed_bytes. "
-            "The "
-            "seconds before a power cut may be missing. An answer has at most 256 steps; \"next\" "
+            "The seconds before a power cut may be missing. \"clock_jumps\" tells where the "
+            "wall clock was set by more than a minute: times before may come twice, or not at "
+            "all. An answer has at most 256 steps; \"next\" "
             "is "
             "what the next request asks with as \"after\", null at the end. The command asks until "
             "then.",
@@ -643,7 +644,7 @@ const struct ctl_op ctl_ops[] = {
             "integer, \"reread_bytes\": integer, \"trims\": integer, \"trim_bytes\": integer, "
             "\"zeroes\": integer, \"zero_bytes\": integer, \"flushes\": integer, "
             "\"sampled_bytes\": integer, \"packed_bytes\": integer}], \"marks\": [{\"label\": "
-            "string, \"at\": MOMENT}]}",
+            "string, \"at\": MOMENT}], \"clock_jumps\": [{\"from\": time, \"to\": time}]}",
         .example = "perdure history demo\n"
                    "perdure history demo --from -2d --step 1h",
     },

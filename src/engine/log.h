@@ -330,6 +330,15 @@ void log_expect_room(struct log *l, int expected);
 uint64_t log_now_ns(const struct log *l); /* store time of this turn */
 uint64_t log_wall_ns(const struct log *l);
 
+/* Where the wall clock was set by more than LOG_CLOCK_JUMP_NS, oldest first: the newest `max`, as far as is known
+ * (wall.h). */
+#define LOG_CLOCK_JUMP_NS (60 * NS_PER_S)
+#define LOG_CLOCK_JUMPS_MAX 256u
+struct log_clock_jump {
+    uint64_t before_ns, after_ns; /* wall time */
+};
+uint32_t log_clock_jumps(const struct log *l, struct log_clock_jump *jumps, uint32_t max);
+
 /* 1 after a jump of the wall clock of more than 60 s, until it is confirmed or gone: store time goes
  * on by the monotonic clock alone, and nothing is to be dropped by age. */
 int log_clock_suspect(const struct log *l);

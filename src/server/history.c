@@ -2,7 +2,7 @@
 /*
  * `history`: what clients did to a volume, step by step (engine/activity.h), and its marks. First what was
  * counted up to now goes to the catalogue; then it is asked for the rows, a page of an answer, and for the
- * marks of that time. Nothing of it is preserved: a reload closes control connections.
+ * marks of that time. Where the wall clock was set is told with them. Nothing of it is preserved: a reload closes control connections.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,13 +48,29 @@ static uint64_t kept_since(const struct history *h) {
     return max_u64(since, h->created_ns / NS_PER_S);
 }
 
+/* Those that led into the time of this answer's steps. */
+static json_t *clock_jumps(const struct history *h) {
+    struct log_clock_jump jumps[LOG_CLOCK_JUMPS_MAX];
+    uint64_t from_ns = h->from_s * NS_PER_S,
+             until_ns = (h->next_s ? h->next_s : h->to_s) * NS_PER_S;
+    uint32_t n = log_clock_jumps(h->p->log, jumps, LOG_CLOCK_JUMPS_MAX);
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < n; i++) {
+        if (jumps[i].after_ns >= from_ns && jumps[i].after_ns < until_ns)
+            json_array_append_new(list,
+                                  json_pack("{s:o,s:o}", "from", reply_time(jumps[i].before_ns),
+                                            "to", reply_time(jumps[i].after_ns)));
+    }
+    return list;
+}
+
 static void tell(struct history *h) {
     json_t *next = h->next_s ? json_integer((json_int_t)h->next_s) : json_null();
-    json_t *result =
-        json_pack("{s:s,s:o,s:o,s:I,s:o,s:o,s:O,s:O}", "volume", h->name, "from",
-                  time_of_second(h->from_s), "to", time_of_second(h->to_s - 1), "step_ns",
-                  (json_int_t)(h->step_s * NS_PER_S), "kept_since", time_of_second(kept_since(h)),
-                  "next", next, "steps", h->told_rows, "marks", h->told_marks);
+    json_t *result = json_pack("{s:s,s:o,s:o,s:I,s:o,s:o,s:O,s:O,s:o}", "volume", h->name, "from",
+                               time_of_second(h->from_s), "to", time_of_second(h->to_s - 1),
+                               "step_ns", (json_int_t)(h->step_s * NS_PER_S), "kept_since",
+                               time_of_second(kept_since(h)), "next", next, "steps", h->told_rows,
+                               "marks", h->told_marks, "clock_jumps", clock_jumps(h));
     control_reply(&h->p->control, h->address, ctl_reply_ok(h->id, result));
     end(h);
 }

@@ -69,7 +69,7 @@ IMAGE = {
 }
 
 HISTORY = {"volume": "demo", "from": "2026-11-22T15:00:00Z", "to": "2026-11-22T16:00:00Z", "step_ns": 60 * 10**9,
-           "kept_since": "2026-11-22T15:00:01Z", "next": None, "steps": [], "marks": []}
+           "kept_since": "2026-11-22T15:00:01Z", "next": None, "steps": [], "marks": [], "clock_jumps": []}
 STEP = {"first_sequence": 3, "last_sequence": 5, "clean_sequence": 4, "writes": 3, "write_bytes": 12288, "recorded_bytes": 12288,
         "overwritten_bytes": 4096, "reread_bytes": 0, "trims": 1, "trim_bytes": 4096, "zeroes": 1,
         "zero_bytes": 8192, "flushes": 0, "sampled_bytes": 4096, "packed_bytes": 1024}
@@ -317,13 +317,15 @@ ROWS = [
          dict(STEP, time="2026-11-22T15:00:00Z"),
          dict(STEP, time="2026-11-22T15:02:00Z", writes=0, write_bytes=0, recorded_bytes=0, overwritten_bytes=0,
               reread_bytes=0, sampled_bytes=0, packed_bytes=0, last_sequence=None, clean_sequence=None, flushes=3)],
-         marks=[{"label": "nightly", "at": moment(7, "2026-11-22T15:01:00Z")}]),
+         marks=[{"label": "nightly", "at": moment(7, "2026-11-22T15:01:00Z")}],
+         clock_jumps=[{"from": "2026-11-22T14:00:00Z", "to": "2026-11-22T15:03:00Z"}]),
      "12 KiB written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"
      "such steps are kept since 2026-11-22 16:00:01 +01:00; a longer --step goes further back\n"
      "TIME                        WRITES  WRITTEN   OVER  REREAD  TRIMMED  ZEROED  FLUSHES   LZ4  NEWEST  CLEAN\n"
      "2026-11-22 16:00:00 +01:00       3   12 KiB  4 KiB     0 B    4 KiB   8 KiB        0  25 %       5      4\n"
      "2026-11-22 16:02:00 +01:00       0      0 B    0 B     0 B    4 KiB   8 KiB        3     -       -      -\n"
-     "mark nightly: 2026-11-22 16:01:00.000 +01:00 (seq:7)\n"),
+     "mark nightly: 2026-11-22 16:01:00.000 +01:00 (seq:7)\n"
+     "the clock was set from 2026-11-22 15:00:00 +01:00 to 2026-11-22 16:03:00 +01:00\n"),
     ("history demo", "history", {"name": "demo"}, dict(HISTORY, kept_since="2026-11-22T15:00:00Z"),
      "0 B written to demo from 2026-11-22 16:00:00 +01:00 to 2026-11-22 17:00:00 +01:00, by 1 min\n"),
     ("pauses", "pauses", {}, PAUSES,

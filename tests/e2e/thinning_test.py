@@ -8,9 +8,10 @@ import random
 import sys
 import tempfile
 import time
+from datetime import datetime
 
 sys.dont_write_bytecode = True
-from perdure import Refused, Server, Tap, link_to, must_hold, wait_until
+from perdure import Refused, Server, Tap, expect, link_to, must_hold, wait_until
 
 PROGRAMS = sys.argv[1:3]
 LIBRARY = (glob.glob('/usr/lib/*/faketime/libfaketime.so.1') + ['libfaketime.so.1'])[0]
@@ -260,6 +261,7 @@ def the_clock_is_set():
             # Confirmed, the time counts, and with it the age that the volume retains.
             clock.pass_s(7200)
             wait_until('it is told again', lambda: 'clock_jumped' in alerts())
+            v.write(rng)
             must_hold('it was in doubt', server.cli('clock', 'confirm')['was_suspect'])
             must_hold('it is not any more', not server.cli('clock', 'confirm')['was_suspect']
                       and 'clock_jumped' not in alerts())
@@ -268,6 +270,12 @@ def the_clock_is_set():
                 server.control('clean')
                 return server.ask('volume.show', name='v')['oldest']['sequence'] >= v.moments[-1][0]
             wait_until('what is two hours old is given up', given_up)
+            for disturbance in (None, 'kill', 'cold', 'cold'):
+                server.go_through(disturbance)
+                told = server.ask('history', name='v', **{'from': '-1d', 'to': utc(clock.now_s() + 60)})['clock_jumps']
+                hours = [round((datetime.fromisoformat(one['to']) - datetime.fromisoformat(one['from'])).total_seconds() / 3600)
+                         for one in told]
+                expect(f'where the clock was set, after {disturbance}', hours, [2, -2, 2])
             return f'{len(v.moments)} moments'
 
 

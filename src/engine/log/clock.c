@@ -16,7 +16,7 @@
 #include "base/units.h"
 #include "engine/log/log_priv.h"
 
-#define JUMP_NS (60 * (int64_t)NS_PER_S)
+#define JUMP_NS ((int64_t)LOG_CLOCK_JUMP_NS)
 #define SLEW_SHARE 8
 #define SAVE_NS (100 * NS_PER_MS)
 
@@ -119,14 +119,15 @@ void log_clock_save(struct log *l) {
 }
 
 /* After the machine or the process was away, the wall clock alone knows for how long. */
-void log_clock_start(struct log *l, uint64_t least_ns) {
+void log_clock_start(struct log *l, uint64_t known_ns, uint64_t least_ns) {
     l->mono_ns = clock_monotonic_ns(&l->env.clock);
     l->wall_ns = clock_wall_ns(&l->env.clock);
     l->store_ns = max_u64(least_ns, l->wall_ns);
     save(l);
     if (least_ns > l->wall_ns + (uint64_t)JUMP_NS)
         suspect(l, -(int64_t)(least_ns - l->wall_ns));
-    note_reading(l, least_ns);
+    note_reading(l,
+                 min_u64(known_ns, least_ns - 1)); /* a gap, however short: time may have passed */
 }
 
 void log_clock_resume(struct log *l) {
@@ -140,6 +141,16 @@ uint64_t log_now_ns(const struct log *l) {
 
 uint64_t log_wall_ns(const struct log *l) {
     return l->wall_ns;
+}
+
+uint32_t log_clock_jumps(const struct log *l, struct log_clock_jump *jumps, uint32_t max) {
+    const struct wall *w = wall_spans(l);
+    struct wall_step steps[WALL_SPANS_MAX];
+    uint32_t n = wall_steps(w->span, w->count, LOG_CLOCK_JUMP_NS, steps,
+                            max < WALL_SPANS_MAX ? max : WALL_SPANS_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        jumps[i] = (struct log_clock_jump){steps[i].before_ns, steps[i].after_ns};
+    return n;
 }
 
 int log_clock_suspect(const struct log *l) {

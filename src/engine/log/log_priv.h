@@ -216,7 +216,8 @@ int log_epoch_written(void *ctx, struct io_h h, const struct io *io, int32_t res
 void log_clock_read(struct log *l); /* changes nothing in the arena */
 void log_clock_turn(struct log *l);
 void log_clock_save(struct log *l);
-void log_clock_start(struct log *l, uint64_t least_ns);
+/* known_ns: up to where the log knows what the wall clock showed; store time begins at least_ns or later. */
+void log_clock_start(struct log *l, uint64_t known_ns, uint64_t least_ns);
 void log_clock_resume(struct log *l); /* after an attach: what is still amiss is told again */
 
 /* What the wall clock showed (wall.h). */

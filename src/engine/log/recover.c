@@ -202,9 +202,10 @@ static int make_root(struct log *l, struct recovery *r) {
     const struct store_header *h = &r->header;
     const struct link *tail = r->tail < 0 ? NULL : &r->links[r->tail];
     r->left_out = is_stopped(r) ? 0 : r->header.left_out + l->params.orphan_bytes;
-    uint64_t least_ns = max_u64(h->store_time_ns, tail ? tail->last_time_ns : 0);
+    uint64_t known_ns = tail ? tail->last_time_ns : 0;
     for (const struct salvaged *s = r->salvaged; s; s = s->next)
-        least_ns = max_u64(least_ns, s->last_time_ns);
+        known_ns = max_u64(known_ns, s->last_time_ns);
+    uint64_t least_ns = max_u64(h->store_time_ns, known_ns);
     l->root = engine_new(l->a, ENGINE_IN_USE);
     l->wall = wall_new(l->a, 1);
     if (!l->root.v || !l->wall.v)
@@ -237,7 +238,7 @@ static int make_root(struct log *l, struct recovery *r) {
     memcpy(wall->span, r->wall, sizeof wall->span);
     wall->count = r->wall_count;
     /* No record of the log has the store time at which this one begins. */
-    log_clock_start(l, least_ns + NS_PER_US);
+    log_clock_start(l, known_ns, least_ns + NS_PER_US);
     return 0;
 }
 

@@ -133,3 +133,23 @@ uint32_t wall_readings(const struct wall_span *spans, uint32_t count, uint64_t n
         n = add_reading(readings, n, passed_over);
     return n;
 }
+
+uint32_t wall_steps(const struct wall_span *spans, uint32_t count, uint64_t least_ns,
+                    struct wall_step *steps, uint32_t max) {
+    uint32_t n = 0;
+    for (uint32_t i = count; i-- > 1 && n < max;) {
+        const struct wall_span *s = &spans[i];
+        uint64_t before = wall_span_at(&s[-1], s->ended_ns);
+        int is_back = before > s->wall_ns && before - s->wall_ns > least_ns;
+        int is_forward =
+            s->ended_ns == s->since_ns && s->wall_ns > before && s->wall_ns - before > least_ns;
+        if (is_back || is_forward)
+            steps[n++] = (struct wall_step){s->since_ns, before, s->wall_ns};
+    }
+    for (uint32_t i = 0; i < n / 2; i++) {
+        struct wall_step step = steps[i];
+        steps[i] = steps[n - 1 - i];
+        steps[n - 1 - i] = step;
+    }
+    return n;
+}

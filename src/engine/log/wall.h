@@ -71,6 +71,16 @@ uint64_t wall_span_at(const struct wall_span *s, uint64_t store_ns);
  * (max) forgets one, but never the newest. */
 uint32_t wall_add(struct wall_span *spans, uint32_t count, uint32_t max, const struct wall_span *s);
 
+/* The clock was set: it showed before_ns, and then after_ns. */
+struct wall_step {
+    uint64_t store_ns, before_ns, after_ns;
+};
+
+/* The steps by more than least_ns, rising in store time; of more than `max`, the newest. What was set forward
+ * while nobody ran cannot be told from time that passed. */
+uint32_t wall_steps(const struct wall_span *spans, uint32_t count, uint64_t least_ns,
+                    struct wall_step *steps, uint32_t max);
+
 /* What the clock showed at that store time; 0: the list is empty. */
 uint64_t wall_at(const struct wall_span *spans, uint32_t count, uint64_t store_ns);
 

@@ -117,6 +117,18 @@ static void check(struct history *h) {
             check_wall_time(h, h->reading[i].wall_ns + STEP_NS / 2);
 }
 
+/* The jumps that are told, by how many seconds, in this order; 0 ends it. */
+static void expect_jumps(const struct history *h, const int64_t *by_s) {
+    struct log_clock_jump jumps[8];
+    uint32_t n = log_clock_jumps(h->r->l, jumps, 8);
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t by_ns = (int64_t)(jumps[i].after_ns - jumps[i].before_ns);
+        assert_in_range(by_ns / SECOND + 100000, by_s[i] - 1 + 100000, by_s[i] + 1 + 100000);
+        assert_int_not_equal(by_s[i], 0);
+    }
+    assert_int_equal(by_s[n], 0);
+}
+
 enum life { SAME_LIFE, KILLED, QUEUE_LOST, STOPPED, POWER_CUT, SALVAGED, LIVES };
 
 /* A start reads the clock, too. */
@@ -163,6 +175,7 @@ static void a_clock_set_forward(void **state) {
         live_on(h, (enum life)life, 0);
         run(h, 20);
         check(h);
+        expect_jumps(h, (const int64_t[]){3600, 0});
         end(h);
     }
 }
@@ -184,6 +197,7 @@ static void a_clock_set_back(void **state) {
         run(h, 20);
         check(h);
         assert_int_equal(rig_find_moment(h->r, LOG_AT_WALL_TIME, twice, &m), ERR_AMBIGUOUS);
+        expect_jumps(h, (const int64_t[]){-75, 0});
         end(h);
     }
 }
@@ -203,6 +217,7 @@ static void a_clock_set_by_little_is_slewed(void **state) {
     live_on(h, POWER_CUT, 0);
     run(h, 5);
     check(h);
+    expect_jumps(h, (const int64_t[]){0});
     end(h);
 }
 
@@ -221,6 +236,9 @@ static void a_clock_set_while_nobody_looked(void **state) {
             live_on(h, POWER_CUT, 0);
             run(h, 10);
             check(h);
+            /* How long nobody looked is known after a death alone. */
+            if (life == KILLED || life == QUEUE_LOST)
+                expect_jumps(h, (const int64_t[]){by_s[i], 0});
             end(h);
         }
     }
@@ -245,6 +263,7 @@ static void a_jump_that_is_confirmed_or_taken_back(void **state) {
         live_on(h, (enum life)life, 0);
         run(h, 10);
         check(h);
+        expect_jumps(h, (const int64_t[]){86400, 3600, -3600, 0});
     }
     end(h);
 }
@@ -267,6 +286,7 @@ static void jumps_in_sealed_segments(void **state) {
         assert_true(h->r->report.segments_sealed >= 6);
         run(h, 5);
         check(h);
+        expect_jumps(h, (const int64_t[]){100, -200, 100, -200, 100, -200, 0});
     }
     end(h);
 }
