@@ -303,13 +303,37 @@ static void mark_list(const struct view *v) {
         fputs("no marks\n", v->out);
         return;
     }
-    table_begin(&t, "VOLUME|LABEL|MOMENT|>SEQUENCE");
+    table_begin(&t, "VOLUME|LABEL|MOMENT|>SEQUENCE|HELD");
     json_array_foreach(list, i, item) {
         const json_t *at = json_object_get(item, "at");
         table_cell(&t, "%s", text_of(item, "volume").s);
         table_cell(&t, "%s", text_of(item, "label").s);
         table_cell(&t, "%s", time_of(v, at, "time", 3).s);
         table_cell(&t, "%s", count_of(at, "sequence").s);
+        table_cell(&t, "%s", is_true(item, "hold") ? "yes" : "");
+    }
+    table_end(&t, v->out);
+}
+
+static void pins(const struct view *v) {
+    const json_t *list = json_object_get(v->result, "pins");
+    struct table t;
+    size_t i;
+    json_t *item;
+    if (json_array_size(list) == 0) {
+        fputs("nothing but what volumes retain\n", v->out);
+        return;
+    }
+    table_begin(&t, "VOLUME|KEPT BY|NAME|MOMENT|>SEQUENCE|UNTIL|OLDER THAN RETAINED");
+    json_array_foreach(list, i, item) {
+        const json_t *at = json_object_get(item, "at");
+        table_cell(&t, "%s", text_of(item, "volume").s);
+        table_cell(&t, "%s", text_of(item, "kind").s);
+        table_cell(&t, "%s", text_of(item, "name").s);
+        table_cell(&t, "%s", time_of(v, at, "time", 3).s);
+        table_cell(&t, "%s", count_of(at, "sequence").s);
+        table_cell(&t, "%s", time_of(v, item, "until", 0).s);
+        table_cell(&t, "%s", is_true(item, "is_older_than_retained") ? "yes" : "");
     }
     table_end(&t, v->out);
 }
@@ -671,6 +695,7 @@ static const struct renderer renderers[] = {
     {"restore", restore},
     {"mark.create", mark_create},
     {"mark.list", mark_list},
+    {"pins", pins},
     {"mark.delete", mark_delete},
     {"diff", diff},
     {"when", when},

@@ -340,6 +340,10 @@ static const struct ctl_arg mark_list_args[] = {
     {.key = "name", .meta = "NAME", .type = CTL_VOLUME, .help = "only marks of this volume"},
 };
 
+static const struct ctl_arg pins_args[] = {
+    {.key = "name", .meta = "NAME", .type = CTL_VOLUME, .help = "only of this volume"},
+};
+
 static const struct ctl_arg mark_delete_args[] = {
     VOLUMES_WORD,
     LABEL_OPTION("the mark's name"),
@@ -681,6 +685,25 @@ const struct ctl_op ctl_ops[] = {
         .summary = "forget a mark; the moment itself stays",
         .result = "{\"label\": string, \"volumes\": [string]}",
         .example = "perdure mark delete demo --label before-upgrade",
+    },
+    {
+        .name = "pins",
+        .noun = "pins",
+        .flags = CTL_READ,
+        ARGS(pins_args),
+        .summary = "tell what keeps history from being given up",
+        .detail =
+            "Held marks, open images and parts of volumes that were restored, the oldest moment "
+            "first. What they show stays as long as they do, whatever volumes retain: a mark until "
+            "it "
+            "is deleted, an image until it is closed or its lease ends, the moment of a part "
+            "that was restored as long as the volume shows that. With "
+            "\"is_older_than_retained\" it would have gone without them.",
+        .result =
+            "{\"pins\": [{\"volume\": string, \"kind\": \"mark\" or \"image\" or \"range\", "
+            "\"name\": "
+            "string?, \"at\": MOMENT, \"until\": time?, \"is_older_than_retained\": boolean}]}",
+        .example = "perdure pins demo",
     },
     {
         .name = "status",

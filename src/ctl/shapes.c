@@ -55,7 +55,8 @@ const struct ctl_shape ctl_shapes[] = {
               " \"mended_files\": integer,\n"
               " \"began_at\": time?,\n"
               " \"ended_at\": time?}"},
-    {"MARK", "{\"volume\": string, \"label\": string, \"at\": MOMENT, \"created_at\": time}"},
+    {"MARK", "{\"volume\": string, \"label\": string, \"at\": MOMENT, \"hold\": boolean, "
+             "\"created_at\": time}"},
     {"PAUSES", "{\"count\": integer,\n"
                " \"half_below_ns\": integer?,\n"
                " \"p99_below_ns\": integer?}"},

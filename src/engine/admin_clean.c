@@ -317,9 +317,11 @@ static void give_oldest(struct admin *ad) {
         return;
     }
     if (c->target_count > 0 && ad->c.alerts.raise)
-        ad->c.alerts.raise(ad->c.alerts.ctx, ALERT_WARNING, "history_given_up", "",
-                           "the store has no more room: its oldest history is given up so that "
-                           "writes go on; give it more room, or volumes a shorter --retain");
+        ad->c.alerts.raise(
+            ad->c.alerts.ctx, ALERT_WARNING, "history_given_up", "",
+            "the store has no more room: its oldest history is given up so that "
+            "writes go on; give it more room, or volumes a shorter --retain; perdure pins "
+            "tells what stays beyond that");
     c->give = 0;
     c->is_giving = 1;
     begin_pass(ad, c->probed.sequence);

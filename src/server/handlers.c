@@ -587,77 +587,6 @@ static int trace(void *ctx, const struct ctl_request *q) {
                   perdured_trace_points(ctx, deaths_ago, ctl_number(&q->args, "limit"))));
 }
 
-/* --- marks: rows of the catalogue --- */
-
-struct mark_query {
-    struct catalogue_request request;
-    struct catalogue_list list;
-    struct perdured *p;
-    uint64_t number;
-    json_t *marks;
-};
-
-static struct pending *pending_by_number(struct perdured *p, uint64_t number) {
-    for (uint32_t i = 0; i < PENDING_MAX; i++)
-        if (p->pending[i].number == number)
-            return &p->pending[i];
-    return NULL;
-}
-
-static void marks_arrived(struct catalogue_request *r) {
-    struct mark_query *m = r->owner;
-    const struct arena *a = &m->p->core.r.a;
-    struct pending *w = pending_by_number(m->p, m->number);
-    for (uint32_t i = 0; r->result == 0 && i < m->list.count; i++) {
-        const struct catalogue_row *row = &m->list.rows[i];
-        struct volume_h h = volumes_find_id(a, row->volume);
-        if (h.v)
-            json_array_append_new(m->marks, json_pack("{s:s,s:s,s:o,s:o}", "volume",
-                                                      (const char *)volume_view(a, h)->name,
-                                                      "label", row->name, "at",
-                                                      reply_moment(row->sequence, row->time_ns),
-                                                      "created_at", reply_time(row->created_ns)));
-    }
-    if (w && r->result == 0 && m->list.count == CATALOGUE_ROWS_MAX) {
-        r->args.after = m->list.rows[m->list.count - 1].key;
-        catalogue_submit(&m->p->catalogue, r);
-        return;
-    }
-    if (w && r->result == 0) {
-        reply_settle(m->p, w, json_pack("{s:O}", "marks", m->marks));
-    } else if (w) {
-        control_reply(&m->p->control, w->address, ctl_reply_err(w->id, r->result, r->detail, NULL));
-        w->number = 0;
-    }
-    json_decref(m->marks);
-    free(m);
-}
-
-static int mark_list(void *ctx, const struct ctl_request *q) {
-    struct perdured *p = ctx;
-    const char *name = ctl_text(&q->args, "name");
-    struct volume_h h = name ? volumes_find(&p->core.r.a, name) : (struct volume_h){0};
-    if (name && !h.v)
-        return reply_no_volume(p, q);
-    struct mark_query *m = calloc(1, sizeof *m);
-    struct pending *w = m ? reply_later(p, q) : NULL;
-    if (!w) {
-        free(m);
-        return ERR_BUSY;
-    }
-    m->p = p;
-    m->number = w->number;
-    m->request.args.volumes[0] = h.v ? volume_view(&p->core.r.a, h)->id : 0;
-    m->request.args.volume_count = 1;
-    m->marks = json_array();
-    m->request.kind = CATALOGUE_LIST_MARKS;
-    m->request.list = &m->list;
-    m->request.done = marks_arrived;
-    m->request.owner = m;
-    catalogue_submit(&p->catalogue, &m->request);
-    return 0;
-}
-
 const struct ctl_handler perdured_handlers[] = {
     {"volume.create", volume_create},
     {"volume.list", volume_list},
@@ -673,11 +602,12 @@ const struct ctl_handler perdured_handlers[] = {
     {"image.promote", image_promote},
     {"restore", restore},
     {"mark.create", mark_create},
-    {"mark.list", mark_list},
+    {"mark.list", mark_list_handler},
     {"mark.delete", mark_delete},
     {"diff", diff_handler},
     {"when", when_handler},
     {"history", history_handler},
+    {"pins", pins_handler},
     {"status", status},
     {"clean", clean},
     {"clock.confirm", clock_confirm},

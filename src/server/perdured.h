@@ -138,6 +138,9 @@ void looking_resolved(struct perdured *p, const struct operation *o);
 
 /* server/history.c: after admin_turn, those that waited go on. */
 int history_handler(void *perdured, const struct ctl_request *q);
+/* marks.c */
+int mark_list_handler(void *perdured, const struct ctl_request *q);
+int pins_handler(void *perdured, const struct ctl_request *q);
 void history_turn(struct perdured *p);
 
 /* server/forecast.c: how long so much room lasts; UINT64_MAX: a hundred years or more. */

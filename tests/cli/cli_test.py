@@ -278,10 +278,22 @@ ROWS = [
     ("mark list", "mark.list", {}, {"marks": []}, "no marks\n"),
     ("mark list demo", "mark.list", {"name": "demo"},
      {"marks": [{"volume": "demo", "label": "before-upgrade",
-                 "at": moment(5, "2026-11-22T16:00:00.123456789Z"),
+                 "at": moment(5, "2026-11-22T16:00:00.123456789Z"), "hold": True,
                  "created_at": "2026-11-22T16:00:00Z"}]},
-     "VOLUME  LABEL           MOMENT                          SEQUENCE\n"
-     "demo    before-upgrade  2026-11-22 17:00:00.123 +01:00         5\n"),
+     "VOLUME  LABEL           MOMENT                          SEQUENCE  HELD\n"
+     "demo    before-upgrade  2026-11-22 17:00:00.123 +01:00         5  yes\n"),
+    ("pins", "pins", {}, {"pins": []}, "nothing but what volumes retain\n"),
+    ("pins demo", "pins", {"name": "demo"},
+     {"pins": [{"volume": "demo", "kind": "mark", "name": "before-upgrade", "at": moment(5, "2026-11-22T16:00:00Z"),
+                "until": None, "is_older_than_retained": True},
+               {"volume": "demo", "kind": "image", "name": "check", "at": moment(9, "2026-11-22T16:00:00Z"),
+                "until": "2026-11-22T18:00:00Z", "is_older_than_retained": False},
+               {"volume": "demo", "kind": "range", "name": None, "at": moment(11, None),
+                "until": None, "is_older_than_retained": False}]},
+     "VOLUME  KEPT BY  NAME            MOMENT                          SEQUENCE  UNTIL                       OLDER THAN RETAINED\n"
+     "demo    mark     before-upgrade  2026-11-22 17:00:00.000 +01:00         5  -                           yes\n"
+     "demo    image    check           2026-11-22 17:00:00.000 +01:00         9  2026-11-22 19:00:00 +01:00\n"
+     "demo    range    -               -                                     11  -\n"),
     ("mark delete db logs --label nightly", "mark.delete",
      {"volumes": ["db", "logs"], "label": "nightly"},
      {"label": "nightly", "volumes": ["db", "logs"]}, "nightly of db, logs is forgotten\n"),

@@ -80,6 +80,9 @@ def by_age():
         wait_until('segments are freed', lambda: freed(server) >= 4)
         labels = [mark['label'] for mark in server.ask('mark.list')['marks']]
         must_hold(f'a mark without hold goes: {labels}', labels == ['held'])
+        pins = [(one['kind'], one['name'], one['is_older_than_retained']) for one in server.ask('pins', name='v')['pins']]
+        must_hold(f'what is kept is told: {pins}', pins == [('mark', 'held', True), ('image', 'shows', True)])
+        must_hold('of another volume, nothing', server.ask('pins', name='other')['pins'] == [])
         said = refusal(server, old)
         must_hold(f'a moment before is refused: {said}', 'oldest' in said or 'given up' in said)
         for disturbance in (None, 'reload', 'kill', 'cold'):

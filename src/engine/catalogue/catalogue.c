@@ -48,6 +48,7 @@ static catalogue_handler *const handlers[CATALOGUE_KINDS] = {
     [CATALOGUE_RESOLVE] = resolve_rows,
     [CATALOGUE_MARK_FIND] = mark_find_row,
     [CATALOGUE_LIST_MARKS] = list_marks_rows,
+    [CATALOGUE_LIST_PINS] = list_pins_rows,
     [CATALOGUE_LIST_STRETCHES] = list_stretches_rows,
     [CATALOGUE_LIST_ACTIVITY] = list_activity_rows,
     [CATALOGUE_RATE] = rate_rows,

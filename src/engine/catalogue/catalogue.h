@@ -85,6 +85,7 @@ enum catalogue_kind {
     CATALOGUE_RESOLVE,         /* what volumes showed at a moment */
     CATALOGUE_MARK_FIND,
     CATALOGUE_LIST_MARKS,
+    CATALOGUE_LIST_PINS,
     CATALOGUE_LIST_STRETCHES,
     CATALOGUE_LIST_ACTIVITY,
     CATALOGUE_RATE, /* how much was recorded in some time */
@@ -183,15 +184,20 @@ struct catalogue_result {
 
 /* One row of a list. key: `after` of the next page, if it is the last row of this one.
  *   MARKS      name = label, volume, sequence, time_ns, created_ns, is_hold; of volumes[0], 0: all
+ *   PINS       pin, name = label or image, volume, sequence, time_ns (0: not known), lease_ns (store time, 0: none); of
+ *              volumes[0], 0: all; the oldest moment first. A part of a volume that was restored shows its moment
  *   LIMITS     volume, size_bytes = retain_bytes; sequence, time_ns: the moment after which it recorded
  *              no more than that; 0: that is all; fine_sequence: its zones are to change, and from there
  *              on all moments stay
  *   STRETCHES  sequence = from, timeline, created_ns, size_bytes at its begin; of volumes[0] */
+enum catalogue_pin { CATALOGUE_PIN_MARK = 1, CATALOGUE_PIN_IMAGE, CATALOGUE_PIN_RANGE };
 struct catalogue_row {
     uint64_t key, volume;
     char name[VOLUME_NAME_BYTES];
     uint64_t sequence, time_ns, created_ns, size_bytes, fine_sequence;
     uint32_t is_hold, timeline;
+    enum catalogue_pin pin;
+    uint64_t lease_ns;
 };
 /* One step of a volume's activity: `time` is its first second, since 1970. */
 struct catalogue_activity {

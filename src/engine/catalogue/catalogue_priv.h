@@ -18,7 +18,7 @@ catalogue_handler image_open_rows, image_close_rows, image_promote_row, cold_sta
 catalogue_handler restore_rows, reference_row, mark_row, mark_delete_row, resolve_rows,
     mark_find_row;
 catalogue_handler segments_free_rows, segments_forget_rows, snapshot_rows, dead_families_rows,
-    list_marks_rows, list_stretches_rows;
+    list_marks_rows, list_pins_rows, list_stretches_rows;
 catalogue_handler activity_rows, list_activity_rows, limits_rows, rate_rows;
 catalogue_handler horizon_rows, segments_clean_rows, keeps_rows;
 catalogue_handler moment_row, nearest_rows;

@@ -109,6 +109,72 @@ static void the_same_again_does_nothing(void **state) {
     world_end(&w);
 }
 
+/* The oldest moment first, whatever it is kept by, in pages. */
+static void pins_are_listed(void **state) {
+    static struct catalogue_list list;
+    struct world w;
+    struct prng p = prng_seed(5);
+    world_start(&w, 5);
+    struct catalogue_object v = world_create(&w, "v", 1), u = world_create(&w, "u", 1), o;
+    struct catalogue_request r;
+    uint32_t of_v = 0, seen = 0, seen_v = 0, kinds[4] = {0};
+    for (int i = 0; i < 700; i++) {
+        char label[16];
+        snprintf(label, sizeof label, "m-%d", i);
+        r = world_request(&w, CATALOGUE_MARK, label);
+        r.args.volumes[0] = i % 3 ? v.id : u.id;
+        r.args.volume_count = 1;
+        r.args.sequence = 1 + prng_below(&p, 5000);
+        r.args.flags = i % 2 ? CATALOGUE_HOLD : 0;
+        assert_int_equal(world_ask(&w, &r), 0);
+        of_v += i % 2 && i % 3;
+    }
+    r = world_request(&w, CATALOGUE_IMAGE_OPEN, "picture");
+    r.args.volumes[0] = v.id;
+    r.args.volume_count = 1;
+    r.args.sequence = 2500;
+    r.args.moment_ns = 99;
+    r.args.lease_ns = 12345;
+    assert_int_equal(world_ask(&w, &r), 0);
+    o = r.out.objects[0];
+    r = world_request(&w, CATALOGUE_REFERENCE, "");
+    r.args.volumes[0] = v.id;
+    r.args.volume_count = 1;
+    r.args.sequence = 1700;
+    r.args.from_sequence = 6000;
+    r.args.blocks = 8;
+    assert_int_equal(world_ask(&w, &r), 0);
+    for (int only_v = 0; only_v < 2; only_v++) {
+        uint64_t after = 0, newest = 0;
+        do {
+            r = world_request(&w, CATALOGUE_LIST_PINS, "");
+            r.list = &list;
+            r.args.after = after;
+            r.args.volumes[0] = only_v ? v.id : 0;
+            assert_int_equal(world_ask(&w, &r), 0);
+            for (uint32_t i = 0; i < list.count; i++) {
+                const struct catalogue_row *row = &list.rows[i];
+                assert_true(row->sequence >= newest);
+                newest = row->sequence;
+                kinds[row->pin] += !only_v;
+                seen += !only_v;
+                seen_v += only_v != 0;
+                assert_true(!only_v || row->volume == v.id);
+                if (row->pin == CATALOGUE_PIN_IMAGE)
+                    assert_true(row->lease_ns == 12345 && row->time_ns == 99 &&
+                                strcmp(row->name, o.name) == 0);
+                if (row->pin == CATALOGUE_PIN_RANGE)
+                    assert_true(row->sequence == 1700 && row->volume == v.id);
+                after = row->key;
+            }
+        } while (list.count == CATALOGUE_ROWS_MAX);
+    }
+    assert_int_equal(seen, 352);
+    assert_int_equal(seen_v, of_v + 2);
+    assert_true(kinds[CATALOGUE_PIN_IMAGE] == 1 && kinds[CATALOGUE_PIN_RANGE] == 1);
+    world_end(&w);
+}
+
 static int order_of[8], order_count;
 static void note_order(struct catalogue_request *r) {
     order_of[order_count++] = (int)r->owner_word;
@@ -347,6 +413,18 @@ static void marks_and_holds(void **state) {
     assert_int_equal(list.rows[0].sequence, 20);
     assert_int_equal(list.rows[0].is_hold, 1);
 
+    r = world_request(&w, CATALOGUE_LIST_PINS, "");
+    r.list = &list;
+    assert_int_equal(world_ask(&w, &r), 0);
+    assert_int_equal(list.count, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(list.rows[i].pin, CATALOGUE_PIN_MARK);
+        assert_int_equal(list.rows[i].volume, i ? u.id : v.id);
+        assert_string_equal(list.rows[i].name, "before");
+        assert_int_equal(list.rows[i].sequence, 20);
+        assert_int_equal(list.rows[i].time_ns, 777);
+    }
+
     /* A hold stands in the way of what would drop its moment. */
     assert_int_equal(restore(&w, v.id, 10, 100, CATALOGUE_DESTRUCTIVE).id, (uint64_t)ERR_REFUSED);
     assert_int_equal(ask_volume(&w, &r, CATALOGUE_VOLUME_PURGE, "", v.id), ERR_REFUSED);
@@ -531,6 +609,7 @@ int main(void) {
         cmocka_unit_test(marks_and_holds),
         cmocka_unit_test(segments),
         cmocka_unit_test(what_an_open_refuses),
+        cmocka_unit_test(pins_are_listed),
         cmocka_unit_test(flipped_bits_are_found),
         cmocka_unit_test(a_file_of_yesterday_says_less),
         cmocka_unit_test(a_full_disk),

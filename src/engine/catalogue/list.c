@@ -186,6 +186,33 @@ int list_marks_rows(struct db *d, struct catalogue_request *r) {
     return 0;
 }
 
+/* The key is the number of the row. */
+int list_pins_rows(struct db *d, struct catalogue_request *r) {
+    r->list->count = 0;
+    sqlite3_stmt *s = db_query(
+        d,
+        "SELECT pin, volume, name, sequence, time_ns, lease_ns FROM ("
+        "SELECT 1 AS pin, volume, label AS name, sequence, time_ns, 0 AS lease_ns FROM marks"
+        " WHERE hold != 0 UNION ALL "
+        "SELECT 2, source, name, sequence, moment_ns, lease_ns FROM images UNION ALL "
+        "SELECT 3, s.volume, '', g.ref_sequence, 0, 0 FROM range_references g JOIN stretches s"
+        " ON s.timeline = g.timeline)"
+        " WHERE ?2 = 0 OR volume = ?2 ORDER BY sequence, pin, volume, name LIMIT ?3 OFFSET ?1",
+        "iii", r->args.after, r->args.volumes[0], (uint64_t)CATALOGUE_ROWS_MAX);
+    while (db_row(d, s)) {
+        struct catalogue_row *row = next_row(r->list);
+        row->key = r->args.after + r->list->count;
+        row->pin = (enum catalogue_pin)db_u64(s, 0);
+        row->volume = db_u64(s, 1);
+        db_text(s, 2, row->name, sizeof row->name);
+        row->sequence = db_u64(s, 3);
+        row->time_ns = db_u64(s, 4);
+        row->lease_ns = db_u64(s, 5);
+    }
+    db_end(s);
+    return 0;
+}
+
 int list_stretches_rows(struct db *d, struct catalogue_request *r) {
     r->list->count = 0;
     sqlite3_stmt *s =

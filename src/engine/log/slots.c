@@ -182,7 +182,8 @@ static int no_room(struct log *l) {
     log_alert(
         l, ALERT_ERROR, "store_full",
         "the store has no room for writes but its reserve of %llu MiB; writes fail until its "
-        "disk gets more room, or perdure volume delete --now frees history",
+        "disk gets more room, what is pinned is let go (perdure pins), or perdure volume delete "
+        "--now frees history",
         (unsigned long long)(l->params.reserve_segments * (uint64_t)log_segment_bytes(l) / MIB));
     l->told_full = 1;
     return ERR_NOSPC;
