@@ -11,17 +11,19 @@
 #include "base/hash.h"
 #include "engine/index/index_priv.h"
 
+#define BUCKETS_MAX (1u << 27) /* of memory that is not touched before it is used */
+
 int index_cache_open(struct index_cache *c, uint64_t limit_bytes) {
     c->limit_bytes = limit_bytes;
     c->bucket_count = 64;
-    while (c->bucket_count < limit_bytes / RUN_PAGE_BYTES && c->bucket_count < 1u << 20)
+    while (c->bucket_count < limit_bytes / RUN_PAGE_BYTES && c->bucket_count < BUCKETS_MAX)
         c->bucket_count *= 2;
     c->buckets = calloc(c->bucket_count, sizeof(struct cache_item *));
     return c->buckets ? 0 : ERR_NOMEM;
 }
 
-static struct cache_item **bucket_of(struct index_cache *c, uint64_t identity, uint32_t leaf) {
-    return &c->buckets[hash_pair(identity, leaf) & (c->bucket_count - 1)];
+static struct cache_item **bucket_of(struct index_cache *c, uint64_t run, uint32_t leaf) {
+    return &c->buckets[hash_pair(run, leaf) & (c->bucket_count - 1)];
 }
 
 static void list_remove(struct index_cache *c, struct cache_item *i) {
@@ -43,7 +45,7 @@ static void list_add(struct index_cache *c, struct cache_item *i) {
 }
 
 static void drop(struct index_cache *c, struct cache_item *i) {
-    struct cache_item **at = bucket_of(c, i->identity, i->leaf);
+    struct cache_item **at = bucket_of(c, i->run, i->leaf);
     while (*at != i)
         at = &(*at)->hash_next;
     *at = i->hash_next;
@@ -61,9 +63,13 @@ void index_cache_close(struct index_cache *c) {
     memset(c, 0, sizeof *c);
 }
 
-struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, uint32_t leaf) {
-    struct cache_item *i = *bucket_of(c, identity, leaf);
-    while (i && (i->identity != identity || i->leaf != leaf))
+uint64_t index_cache_name(struct index_cache *c) {
+    return ++c->runs;
+}
+
+struct cache_item *index_cache_find(struct index_cache *c, uint64_t run, uint32_t leaf) {
+    struct cache_item *i = *bucket_of(c, run, leaf);
+    while (i && (i->run != run || i->leaf != leaf))
         i = i->hash_next;
     if (i && i != c->newest) {
         list_remove(c, i);
@@ -72,16 +78,8 @@ struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, ui
     return i;
 }
 
-void index_cache_drop_runs(struct index_cache *c, uint64_t first, uint32_t count) {
-    for (struct cache_item *i = c->newest, *next; i; i = next) {
-        next = i->older;
-        if (i->identity - first < count)
-            drop(c, i);
-    }
-}
-
 static void put(struct index_cache *c, struct cache_item *i) {
-    struct cache_item **bucket = bucket_of(c, i->identity, i->leaf);
+    struct cache_item **bucket = bucket_of(c, i->run, i->leaf);
     i->hash_next = *bucket;
     *bucket = i;
     list_add(c, i);
@@ -94,16 +92,16 @@ static void put(struct index_cache *c, struct cache_item *i) {
     }
 }
 
-struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity, uint32_t leaf,
-                                        uint8_t *page, int *err) {
-    *err = leaf_check(page, identity, leaf);
+struct cache_item *index_cache_put_leaf(struct index_cache *c, const struct index_piece *piece,
+                                        uint32_t leaf, uint8_t *page, int *err) {
+    *err = leaf_check(page, piece->identity, leaf);
     struct cache_item *i = *err == 0 ? calloc(1, sizeof *i) : NULL;
     if (!i) {
         *err = *err ? *err : ERR_NOMEM;
         free(page);
         return NULL;
     }
-    i->identity = identity;
+    i->run = piece->cached_as;
     i->leaf = leaf;
     i->page = page;
     i->size_bytes = RUN_PAGE_BYTES + sizeof *i;
@@ -111,16 +109,16 @@ struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity
     return i;
 }
 
-struct cache_item *index_cache_put_directory(struct index_cache *c, uint64_t identity,
+struct cache_item *index_cache_put_directory(struct index_cache *c, const struct index_piece *piece,
                                              uint8_t *bytes, uint64_t len, int *err) {
     struct cache_item *i = calloc(1, sizeof *i);
-    *err = i ? run_directory_open(&i->directory, bytes, len, identity) : ERR_NOMEM;
+    *err = i ? run_directory_open(&i->directory, bytes, len, piece->identity) : ERR_NOMEM;
     if (*err < 0) {
         free(bytes);
         free(i);
         return NULL;
     }
-    i->identity = identity;
+    i->run = piece->cached_as;
     i->leaf = ITEM_DIRECTORY;
     i->size_bytes = i->directory.size_bytes + sizeof *i;
     put(c, i);

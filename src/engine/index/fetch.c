@@ -95,10 +95,9 @@ static void unpin(struct index *x, uint32_t segment, struct index_merged *merged
  * ERR_AGAIN, and the run knows what it needs. */
 static struct cache_item *keep(struct index *x, struct index_piece *piece, uint32_t leaf,
                                uint8_t *bytes, uint32_t length, int *err) {
-    uint64_t identity = piece->identity;
     if (leaf != ITEM_DIRECTORY)
-        return index_cache_put_leaf(&x->cache, identity, leaf, bytes, err);
-    int64_t need = run_directory_need(bytes, length, identity);
+        return index_cache_put_leaf(&x->cache, piece, leaf, bytes, err);
+    int64_t need = run_directory_need(bytes, length, piece->identity);
     if (need > length && need <= INDEX_FETCH_BYTES_MAX && need <= (int64_t)piece->size_bytes) {
         free(bytes);
         piece->directory_bytes = (uint32_t)round_up_u64((uint64_t)need, RUN_PAGE_BYTES);
@@ -110,7 +109,7 @@ static struct cache_item *keep(struct index *x, struct index_piece *piece, uint3
         *err = need < 0 ? (int)need : ERR_FORMAT;
         return NULL;
     }
-    return index_cache_put_directory(&x->cache, identity, bytes, (uint64_t)need, err);
+    return index_cache_put_directory(&x->cache, piece, bytes, (uint64_t)need, err);
 }
 
 /* A part of a merged run that cannot be read is not missed: ERR_AGAIN, the segments' runs have it. */
@@ -136,7 +135,7 @@ static int part_of_piece(struct index *x, const struct index_piece *piece, uint3
         uint32_t first = (uint32_t)min_u64(RUN_FIRST_READ_BYTES, piece->size_bytes);
         *length = piece->directory_bytes ? piece->directory_bytes : first;
     } else {
-        struct cache_item *d = index_cache_find(&x->cache, piece->identity, ITEM_DIRECTORY);
+        struct cache_item *d = index_cache_find(&x->cache, piece->cached_as, ITEM_DIRECTORY);
         must(d != NULL);
         *offset = ((uint64_t)d->directory.header.first_leaf_page + leaf) * RUN_PAGE_BYTES;
     }
@@ -186,7 +185,7 @@ static int fetch_later(struct index *x, uint32_t device, struct index_piece *pie
 
 struct cache_item *index_fetch(struct index *x, struct index_piece *piece, uint32_t leaf,
                                struct index_search *s, int *err) {
-    struct cache_item *item = index_cache_find(&x->cache, piece->identity, leaf);
+    struct cache_item *item = index_cache_find(&x->cache, piece->cached_as, leaf);
     if (item) {
         x->n.leaf_hits += leaf != ITEM_DIRECTORY;
         return item;

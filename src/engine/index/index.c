@@ -188,6 +188,7 @@ int index_add_run(struct index *x, const struct segment *s) {
     for (; at > 0 && x->runs[at - 1].first_sequence > s->first_sequence; at--)
         x->runs[at] = x->runs[at - 1];
     x->runs[at] = (struct index_run){.piece = {.identity = run_identity(s->number),
+                                               .cached_as = index_cache_name(&x->cache),
                                                .segment = s->number,
                                                .offset_bytes = s->run_offset,
                                                .size_bytes = s->run_bytes},
@@ -236,7 +237,6 @@ static void freed(void *ctx, struct segment_h segment) {
     struct index_run *run = index_run_of(x, number);
     if (run) {
         struct index_merged *covered_by = run->covered_by;
-        index_cache_drop_runs(&x->cache, run->piece.identity, 1);
         x->moves++;
         x->run_count--;
         memmove(run, run + 1, (size_t)(x->runs + x->run_count - run) * sizeof *run);

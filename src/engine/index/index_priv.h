@@ -24,6 +24,8 @@ struct index_merged;
 /* A run as it lies in a file: that of a segment, or a piece of a merged one. */
 struct index_piece {
     uint64_t identity;
+    uint64_t
+        cached_as; /* another for each that is made known, though it may have the identity of one before */
     uint64_t offset_bytes, size_bytes;
     uint32_t directory_bytes; /* how many its directory needs; 0: not known yet */
     uint32_t segment;
@@ -54,7 +56,7 @@ struct index_merged {
 /* What is kept of runs, last used first: leaves and directories. */
 #define ITEM_DIRECTORY UINT32_MAX
 struct cache_item {
-    uint64_t identity;
+    uint64_t run;  /* index_piece.cached_as */
     uint32_t leaf; /* or ITEM_DIRECTORY */
     uint64_t size_bytes;
     struct cache_item *hash_next;
@@ -68,6 +70,7 @@ struct index_cache {
     uint32_t bucket_count; /* power of two */
     struct cache_item *newest, *oldest;
     uint64_t bytes, limit_bytes;
+    uint64_t runs; /* the last one that was named */
 };
 
 /* A read of a directory or leaf under way, and the look-ups that wait for it. */
@@ -188,13 +191,13 @@ uint32_t index_merged_device(const struct index_merged *m);
 /* cache.c */
 int index_cache_open(struct index_cache *c, uint64_t limit_bytes);
 void index_cache_close(struct index_cache *c);
-struct cache_item *index_cache_find(struct index_cache *c, uint64_t identity, uint32_t leaf);
-/* What is kept of `count` runs, of which the first has that identity. */
-void index_cache_drop_runs(struct index_cache *c, uint64_t first, uint32_t count);
+/* A name for a run. What is kept of one that has gone is not asked for any more, and makes room as the last. */
+uint64_t index_cache_name(struct index_cache *c);
+struct cache_item *index_cache_find(struct index_cache *c, uint64_t run, uint32_t leaf);
 /* Take over `bytes`; return the item, or NULL and *err. It stays until the next call. */
-struct cache_item *index_cache_put_leaf(struct index_cache *c, uint64_t identity, uint32_t leaf,
-                                        uint8_t *page, int *err);
-struct cache_item *index_cache_put_directory(struct index_cache *c, uint64_t identity,
+struct cache_item *index_cache_put_leaf(struct index_cache *c, const struct index_piece *piece,
+                                        uint32_t leaf, uint8_t *page, int *err);
+struct cache_item *index_cache_put_directory(struct index_cache *c, const struct index_piece *piece,
                                              uint8_t *bytes, uint64_t len, int *err);
 
 /* fetch.c: what a look-up needs of a run. Returns the item; or NULL and *err: ERR_AGAIN, the search

@@ -171,6 +171,8 @@ static int take_number(struct index *x, struct index_merged *m) {
         return ERR_NOSPC;
     m->number = number;
     x->merged[number] = m;
+    for (uint32_t i = 0; i < m->t.piece_count; i++)
+        m->pieces[i].cached_as = index_cache_name(&x->cache);
     return 0;
 }
 
@@ -227,8 +229,6 @@ static int remove_one(struct index *x) {
         if (!m)
             return 0;
         memcpy(m->path, left->path, sizeof m->path);
-        /* One that is made later may have its name, and other versions. */
-        index_cache_drop_runs(&x->cache, left->t.identity, left->t.piece_count);
         close_device(x, left);
         free_merged(left);
         x->merged[i] = NULL;
