@@ -165,12 +165,12 @@ def without_a_keeper():
 
 def main():
     tap = Tap()
-    tap.case('an engine that hangs in a turn is replaced, and no client sees it', hangs)
-    tap.case('a successor that hangs while it attaches is replaced', hangs_attaching)
-    tap.case('without a limit nobody is killed', no_limit)
-    tap.case('an engine that is stopped does not hang', stopped)
-    tap.case('an engine that is traced does not hang', traced)
-    tap.case('an engine that hangs when its keeper is killed is replaced', without_a_keeper)
+    tap.at_once(('an engine that hangs in a turn is replaced, and no client sees it', hangs),
+                ('a successor that hangs while it attaches is replaced', hangs_attaching),
+                ('without a limit nobody is killed', no_limit))
+    tap.at_once(('an engine that is stopped does not hang', stopped),
+                ('an engine that is traced does not hang', traced),
+                ('an engine that hangs when its keeper is killed is replaced', without_a_keeper))
     tap.end()
 
 

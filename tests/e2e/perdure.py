@@ -298,9 +298,12 @@ class Tap:
         self.number = self.failed = 0
         self.wanted = [re.compile(word) for word in os.environ.get('PERDURE_CASES', '').split()]
 
+    def wants(self, name):
+        return not self.wanted or any(word.search(name) for word in self.wanted)
+
     def case(self, name, function, *args, server=None):
         """Runs a case; what the function returns is told behind the name."""
-        if self.wanted and not any(word.search(name) for word in self.wanted):
+        if not self.wants(name):
             return False
         begin = time.monotonic()
         self.number += 1
@@ -318,6 +321,29 @@ class Tap:
         print(f'{"ok" if good else "not ok"} {self.number} - {text} ({time.monotonic() - begin:.1f} s)',
               flush=True)
         return good
+
+    def at_once(self, *cases):
+        """Cases that mostly wait, (name, function) each, all at the same time in processes of their own."""
+        running = []
+        for name, function in (case for case in cases if self.wants(case[0])):
+            said, tell = os.pipe()
+            sys.stdout.flush()
+            pid = os.fork()
+            if pid == 0:
+                os.dup2(tell, 1)
+                random.seed()
+                self.failed = 0
+                self.number = self.number + len(running)
+                self.case(name, function)
+                sys.stdout.flush()
+                os._exit(self.failed > 0)
+            os.close(tell)
+            running.append((pid, said))
+        for pid, said in running:
+            with open(said, encoding='utf-8') as told:
+                print(told.read(), end='', flush=True)
+            self.failed += os.waitpid(pid, 0)[1] != 0
+        self.number += len(running)
 
     def skip(self, name, reason):
         self.number += 1
