@@ -11,6 +11,7 @@ repeats the cases for so long; PERDURE_SEED chooses the requests. Reports TAP.
 """
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ SEED = int(os.environ.get('PERDURE_SEED', '1'))
 MIB = 1 << 20
 PERIOD_S = 0.2
 SIZE = 256 * MIB
+MANY = 10000
 
 
 def disturb_often(server, kind, rounds, tell):
@@ -218,6 +220,11 @@ def canary():
             expect('exit status', client.process.returncode, 1)
 
 
+def storm_of_many(kind, rounds):
+    """As many as a server is asked to bear, each region shared by some of them."""
+    return storm(kind, MANY, rounds, share=40)
+
+
 def main():
     tap = Tap()
     cases = [(f'{kind}, {connections} connections', storm, (kind, connections))
@@ -226,6 +233,8 @@ def main():
               for kind in ('reload', 'kill')]
     cases += [(f'{kind}, 400 connections, few buffers', storm_scarce, (kind,))
               for kind in ('reload', 'kill')]
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= MANY + 1000:
+        cases += [(f'both, {MANY} connections', storm_of_many, ('both',))]
     cases += [(f'{kind}, fio with 16 jobs verifies', fio, (kind,)) for kind in ('reload', 'kill')]
     cases += [('both, clients come and go', newcomers, ('both',))]
     cases += [('reload, then a kill, a client on a Unix socket', unix_socket, ())]
