@@ -224,7 +224,7 @@ static void go_on(struct scrub *s) {
     start(s);
 }
 
-/* Monotonic: a pass is due; UINT64_MAX: never. When the last one was is forgotten by a cold start. */
+/* Monotonic: a pass is due; UINT64_MAX: never. */
 static uint64_t due_ns(const struct scrub *s) {
     if (s->parts.period_ns == 0)
         return UINT64_MAX;

@@ -10,7 +10,8 @@
  *  3. One file a job, in the background, and then a pause, so that no more than `bytes_per_s` are read.
  *  4. What is told of a file is an alert with its path as subject. A later pass that finds it whole takes that back.
  *
- * How far a pass has come is preserved (root.h); over a cold start it begins anew. Private memory is made again.
+ * How far a pass has come is preserved (root.h), and over a cold start known as it was when the store header was written
+ * last, as by a stop; but then a pass that has found something begins anew. Private memory is made again.
  */
 #ifndef ENGINE_SCRUB_H
 #define ENGINE_SCRUB_H

@@ -251,11 +251,65 @@ static void paced(void **state) {
     end(&b);
 }
 
+static void start_again(struct bench *b, void (*end_of_life)(struct world *w)) {
+    struct scrub *dead = b->s;
+    end_of_life(b->w);
+    scrub_close(dead);
+    open_scrub(b);
+}
+
+/* A pass goes on over a stop, and a start knows when the last one was; but not if there was something to tell. */
+static void starts_know_how_far_it_was(void **state) {
+    struct bench b = {0};
+    make(&b, 41);
+    struct world *w = b.w;
+    some_writes(&b, 600);
+    world_settle(w);
+    uint32_t files = pass(&b).files;
+    uint64_t ended_ns = scrub_state(b.s).ended_ns;
+    assert_true(files > 4 && ended_ns > 0);
+    b.period_ns = DAY_NS;
+    start_again(&b, world_stop);
+    assert_int_equal(scrub_state(b.s).ended_ns, ended_ns);
+    assert_int_equal(scrub_state(b.s).files, files);
+    assert_false(scrub_state(b.s).is_running);
+    step(&b);
+    assert_false(scrub_state(b.s).is_running);
+    scrub_begin(b.s);
+    uint64_t began_ns = scrub_state(b.s).began_ns;
+    while (scrub_state(b.s).files < 3)
+        step(&b);
+    start_again(&b, world_stop);
+    struct scrub_state s = scrub_state(b.s);
+    assert_true(s.is_running && s.began_ns == began_ns && s.files >= 3 && s.files < files);
+    for (int i = 0; i < 3000 && scrub_state(b.s).is_running; i++)
+        step(&b);
+    assert_in_range(scrub_state(b.s).files, files - 1, files + 2);
+    assert_true(scrub_state(b.s).ended_ns > ended_ns);
+    assert_int_equal(b.raised, 0);
+    /* What a power cut finds is what was written last. */
+    start_again(&b, world_power_cut);
+    assert_int_equal(scrub_state(b.s).began_ns, began_ns);
+    struct segment_h h = segment_next(w->a, (struct segment_h){0});
+    while (segment_view(w->a, h)->slot.state != SEGMENT_SEALED)
+        h = segment_next(w->a, h);
+    char path[LOG_PATH_BYTES];
+    log_slot_path(segment_view(w->a, h)->file, path);
+    assert_int_equal(sim_corrupt(w->sim, path, SEGMENT_FRAMES_OFFSET + 9, 1), 0);
+    assert_int_equal(pass(&b).damaged, 1);
+    assert_true(scrub_state(b.s).ended_ns > 0);
+    start_again(&b, world_stop);
+    assert_int_equal(scrub_state(b.s).ended_ns, 0);
+    assert_int_equal(scrub_state(b.s).began_ns, 0);
+    end(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_found_whatever_goes_on),
         cmocka_unit_test(flipped_bytes_are_found),
         cmocka_unit_test(paced),
+        cmocka_unit_test(starts_know_how_far_it_was),
     };
     return cmocka_run_group_tests_name("scrub", tests, NULL, NULL);
 }

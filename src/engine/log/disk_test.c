@@ -40,7 +40,8 @@ static const struct store_header store = {.id = "0123456789abcde",
                                           .store_time_ns = 6,
                                           .wall_time_ns = 8,
                                           .catalogue = 9,
-                                          .left_out = 10};
+                                          .left_out = 10,
+                                          .scrub = {11, 12, 13, 14, 15, 16, 17}};
 
 static int store_decodes(const uint8_t *block) {
     struct store_header h;

@@ -30,6 +30,13 @@ static void header_of(const struct log *l, uint32_t state, struct store_header *
     h->wall_time_ns = l->wall_ns;
     h->catalogue = root->log_catalogue;
     h->left_out = root->log_left_out;
+    h->scrub = (struct store_scrub){.began_ns = root->scrub_began_ns,
+                                    .ended_ns = root->scrub_ended_ns,
+                                    .bytes = root->scrub_bytes,
+                                    .segment = root->scrub_segment,
+                                    .files = root->scrub_files,
+                                    .damaged = root->scrub_damaged,
+                                    .mended = root->scrub_mended};
 }
 
 int log_write_header(struct log *l, uint32_t state) {

@@ -198,6 +198,17 @@ static int leaves_all_out(const struct recovery *r) {
     return r->left_out > r->header.segment_bytes / 2;
 }
 
+/* The alerts are gone: a scrub that has found something begins anew. */
+static void take_scrub(struct engine *root, const struct store_scrub *s) {
+    if (s->damaged > 0 || s->mended > 0)
+        return;
+    root->scrub_began_ns = s->began_ns;
+    root->scrub_ended_ns = s->ended_ns;
+    root->scrub_bytes = s->bytes;
+    root->scrub_segment = s->segment;
+    root->scrub_files = s->files;
+}
+
 static int make_root(struct log *l, struct recovery *r) {
     const struct store_header *h = &r->header;
     const struct link *tail = r->tail < 0 ? NULL : &r->links[r->tail];
@@ -233,6 +244,7 @@ static int make_root(struct log *l, struct recovery *r) {
     root->log_recorded = root->log_durable = root->log_numbers_above;
     root->log_catalogue = r->catalogue;
     log_epoch_ends_here(root, r->highest_epoch);
+    take_scrub(root, &h->scrub);
     root->log_left_out = (uint32_t)(leaves_all_out(r) ? l->params.orphan_bytes : r->left_out);
     struct wall *wall = wall_edit(l->a, l->wall);
     memcpy(wall->span, r->wall, sizeof wall->span);

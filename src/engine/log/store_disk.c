@@ -28,6 +28,13 @@ void store_encode(const struct store_header *h, uint8_t *block) {
     put_le64(block + 136, h->wall_time_ns);
     put_le64(block + 144, h->catalogue);
     put_le32(block + 152, h->left_out);
+    put_le64(block + 160, h->scrub.began_ns);
+    put_le64(block + 168, h->scrub.ended_ns);
+    put_le64(block + 176, h->scrub.bytes);
+    put_le32(block + 184, h->scrub.segment);
+    put_le32(block + 188, h->scrub.files);
+    put_le32(block + 192, h->scrub.damaged);
+    put_le32(block + 196, h->scrub.mended);
     block_finish(block);
 }
 
@@ -55,6 +62,13 @@ int store_decode(const uint8_t *block, struct store_header *h) {
     h->wall_time_ns = get_le64(block + 136);
     h->catalogue = get_le64(block + 144);
     h->left_out = get_le32(block + 152);
+    h->scrub = (struct store_scrub){.began_ns = get_le64(block + 160),
+                                    .ended_ns = get_le64(block + 168),
+                                    .bytes = get_le64(block + 176),
+                                    .segment = get_le32(block + 184),
+                                    .files = get_le32(block + 188),
+                                    .damaged = get_le32(block + 192),
+                                    .mended = get_le32(block + 196)};
     if (h->features_refuse & ~STORE_FEATURES_KNOWN)
         return ERR_UNSUPPORTED;
     if (h->segment_bytes < SEGMENT_BYTES_MIN || h->segment_bytes > SEGMENT_BYTES_MAX ||

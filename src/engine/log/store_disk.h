@@ -25,6 +25,12 @@ struct log_end {
     uint64_t sequence;
 };
 
+/* The scrub as it was when the header was written (scrub.h). Times are wall time. */
+struct store_scrub {
+    uint64_t began_ns, ended_ns, bytes;
+    uint32_t segment, files, damaged, mended;
+};
+
 struct store_header {
     uint8_t id[STORE_ID_BYTES];
     uint64_t counter;
@@ -42,6 +48,7 @@ struct store_header {
     uint64_t wall_time_ns;
     uint64_t catalogue; /* transactions of the catalogue that were durable when written */
     uint32_t left_out;  /* bytes behind the end of the log that the last start did not use */
+    struct store_scrub scrub;
 };
 
 void store_encode(const struct store_header *h, uint8_t *block);
