@@ -141,6 +141,8 @@ struct work {
     struct extent edge[2]; /* pages for the old first and last block */
     uint32_t last_edge;    /* which of them is the last block */
     int same;              /* it has been compared: it changes nothing */
+    int has_crc;           /* of its first block, which is whole */
+    uint32_t crc;
     /* BLOCK_STATUS */
     uint64_t at;
     uint32_t chunks;
@@ -232,7 +234,7 @@ void write_ready(struct work *w);     /* it may be recorded */
 void write_log(struct engine_run *e); /* records what is ready, as far as the log takes it */
 /* same.c: whether a request is a write of what is there, as far as checksums tell; 1: that is being read,
  * write_ready() will follow; 0: it may be recorded. */
-int same_seems(const struct work *w, const struct request *q);
+int same_seems(struct work *w, const struct request *q);
 int same_compare(struct work *w);
 /* status.c */
 void status_begin(struct work *w);

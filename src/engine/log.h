@@ -208,6 +208,7 @@ struct log_append {
     uint64_t blocks;
     const struct extent *data;
     uint32_t data_extents;
+    const uint32_t *first_crc; /* version_crc of the first block, if it is known; or NULL */
     uint32_t ref_timeline;
     uint64_t ref_sequence;
     uint32_t source; /* who asked, and its own number of the request (mission T10) */

@@ -17,7 +17,7 @@ static const unsigned char *page_at(const struct engine_run *e, const struct ext
     return buffer_data(e->p.buffers, extents->first + i);
 }
 
-int same_seems(const struct work *w, const struct request *q) {
+int same_seems(struct work *w, const struct request *q) {
     struct engine_run *e = w->e;
     uint64_t first = block_of_byte(q->offset_bytes), blocks = block_of_byte(q->length_bytes);
     if (q->op != REQUEST_WRITE || q->progress > 0 || q->offset_bytes % BLOCK_BYTES != 0 ||
@@ -25,6 +25,10 @@ int same_seems(const struct work *w, const struct request *q) {
         return 0;
     for (uint32_t i = 0; i < blocks; i++) {
         uint32_t crc = version_crc(w->view->family, first + i, page_at(e, q->data, i), BLOCK_BYTES);
+        if (i == 0) {
+            w->crc = crc; /* the log need not reckon it again */
+            w->has_crc = 1;
+        }
         if (!index_known_check(e->index, w->view, first + i, crc))
             return 0;
     }

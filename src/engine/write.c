@@ -229,6 +229,7 @@ static int record_step(struct work *w, const struct step *s, uint64_t *sequence)
                            .block = s->block,
                            .blocks = s->blocks,
                            .data = pages,
+                           .first_crc = w->has_crc && q->progress == 0 ? &w->crc : NULL,
                            .source = q->conn.v,
                            .source_number = q->cookie};
     if (s->edge) {

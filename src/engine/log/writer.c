@@ -186,8 +186,10 @@ static void checksums(const struct log *l, const struct log_append *r, uint32_t 
     uint32_t n = 0;
     for (uint32_t i = 0; i < r->data_extents; i++)
         for (uint32_t p = 0; p < r->data[i].pages; p++, n++)
-            crc[n] = version_crc(r->family, r->block + n,
-                                 buffer_data(l->buffers, r->data[i].first + p), BLOCK_BYTES);
+            crc[n] = n == 0 && r->first_crc
+                         ? *r->first_crc
+                         : version_crc(r->family, r->block + n,
+                                       buffer_data(l->buffers, r->data[i].first + p), BLOCK_BYTES);
     must(n == r->blocks);
 }
 
