@@ -5,7 +5,7 @@
 Writes a volume in order, marks that moment, and then writes 4 KiB blocks at random through NBD. Whenever the
 random writes come to the next number of --writes, it measures: a start after all processes were killed and
 the page cache dropped, images and restores of the first moment, random reads of now and of the first moment
-(cold: after such a start; warm: once more), the merged runs on disk, and memory. Nothing is made up: every
+(cold: after such a start; warm: after all was read), the merged runs on disk, and memory. Nothing is made up: every
 write has its own data and its own place on the disk. Prints a table in Markdown, and writes everything that
 was measured as JSON.
 
@@ -62,7 +62,7 @@ class Store(Server):
     def __init__(self, options, folder):
         perdured, perdure, self.load_program = options.programs
         self.seconds = options.seconds
-        more = ['--index-cache', options.index_cache] if options.index_cache else []
+        more = ['--set', f'index-cache={options.index_cache}'] if options.index_cache else []
         super().__init__((perdured, perdure), *more, where=folder)
 
     def pids(self):
@@ -93,10 +93,12 @@ def timed(function, *args, **more):
 
 
 def reads(server, export):
-    """Requests a second of one case, just after a cold start, and then once more."""
+    """Requests a second just after a cold start, and once everything has been read."""
     server.cut_power()
     words = f'{READ} --seconds {server.seconds}'
-    return {kind: server.load(words, export)['iops'] for kind in ('cold', 'warm')}
+    cold = server.load(words, export)['iops']
+    server.load('--do scan --bytes 131072 --depth 8', export)
+    return {'cold': cold, 'warm': server.load(words, export)['iops']}
 
 
 def control_operations(server, label):
