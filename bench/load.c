@@ -14,6 +14,7 @@
  *     --then nothing|flush|fua each write is followed by a flush and counts when that is answered, or
  *                              has the FUA flag
  *     --seconds S              (1)
+ *     --requests N             so many instead, however long it takes
  *
  * Writes are counted until a last flush was answered, which belongs to the time. Prints one JSON object.
  */
@@ -49,7 +50,7 @@ struct load {
     int writes, once, sequential;
     enum { NOTHING, FLUSH, FUA } then;
     unsigned clients, depth;
-    uint64_t bytes, size_bytes, blocks;
+    uint64_t bytes, size_bytes, blocks, requests;
     double seconds;
     struct client *c;
     uint64_t rng, done, issued, begin_ns, end_ns;
@@ -90,7 +91,7 @@ static void issue(struct load *l, struct client *c, struct slot *s) {
     uint64_t block = l->sequential ? c->next++ % l->blocks : next_random(l) % l->blocks;
     uint32_t flags = l->then == FUA ? LIBNBD_CMD_FLAG_FUA : 0;
     int64_t cookie;
-    if (l->once && l->issued >= l->blocks)
+    if (l->requests && l->issued >= l->requests)
         return;
     if (l->writes) /* no two blocks that are written are alike */
         for (uint64_t i = 0; i < l->bytes; i += 4096)
@@ -167,7 +168,7 @@ static void run(struct load *l) {
     l->begin_ns = now_ns();
     uint64_t stop_ns = l->begin_ns + (uint64_t)(l->seconds * 1e9);
     for (;;) {
-        int more = l->once ? l->issued < l->blocks : now_ns() < stop_ns;
+        int more = l->requests ? l->issued < l->requests : now_ns() < stop_ns;
         for (unsigned i = 0; i < l->clients; i++)
             go_on(l, &l->c[i], more);
         if (!more && busy(l) == 0)
@@ -235,6 +236,8 @@ int main(int argc, char **argv) {
             l.then = is(value, "flush") ? FLUSH : is(value, "fua") ? FUA : NOTHING;
         else if (is(name, "seconds"))
             l.seconds = atof(value);
+        else if (is(name, "requests"))
+            l.requests = strtoull(value, NULL, 10);
         else
             break;
     }
@@ -242,11 +245,14 @@ int main(int argc, char **argv) {
         l.depth > DEPTH_MAX || l.bytes < 512) {
         fprintf(stderr,
                 "usage: load [--do read|write|fill|scan] [--at random|sequential] [--bytes N] "
-                "[--clients N] [--depth N] [--then nothing|flush|fua] [--seconds S] URI\n");
+                "[--clients N] [--depth N] [--then nothing|flush|fua] [--seconds S] "
+                "[--requests N] URI\n");
         return 2;
     }
     l.sequential |= l.once;
     open_all(&l, argv[i]);
+    if (l.once)
+        l.requests = l.blocks;
     run(&l);
     for (unsigned k = 0; k < l.clients; k++)
         nbd_shutdown(l.c[k].nbd, 0);

@@ -61,6 +61,37 @@ def within_a_request():
         return f'{after - before} records'
 
 
+def the_index_cache_is_bounded():
+    """`index-cache`: what is kept of the index stays within it, and takes more where more is allowed."""
+    many, blocks = 130000, 64 * MIB // 4096
+    with Server(PROGRAMS, '--set', 'index-cache=1M') as server:
+        server.ask('volume.create', name='v', size_bytes=64 * MIB)
+        server.cli('mark', 'v', '--label', 'empty')
+        link, chance = link_to(server, 'v'), random.Random(1)
+        data = [nbd.Buffer.from_bytearray(bytearray(chance.randbytes(4096))) for _ in range(61)]
+        errors = []  # of each write, what went wrong or 0
+        for number in range(many):
+            link.aio_pwrite(data[number % 61], chance.randrange(blocks) * 4096,
+                            completion=lambda err: errors.append(err.value) or 1)
+            while link.aio_in_flight() >= 64:
+                link.poll(-1)
+        link.flush()
+        link.shutdown()
+        expect('writes that failed', [error for error in errors if error], [])
+        kept = []
+        for options in (server.options, server.options[:-2]):
+            server.options = options
+            server.restart()
+            link = link_to(server, 'v@empty')
+            for at in range(0, 64 * MIB, MIB):
+                must_hold('nothing was there', not any(link.pread(MIB, at)))
+            link.shutdown()
+            kept.append(server.status()['index']['cache_bytes'])
+        must_hold(f'within 1 MiB: {kept[0]}', MIB // 2 < kept[0] <= MIB)
+        must_hold(f'more without: {kept[1]}', kept[1] > MIB)
+        return f'{kept[0]} and {kept[1]} bytes'
+
+
 def the_oldest():
     """Every volume's oldest moment opens by number and by time, and nothing before it does."""
     with Server(PROGRAMS) as server:
@@ -200,6 +231,7 @@ def destructive():
 def main():
     tap = Tap()
     tap.case('a number within a request means the moment before it', within_a_request)
+    tap.case('the index cache is bounded', the_index_cache_is_bounded)
     tap.case('the oldest moment of a volume opens', the_oldest)
     tap.case('two volumes in lock-step', in_lock_step)
     tap.case('a destructive restore', destructive)
