@@ -27,6 +27,7 @@ from perdure import LIMIT_S, Server, Tap, expect, must_hold, run, wait_until
 
 PROGRAMS, STORM = sys.argv[1:3], sys.argv[3]
 ROUNDS = int(sys.argv[4]) if len(sys.argv) > 4 else 10
+MANY = 10000  # if PERDURE_MANY=1
 MIB = 1 << 20
 OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_STARTTLS, OPT_GO, OPT_STRUCTURED = 1, 2, 3, 5, 7, 8
 ACK, ERR_UNSUP, ERR_POLICY, ERR_INVALID, ERR_TLS_REQD = 1, *(0x80000000 + n for n in (1, 2, 3, 5))
@@ -446,8 +447,9 @@ def storm(folder, kind, connections, priority, rounds, *more):
         model = os.path.join(server.dir, 'model')
         server.cli('volume', 'create', 'storm', '--size', 256 * MIB, '--block-size', 512)
         tls = ['--priority', priority, '--tls', folder]
+        share = ['--share', 40, '--size', connections // 40 * MIB] if connections >= MANY else []
         with Client(STORM, server, '--connections', connections, '--rate', 6000, '--to', model, '--rough',
-                    *tls) as client:
+                    *tls, *share) as client:
             for number in range(rounds):
                 time.sleep(0.1)
                 this = kind if kind != 'both' else ('kill', 'reload')[number % 2]
@@ -477,8 +479,9 @@ def main():
                            ('more requests at once than are taken', crowded)):
             tap.case(name, case, folder)
         certify(folder, 'server', SERVER)
+        many = [('both', MANY, 'NORMAL')] if os.environ.get('PERDURE_MANY') == '1' else []
         for kind, connections, priority in (
-                ('both', 1, 'NORMAL'), ('both', 100, 'NORMAL'), ('reload', 300, 'NORMAL'), ('kill', 300, 'NORMAL'),
+                *many, ('both', 1, 'NORMAL'), ('both', 100, 'NORMAL'), ('both', 1000, 'NORMAL'), ('reload', 300, 'NORMAL'), ('kill', 300, 'NORMAL'),
                 ('both', 40, 'NORMAL:-CIPHER-ALL:+AES-128-GCM'), ('both', 40, 'NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305'),
                 ('both', 40, 'NORMAL:-VERS-ALL:+VERS-TLS1.2'),
                 ('both', 40, 'NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+CHACHA20-POLY1305')):
